@@ -1,0 +1,1 @@
+"""Environments: one task family per file, registered next to its definition."""

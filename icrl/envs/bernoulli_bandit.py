@@ -1,0 +1,52 @@
+"""Bernoulli bandit with a Beta prior (Thompson 1933; the test bed of Duan et al. 2016 and Lin et al. 2023)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from icrl.envs.bandit import Bandit
+from icrl.errors import require, require_float
+from icrl.registry import environments
+from icrl.types import Array, TaskParams
+
+
+@struct.dataclass
+class BernoulliBanditTask(TaskParams):
+    """Success probabilities."""
+
+    means: Array = struct.field(default_factory=lambda: jnp.zeros(5))  # [K] float32 in [0, 1]
+
+
+@environments.register("BernoulliBandit-v0", paper="Lin et al. 2023")
+@dataclasses.dataclass(frozen=True)
+class BernoulliBandit(Bandit[BernoulliBanditTask]):
+    """mu_a ~ Beta(prior_a, prior_b) independently; reward 1 with probability mu_a, else 0."""
+
+    prior_a: float = 1.0
+    prior_b: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("prior_a", self.prior_a, 0.0, open_low=True)
+        require_float("prior_b", self.prior_b, 0.0, open_low=True)
+
+    def sample_task(self, key: Array) -> BernoulliBanditTask:
+        shape = (self.num_arms,)
+        is_uniform = self.prior_a == self.prior_b == 1.0
+        means = jax.random.uniform(key, shape) if is_uniform else jax.random.beta(key, self.prior_a, self.prior_b, shape)
+        return BernoulliBanditTask(means=means, max_steps_in_episode=self.horizon)
+
+    def arm_means(self, params: BernoulliBanditTask) -> Array:
+        return params.means
+
+    def draw_reward(self, key: Array, mean: Array, params: BernoulliBanditTask) -> Array:
+        del params
+        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+
+    def validate_task(self, params: BernoulliBanditTask) -> None:
+        super().validate_task(params)
+        means = np.asarray(params.means)
+        require(bool(((means >= 0) & (means <= 1)).all()), "task.means", means.tolist(), "probabilities in [0, 1]")

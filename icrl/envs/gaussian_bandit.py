@@ -1,0 +1,41 @@
+"""Gaussian bandit (Lee et al. 2023, Supervised Pretraining Can Learn In-Context Reinforcement Learning, section 4)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.envs.bandit import Bandit
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array, TaskParams
+
+
+@struct.dataclass
+class GaussianBanditTask(TaskParams):
+    """Arm means."""
+
+    means: Array = struct.field(default_factory=lambda: jnp.zeros(5))  # [K] float32
+
+
+@environments.register("GaussianBandit-v0", paper="Lee et al. 2023")
+@dataclasses.dataclass(frozen=True)
+class GaussianBandit(Bandit[GaussianBanditTask]):
+    """mu_a ~ U[0, 1] independently; reward N(mu_a, noise_std^2). The paper's K = 5, T = 500, noise_std = 0.3."""
+
+    noise_std: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("noise_std", self.noise_std, 0.0)
+
+    def sample_task(self, key: Array) -> GaussianBanditTask:
+        return GaussianBanditTask(means=jax.random.uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
+
+    def arm_means(self, params: GaussianBanditTask) -> Array:
+        return params.means
+
+    def draw_reward(self, key: Array, mean: Array, params: GaussianBanditTask) -> Array:
+        del params
+        return mean + self.noise_std * jax.random.normal(key)

@@ -1,0 +1,59 @@
+"""Linear bandit with fresh arms in every task, shown in the observation (Lin, Bai, Mei 2023, section 5)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.envs.bandit import Bandit
+from icrl.errors import require_float, require_int
+from icrl.registry import environments
+from icrl.types import Array, EnvSpec, TaskParams
+
+
+@struct.dataclass
+class ShownLinearBanditTask(TaskParams):
+    """The unknown parameter and the known arms of one task."""
+
+    theta: Array = struct.field(default_factory=lambda: jnp.zeros(5))  # [d] float32
+    features: Array = struct.field(default_factory=lambda: jnp.zeros((10, 5)))  # [K, d] float32
+
+
+@environments.register("ShownLinearBandit-v0", paper="Lin et al. 2023")
+@dataclasses.dataclass(frozen=True)
+class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
+    """w ~ U[0, 1]^d, arms ~ U[-1, 1]^(K x d) per task; reward N(<a, w>, noise_std^2); the observation is the arms.
+
+    The observation is the K x d feature matrix, flattened row by row, and is the same at every step of a task.
+    """
+
+    num_arms: int = 10
+    horizon: int = 200
+    dim: int = 5  # d
+    noise_std: float = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("dim", self.dim, 1, 256)
+        require_float("noise_std", self.noise_std, 0.0)
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec(type(self).__name__, self.num_arms, (self.num_arms * self.dim,), -1.0, 1.0, self.horizon)
+
+    def observe(self, params: ShownLinearBanditTask) -> Array:
+        return params.features.reshape(-1)
+
+    def sample_task(self, key: Array) -> ShownLinearBanditTask:
+        key_theta, key_features = jax.random.split(key)
+        theta = jax.random.uniform(key_theta, (self.dim,))
+        features = jax.random.uniform(key_features, (self.num_arms, self.dim), minval=-1.0, maxval=1.0)
+        return ShownLinearBanditTask(theta=theta, features=features, max_steps_in_episode=self.horizon)
+
+    def arm_means(self, params: ShownLinearBanditTask) -> Array:
+        return params.features @ params.theta
+
+    def draw_reward(self, key: Array, mean: Array, params: ShownLinearBanditTask) -> Array:
+        del params
+        return mean + self.noise_std * jax.random.normal(key)

@@ -1,0 +1,247 @@
+"""The records and the abstract bases that everything else is written against. Imports nothing of ours but errors.
+
+Letters used in shapes all over the package: T steps, K actions (arms), O the shape of one observation, D features
+of a token. Time is always the leading axis; batches of tasks or seeds are added in front by ``jax.vmap``.
+"""
+
+import abc
+import dataclasses
+from functools import partial
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx, struct
+
+Array = jax.Array
+Task = TypeVar("Task", bound="TaskParams")
+AgentState = Any
+EnvState = Any
+
+
+class Transition(NamedTuple):
+    """One step of a life. Stacked over time it is a ``History``: every field gains a leading axis [T]."""
+
+    obs: Array  # [*O] float32, seen before acting
+    action: Array  # [] int32 in 0..K-1
+    reward: Array  # [] float32
+    next_obs: Array  # [*O] float32, the true last observation, also at the end of an episode
+    terminated: Array  # [] bool, the task itself ended the episode
+    truncated: Array  # [] bool, the time limit ended the episode
+
+
+History = Transition  # every field with a leading time axis [T]
+
+
+class Curves(NamedTuple):
+    """What is measured of a life, per step; [T] each."""
+
+    reward: Array  # [T] float32, as received, with noise
+    regret: Array  # [T] float32 >= 0, expected loss of the action against the optimal one (no noise)
+
+
+class Interaction(NamedTuple):
+    """The outcome of ``interact``: what happened, what it was worth, and the agent afterwards."""
+
+    history: History  # [T, ...]
+    curves: Curves  # [T]
+    agent_state: AgentState
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """The static facts an agent or a layout may know about an environment."""
+
+    name: str
+    num_actions: int
+    obs_shape: tuple[int, ...]
+    obs_low: float
+    obs_high: float
+    max_steps_in_episode: int
+
+    @property
+    def obs_dim(self) -> int:
+        """Number of scalars in one observation."""
+        size = 1
+        for length in self.obs_shape:
+            size *= length
+        return size
+
+
+@struct.dataclass
+class TaskParams:
+    """A task: what ``params`` is in gymnax. Array leaves differ between tasks; the episode length does not."""
+
+    max_steps_in_episode: int = struct.field(pytree_node=False, default=1)
+
+
+class Environment(abc.ABC, Generic[Task]):
+    """A family of tasks in gymnax 1.x's calling convention; ``params`` is the task, so ``vmap`` over it is tasks.
+
+    Subclasses are frozen dataclasses (settings as fields, validated on construction), which makes them static
+    arguments of ``jit``. They implement ``spec``, ``sample_task``, ``reset_env``, ``step_env`` and the oracles.
+    No policy may read the oracle methods; ``interact`` uses them for the regret curve.
+    """
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> EnvSpec:
+        """Static facts of the family."""
+
+    @abc.abstractmethod
+    def sample_task(self, key: Array) -> Task:
+        """Draw one task from the family's prior."""
+
+    @abc.abstractmethod
+    def validate_task(self, params: Task) -> None:
+        """Raise ``InputError`` on the host when ``params`` is not a task of this family (shape, range, NaN)."""
+
+    @abc.abstractmethod
+    def reset_env(self, key: Array, params: Task) -> tuple[Array, EnvState]:
+        """Start an episode: (obs [*O], state)."""
+
+    @abc.abstractmethod
+    def step_env(
+        self, key: Array, state: EnvState, action: Array, params: Task
+    ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
+        """One step without auto-reset: (obs [*O], state, reward [], terminated [], info)."""
+
+    @abc.abstractmethod
+    def is_truncated(self, state: EnvState, params: Task) -> Array:
+        """Whether the time limit has been reached, [] bool."""
+
+    @abc.abstractmethod
+    def optimal_action(self, params: Task, state: EnvState) -> Array:
+        """An action of the optimal policy of this task, [] int32."""
+
+    @abc.abstractmethod
+    def regret(self, params: Task, state: EnvState, action: Array) -> Array:
+        """Expected loss of ``action`` against the optimal policy from ``state``, [] float32 >= 0."""
+
+    @abc.abstractmethod
+    def optimal_return(self, params: Task) -> Array:
+        """Expected return of the optimal policy over one episode, [] float32."""
+
+    @property
+    def default_params(self) -> Task:
+        """A fixed task of the family (gymnax's default)."""
+        return self.sample_task(jax.random.key(0))
+
+    @property
+    def name(self) -> str:
+        """Family name, gymnax's ``name``."""
+        return self.spec.name
+
+    @property
+    def num_actions(self) -> int:
+        """K."""
+        return self.spec.num_actions
+
+    def action_space(self, params: Task | None = None) -> Any:
+        """gymnax space of the actions (imports gymnax, which is slow the first time)."""
+        from gymnax.environments import spaces
+
+        del params
+        return spaces.Discrete(self.spec.num_actions)
+
+    def observation_space(self, params: Task | None = None) -> Any:
+        """gymnax space of the observations (imports gymnax, which is slow the first time)."""
+        from gymnax.environments import spaces
+
+        del params
+        return spaces.Box(self.spec.obs_low, self.spec.obs_high, self.spec.obs_shape, jnp.float32)
+
+    @partial(jax.jit, static_argnames=("self",))
+    def reset(self, key: Array, params: Task | None = None) -> tuple[Array, EnvState]:
+        """Start an episode: (obs [*O], state)."""
+        return self.reset_env(key, self.default_params if params is None else params)
+
+    @partial(jax.jit, static_argnames=("self",))
+    def step(
+        self, key: Array, state: EnvState, action: Array, params: Task | None = None
+    ) -> tuple[Array, EnvState, Array, Array, Array, dict[str, Array]]:
+        """One step with auto-reset: (obs, state, reward, terminated, truncated, info).
+
+        After the last step of an episode ``obs`` and ``state`` are those of the next one and
+        ``info["final_observation"]`` holds the true last observation.
+        """
+        params = self.default_params if params is None else params
+        key_step, key_reset = jax.random.split(key)
+        final_obs, stepped, reward, terminated, info = self.step_env(key_step, state, action, params)
+        truncated = self.is_truncated(stepped, params)
+        fresh = self.reset_env(key_reset, params)
+        over = terminated | truncated
+        obs, state = jax.tree.map(lambda new, old: jax.lax.select(over, new, old), fresh, (final_obs, stepped))
+        info = {**info, "terminated": terminated, "truncated": truncated, "final_observation": final_obs}
+        return obs, state, reward, terminated, truncated, info
+
+
+class Agent(abc.ABC):
+    """A learner as three pure functions over an explicit state. Subclasses are ``flax.struct`` dataclasses.
+
+    Settings are fields: numbers that may be swept are array leaves (so ``vmap`` runs over them), shapes are static.
+    ``state`` is everything learned since the task began; it survives the ends of episodes.
+    """
+
+    sees_env_state = False  # True only for oracles: ``act`` then receives the environment's state as ``obs``
+
+    @classmethod
+    @abc.abstractmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        """Build the agent for ``env``, reading what it may know (K, noise, prior, features); settings override."""
+
+    def for_task(self, params: TaskParams) -> Self:
+        """Tell an oracle its task. Every other agent ignores it."""
+        del params
+        return self
+
+    @abc.abstractmethod
+    def init(self, key: Array) -> AgentState:
+        """State of an agent that has seen nothing of its task."""
+
+    @abc.abstractmethod
+    def act(self, key: Array, state: AgentState, obs: Array) -> Array:
+        """Choose an action, [] int32."""
+
+    def act_greedy(self, key: Array, state: AgentState, obs: Array) -> Array:
+        """The choice that only exploits (offline evaluation, ``deterministic=True``), [] int32. Default: ``act``."""
+        return self.act(key, state, obs)
+
+    @abc.abstractmethod
+    def update(self, state: AgentState, transition: Transition) -> AgentState:
+        """Learn from one transition."""
+
+
+class SequenceModel(nnx.Module):
+    """A causal map over time with ONE call for training (T = the context) and acting (T = 1).
+
+    ``initial_carry`` is the memory of an empty past; ``carry=None`` means an empty past whose successor is not
+    wanted, which lets a model take its fastest parallel form. ``start[t]`` cuts off everything before t.
+    """
+
+    width: int  # D
+
+    def initial_carry(self) -> Any:
+        """Memory of an empty past, without batch axes."""
+        raise NotImplementedError(f"{type(self).__name__} must define initial_carry")
+
+    def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
+        """Map x [T, D] float32 with start [T] bool (None: no cuts) to (y [T, D], carry)."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+
+class Layout(abc.ABC):
+    """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses."""
+
+    @property
+    @abc.abstractmethod
+    def token_dim(self) -> int:
+        """D of a raw token."""
+
+    @abc.abstractmethod
+    def encode_query(self, obs: Array) -> Array:
+        """Token [D] for an observation to be acted upon, with nothing known of its outcome."""
+
+    @abc.abstractmethod
+    def encode(self, transition: Transition) -> Array:
+        """Token [D] of one transition."""
