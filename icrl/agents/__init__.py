@@ -1,0 +1,1 @@
+"""Agents: one algorithm per file, registered next to its definition."""

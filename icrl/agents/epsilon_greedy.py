@@ -1,0 +1,31 @@
+"""Epsilon-greedy with a constant rate (Sutton, Barto 2018, Reinforcement Learning, section 2.2)."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("epsilon-greedy", paper="Sutton, Barto 2018")
+@struct.dataclass
+class EpsilonGreedy(ArmAgent):
+    """With probability ``epsilon`` any of the K arms, else argmax m_a with ties broken uniformly.
+
+    Untried arms count as best, so that each arm is soon pulled once, in random order.
+    """
+
+    epsilon: Array | float = 0.1  # in [0, 1]
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        key_coin, key_any, key_ties = jax.random.split(key, 3)
+        explores = jax.random.uniform(key_coin) < self.epsilon
+        anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
+        return jnp.where(explores, anything, self.act_greedy(key_ties, state, obs))
+
+    def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        """The same with epsilon 0."""
+        del obs
+        return argmax_random_ties(key, jnp.where(state.count == 0, jnp.inf, state.mean))

@@ -1,0 +1,24 @@
+"""Pessimism for choosing from given data: a lower confidence bound (Lee et al. 2023, A.2)."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("lcb", paper="Lee et al. 2023")
+@struct.dataclass
+class LCB(ArmAgent):
+    """argmax m_a - c / sqrt(n_a), first arm on ties; an arm never pulled has the index -c, as in the authors' code.
+
+    c is 1 in the paper and 0.8 in its code. A rule for offline data: left to act it hardly explores.
+    """
+
+    c: Array | float = 1.0  # penalty scale, reward units
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        del key, obs
+        penalty = self.c / jnp.sqrt(jnp.maximum(state.count, 1))
+        return jnp.argmax(state.mean - penalty).astype(jnp.int32)

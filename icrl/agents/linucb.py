@@ -1,0 +1,43 @@
+"""LinUCB: optimism for linear rewards (Abbasi-Yadkori et al. 2011; as used by Lee et al. 2023 and Lin et al. 2023)."""
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.linear_agent import LinearAgent, LinearStats
+from icrl.registry import agents
+from icrl.types import Array, Environment
+
+
+@agents.register("linucb", paper="Abbasi-Yadkori et al. 2011")
+@struct.dataclass
+class LinUCB(LinearAgent):
+    """argmax <theta, x_a> + beta ||x_a||_{V^-1} with V = lam I + sum x x^T and theta = V^-1 sum r x.
+
+    The first action is uniformly random (Lee et al. 2023, A.2). Lee et al. use beta = 1 on fixed features, Lin et al.
+    beta = 2 on shown ones, both lam = 1; ``for_env`` follows them.
+    """
+
+    beta: Array | float = 1.0  # bonus scale, reward units
+    lam: Array | float = 1.0  # ridge, > 0
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        beta = 1.0 if hasattr(env, "features") else 2.0
+        return super().for_env(env, **{"beta": beta, **settings})
+
+    def index(self, state: LinearStats, obs: Array, beta: Array | float) -> Array:
+        """The optimistic value of every arm, [K]."""
+        arms, moment = self.whiten(state, obs, self.lam)
+        return moment @ arms + beta * jnp.sqrt(jnp.sum(jnp.square(arms), axis=0))
+
+    def act(self, key: Array, state: LinearStats, obs: Array) -> Array:
+        best = jnp.argmax(self.index(state, obs, self.beta)).astype(jnp.int32)
+        return jnp.where(state.time == 0, jax.random.randint(key, (), 0, self.num_arms, jnp.int32), best)
+
+    def act_greedy(self, key: Array, state: LinearStats, obs: Array) -> Array:
+        """Ridge regression without a bonus, the LinReg of Lee et al.; arm 0 when nothing was seen."""
+        del key
+        return jnp.argmax(self.index(state, obs, 0.0)).astype(jnp.int32)

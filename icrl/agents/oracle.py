@@ -1,0 +1,41 @@
+"""The agent that knows its task: the optimum every curve is measured against."""
+
+from typing import Any, Self
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.errors import require
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, TaskParams, Transition
+
+
+@agents.register("oracle", paper="-")
+@struct.dataclass
+class Oracle(Agent):
+    """Plays ``env.optimal_action``; ``for_task`` must have been called (``interact`` does)."""
+
+    sees_env_state = True
+
+    env: Environment = struct.field(pytree_node=False)
+    task: Any = None
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return cls(env=env, **settings)
+
+    def for_task(self, params: TaskParams) -> Self:
+        return self.replace(task=params)  # type: ignore[attr-defined]
+
+    def init(self, key: Array) -> Array:
+        del key
+        return jnp.zeros((0,))
+
+    def act(self, key: Array, state: Array, obs: Any) -> Array:
+        del key, state
+        require(self.task is not None, "oracle.task", None, "a task, set by for_task")
+        return self.env.optimal_action(self.task, obs)
+
+    def update(self, state: Array, transition: Transition) -> Array:
+        del transition
+        return state

@@ -1,0 +1,111 @@
+"""Exact posterior sampling for Gaussian rewards and uniformly distributed arm means.
+
+The prior of Lee et al. 2023 (section 4) is mu_a ~ U[0, 1], not the normal law their TS assumes. A transformer
+pretrained without error on that prior acts like this agent, so this is the curve to hold it against.
+"""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax.scipy.special import ndtr, ndtri
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats
+from icrl.registry import agents
+from icrl.types import Array, Environment
+
+NODES = 128  # of the quadrature, per arm
+FARTHEST = 10.0  # std between the interval and a mean outside of it; much farther out float32's ndtr is 0
+
+
+class CutNormal(NamedTuple):
+    """K normal laws cut to [low, high], or K uniform ones where ``flat``; [K] each but the ends.
+
+    ``side`` is -1 for a law that is mirrored, so that its mass always lies in the lower tail, where float32 is dense.
+    """
+
+    low: Array | float
+    high: Array | float
+    flat: Array  # bool
+    side: Array  # 1 or -1
+    mean: Array  # of the normal law before the cut
+    std: Array
+    outside: Array  # what the normal law, mirrored or not, gives to the left of the interval
+    inside: Array  # what it gives to the interval
+
+    def at_level(self, level: Array) -> Array:
+        """Inverse distribution function: values [..., K] for ``level`` [..., K] in (0, 1).
+
+        A mirrored law counts its levels from the upper end. That changes neither draws from uniform levels nor
+        sums over levels that are symmetric about 1/2.
+        """
+        cut = self.mean + self.side * self.std * ndtri(self.outside + level * self.inside)
+        uniform = self.low + level * (self.high - self.low)
+        return jnp.where(self.flat, uniform, jnp.clip(cut, self.low, self.high))
+
+    def prob_below(self, value: Array) -> Array:
+        """Distribution function at ``value`` [..., K or 1] in [low, high]; [..., K]."""
+        level = (ndtr(self.side * (value - self.mean) / self.std) - self.outside) / self.inside
+        cut = jnp.clip(jnp.where(self.side > 0, level, 1.0 - level), 0.0, 1.0)
+        return jnp.where(self.flat, (value - self.low) / (self.high - self.low), cut)
+
+
+@agents.register("posterior-gaussian", paper="Lee et al. 2023")
+@struct.dataclass
+class PosteriorGaussian(ArmAgent):
+    """mu_a | data ~ N(m_a, s^2 / n_a) cut to [low, high], uniform when n_a = 0; pull the arm with the largest draw.
+
+    Like any normal draw in float32, a draw has steps of 2^-23 in probability.
+    """
+
+    low: Array | float = 0.0  # the prior is U[low, high]
+    high: Array | float = 1.0
+    noise_std: Array | float = 0.3  # s, reward units; below 1e-6 it counts as 1e-6
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return super().for_env(env, **{"noise_std": getattr(env, "noise_std", 0.3), **settings})
+
+    def posterior(self, state: ArmStats) -> CutNormal:
+        """The law of each mu_a given the data."""
+        std = jnp.maximum(self.noise_std, 1e-6) / jnp.sqrt(jnp.maximum(state.count, 1))
+        mean = jnp.clip(state.mean, self.low - FARTHEST * std, self.high + FARTHEST * std)
+        side = jnp.where(mean > (self.low + self.high) / 2, 1.0, -1.0)
+        ends = side * (self.low - mean) / std, side * (self.high - mean) / std
+        outside = ndtr(jnp.minimum(*ends))
+        inside = ndtr(jnp.maximum(*ends)) - outside
+        return CutNormal(self.low, self.high, state.count == 0, side, mean, std, outside, inside)
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        del obs
+        level = jax.random.uniform(key, (self.num_arms,), minval=1e-7)
+        return jnp.argmax(self.posterior(state).at_level(level)).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        """The arm most likely to be the best, ``argmax optimal_action_probs``: what an ideal DPT answers offline.
+
+        (The largest posterior mean loses a little less, being the Bayes rule for one pull.)
+        """
+        del key, obs
+        return jnp.argmax(self.optimal_action_probs(state)).astype(jnp.int32)
+
+    def optimal_action_probs(self, state: ArmStats) -> Array:
+        """P(arm a is the best | data), [K]: the law of ``act`` and the ideal output of a pretrained DPT.
+
+        P_a = int_0^1 prod_{b != a} F_b(F_a^-1(u)) du, whose nodes follow each arm's width, by the midpoint rule in v
+        with u = v^2 (3 - 2 v), which is flat where F^-1 is steep. Off by less than 2e-4 as long as no posterior is 50
+        times narrower than another (at noise_std 0.3: 2 500 pulls against none), else by 0.01 at most.
+        """
+        law = self.posterior(state)
+        itself = jnp.eye(self.num_arms, dtype=bool)
+
+        def add_node(total: Array, v: Array) -> tuple[Array, None]:
+            value = law.at_level(v * v * (3.0 - 2.0 * v))  # [K]
+            rivals = jnp.where(itself, 1.0, law.prob_below(value[:, None]))  # [arm, rival]
+            return total + v * (1.0 - v) * jnp.prod(rivals, axis=-1), None
+
+        # A scan, not one big array: this is called on a hundred thousand states at once.
+        nodes = (jnp.arange(NODES) + 0.5) / NODES
+        total, _ = jax.lax.scan(add_node, jnp.zeros(self.num_arms), nodes)
+        return total / jnp.sum(total)

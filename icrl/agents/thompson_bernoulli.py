@@ -1,0 +1,60 @@
+"""Thompson sampling for rewards 0 and 1: exact posterior sampling under a Beta prior (Thompson 1933)."""
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.registry import agents
+from icrl.types import Array, Environment
+
+GRID = 256  # midpoints of the quadrature
+
+
+@agents.register("thompson-bernoulli", paper="Thompson 1933")
+@struct.dataclass
+class ThompsonBernoulli(ArmAgent):
+    """mu_a | data ~ Beta(a + S_a, b + F_a) with S successes and F failures; pull the arm with the largest draw.
+
+    The prior is read off the environment (``prior_a``, ``prior_b``), else uniform. Rewards must lie in [0, 1].
+    """
+
+    prior_a: Array | float = 1.0
+    prior_b: Array | float = 1.0
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        known = {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}
+        return super().for_env(env, **{**known, **settings})
+
+    def posterior(self, state: ArmStats) -> tuple[Array, Array]:
+        """Both parameters of the Beta posterior, [K] each."""
+        return self.prior_a + state.total, self.prior_b + state.count - state.total
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        del obs
+        return jnp.argmax(jax.random.beta(key, *self.posterior(state))).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        """The largest posterior mean, ties broken uniformly: Bayes-optimal for the last pull."""
+        del obs
+        a, b = self.posterior(state)
+        return argmax_random_ties(key, a / (a + b))
+
+    def optimal_action_probs(self, state: ArmStats) -> Array:
+        """P(arm a is the best | data), [K]: the law of ``act``.
+
+        In the angle phi with mu = sin(phi)^2 the posterior is proportional to sin^(2a-1) cos^(2b-1) and about
+        1 / (2 sqrt(n)) wide wherever it lies, so one grid fits all. Off by less than 1e-3 up to 1 000 pulls of an arm
+        and for ``prior_a``, ``prior_b`` of at least 1/2.
+        """
+        a, b = (parameter[:, None] for parameter in self.posterior(state))
+        angle = (jnp.arange(GRID) + 0.5) * (jnp.pi / 2 / GRID)
+        log_density = (2 * a - 1) * jnp.log(jnp.sin(angle)) + (2 * b - 1) * jnp.log(jnp.cos(angle))
+        mass = jax.nn.softmax(log_density, axis=-1)  # [K, GRID]
+        below = jnp.cumsum(mass, axis=-1) - mass / 2  # distribution functions at the midpoints
+        rivals = jnp.where(jnp.eye(self.num_arms, dtype=bool)[:, :, None], 1.0, below)  # [arm, rival, GRID]
+        probs = jnp.sum(mass * jnp.prod(rivals, axis=1), axis=-1)
+        return probs / jnp.sum(probs)

@@ -1,0 +1,55 @@
+"""Gaussian Thompson sampling (Thompson 1933; the TS of Lee et al. 2023, A.2)."""
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats
+from icrl.registry import agents
+from icrl.types import Array, Environment
+
+OFFLINE_DRAWS = 100
+
+
+@agents.register("thompson-gaussian", paper="Lee et al. 2023")
+@struct.dataclass
+class ThompsonGaussian(ArmAgent):
+    """Conjugate normal posterior per arm: precision 1/v0 + n/s^2, mean (m0/v0 + sum r / s^2) / precision.
+
+    Lee et al. use the normal prior N(1/2, 1/12), which has the mean and variance of the true U[0, 1], and the noise
+    std 0.3 of training whatever the noise at test time; hence ``noise_std`` belongs to the agent, not the environment.
+    In the linear setting they use the prior N(0, 1).
+    """
+
+    prior_mean: Array | float = 0.5
+    prior_var: Array | float = 1.0 / 12.0
+    noise_std: Array | float = 0.3
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        known: dict[str, Any] = {"noise_std": getattr(env, "noise_std", 0.3)}
+        if hasattr(env, "features"):  # the linear setting, appendix A.3
+            known |= {"prior_mean": 0.0, "prior_var": 1.0}
+        return super().for_env(env, **{**known, **settings})
+
+    def posterior(self, state: ArmStats) -> tuple[Array, Array]:
+        """Mean and standard deviation of mu_a given the data, [K] each."""
+        noise_var = jnp.maximum(jnp.square(self.noise_std), 1e-12)
+        precision = 1.0 / self.prior_var + state.count / noise_var
+        mean = (self.prior_mean / self.prior_var + state.total / noise_var) / precision
+        return mean, 1.0 / jnp.sqrt(precision)
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        del obs
+        mean, std = self.posterior(state)
+        return jnp.argmax(mean + std * jax.random.normal(key, mean.shape)).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        """Mode of 100 posterior draws, the offline rule of Lee et al."""
+        del obs
+        mean, std = self.posterior(state)
+        draws = mean + std * jax.random.normal(key, (OFFLINE_DRAWS, *mean.shape))
+        votes = jnp.sum(jnp.argmax(draws, -1)[:, None] == jnp.arange(self.num_arms), axis=0)
+        return jnp.argmax(votes).astype(jnp.int32)

@@ -1,0 +1,118 @@
+"""Settings are frozen dataclasses; this file turns them into flat names, JSON values, command-line text and back.
+
+An experiment's settings nest (environment, model, optimisation); on the command line and in ``config.json`` they are
+flat, so leaf names must be unique: ``FitSettings.learning_rate`` is ``--learning-rate`` and ``"learning_rate"``.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import types
+import typing
+from typing import Any, TypeVar
+
+from icrl.errors import InputError, near_names
+
+Settings = TypeVar("Settings")
+Value = int | float | str | bool | None | tuple[str, ...]
+
+
+class Leaf(typing.NamedTuple):
+    """One setting."""
+
+    name: str
+    value: Value
+    kind: Any  # its annotation
+    help: str  # the comment behind its declaration
+
+
+def leaves(settings: Any) -> dict[str, Leaf]:
+    """All settings of a nested dataclass by leaf name, in order of declaration."""
+    found: dict[str, Leaf] = {}
+    kinds = typing.get_type_hints(type(settings))
+    comments = _comments(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = leaves(value)
+        else:
+            inner = {field.name: Leaf(field.name, value, kinds[field.name], comments.get(field.name, ""))}
+        clash = found.keys() & inner.keys()
+        assert not clash, f"{type(settings).__name__}: two settings are called {sorted(clash)}"
+        found |= inner
+    return found
+
+
+def flat(settings: Any) -> dict[str, Value]:
+    """Leaf names to values, ready for JSON (tuples become lists there)."""
+    return {name: leaf.value for name, leaf in leaves(settings).items()}
+
+
+def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The same settings with some leaves changed; constructing them again validates every value.
+
+    Raises:
+      InputError: an unknown name (with the near ones), a value of the wrong kind, or one out of range.
+    """
+    known = leaves(settings)
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown setting {name!r}; {near_names(name, known)}")
+    checked = {name: _of_kind(known[name], value) for name, value in values.items()}
+    return _rebuild(settings, checked)
+
+
+def parsed(leaf: Leaf, text: str) -> Value:
+    """The value that ``text`` from a command line means for ``leaf``."""
+    if leaf.kind is str:
+        return text
+    if typing.get_origin(leaf.kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        value = text
+    return typing.cast(Value, _of_kind(leaf, value))
+
+
+def kind_name(leaf: Leaf) -> str:
+    """The kind of a setting in words: 'an integer', 'a number or none', ..."""
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+    if typing.get_origin(leaf.kind) is tuple:
+        return "names separated by commas"
+    return " or ".join(words.get(kind, str(kind)) for kind in _alternatives(leaf.kind))
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+def _of_kind(leaf: Leaf, value: Any) -> Any:
+    kinds = _alternatives(leaf.kind)
+    if typing.get_origin(leaf.kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if any(type(value) is kind for kind in kinds):
+        return value
+    raise InputError(f"{leaf.name}: got {value!r}, allowed: {kind_name(leaf)}")
+
+
+def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
+    changes = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _rebuild(value, values)
+        elif field.name in values:
+            changes[field.name] = values[field.name]
+    return dataclasses.replace(settings, **changes)
+
+
+def _comments(cls: type) -> dict[str, str]:
+    """Field name to the comment behind its declaration, over the class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+        found |= dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.*)$", inspect.getsource(base), re.M))
+    return found

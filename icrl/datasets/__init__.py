@@ -1,0 +1,1 @@
+"""Pretraining data: streams generated on the device, and the same data stored."""

@@ -1,0 +1,115 @@
+"""DPT pretraining data: a context (a history in one task) with the optimal action as its label.
+
+A context is a function of (seed, task id), so what training draws on the device as it goes and what a data set holds
+on disk are the same data: generating is a pure function, storing is a cache.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.errors import require_int
+from icrl.interact import interact
+from icrl.seeding import key_for, keys_for
+from icrl.types import Agent, Array, Environment, History
+
+MAX_POOL = 2**31 - 1
+
+
+class Contexts(NamedTuple):
+    """A batch of pretraining contexts."""
+
+    history: History  # [B, T, ...]
+    query: Array  # [B, *O] float32, the observation to act upon
+    label: Array  # [B] int32, an optimal action at the query
+
+
+class ContextSource(Protocol):
+    """Anything that has contexts by task id: a generator or a stored set."""
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of task ids [B] uint32; the same ids give the same contexts."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ContextGenerator:
+    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``."""
+
+    env: Environment
+    source: Agent
+    num_steps: int
+    seed: int
+    purpose: str = "pretrain"
+
+    def __post_init__(self) -> None:
+        require_int("context_steps", self.num_steps, 1, 2**24)
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of task ids [B] uint32, generated on the device in one jitted call."""
+        return self._generate(jnp.asarray(ids, jnp.uint32))
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _generate(self, ids: Array) -> Contexts:
+        key_task, key_life = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
+        return jax.vmap(self._context)(keys_for(key_task, ids), keys_for(key_life, ids))
+
+    def _context(self, key_task: Array, key_life: Array) -> Contexts:
+        task = self.env.sample_task(key_task)
+        key_query, key_life = jax.random.split(key_life)
+        history = interact(key_life, self.env, task, self.source, self.num_steps).history
+        query, state = self.env.reset(key_query, task)
+        return Contexts(history, query, self.env.optimal_action(task, state))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batches:
+    """Which contexts make up which training batch; a pure function of the step, so that a resumed run sees the same.
+
+    With ``num_tasks`` None every batch holds tasks never seen before (ids count up). Otherwise batches walk through
+    tasks 0 .. num_tasks - 1 in a new random order every epoch, as over a finite data set. ``shuffle`` permutes the
+    transitions of each context afresh at every fetch (Lee et al. do, for all settings but the linear bandit); that is
+    legitimate only when the source does not learn, because histories of a learner are not exchangeable.
+    """
+
+    contexts: ContextSource
+    batch_size: int
+    seed: int
+    num_tasks: int | None = None
+    shuffle: bool = False
+
+    def __post_init__(self) -> None:
+        require_int("batch_size", self.batch_size, 1, 2**20)
+        if self.num_tasks is not None:
+            require_int("pretrain_tasks", self.num_tasks, 1, MAX_POOL)
+
+    def ids(self, step: int) -> np.ndarray:
+        """Task ids [B] uint32 of the batch at ``step``."""
+        position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
+        if self.num_tasks is None:
+            return position.astype(np.uint32)
+        epochs, offsets = np.divmod(position, self.num_tasks)
+        orders = [_epoch_order(self.seed, int(epoch), self.num_tasks) for epoch in epochs]
+        return np.array([order[offset] for order, offset in zip(orders, offsets, strict=True)], np.uint32)
+
+    def __call__(self, step: int) -> Contexts:
+        """The contexts of the batch at ``step``."""
+        contexts = self.contexts.fetch(self.ids(step))
+        if not self.shuffle:
+            return contexts
+        return contexts._replace(history=shuffle_time(key_for(self.seed, "shuffle", step), contexts.history))
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, num_tasks: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(num_tasks)
+
+
+@jax.jit
+def shuffle_time(key: Array, history: History) -> History:
+    """Permute the transitions of each row of history [B, T, ...], every row by its own random permutation."""
+    order = jnp.argsort(jax.random.bits(key, history.action.shape), axis=1)
+    return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)

@@ -1,0 +1,131 @@
+"""In-context evaluation: every agent on the same tasks, the same reward noise, with regret from true means.
+
+Online: the agent chooses, its context grows by one transition a step. Offline: a context is given, the greedy choice
+after every prefix of it is scored. Nothing here knows whether an agent is a model or a classic algorithm.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.datasets.contexts import Contexts
+from icrl.interact import interact, replay
+from icrl.progress import Progress
+from icrl.seeding import key_for, keys_for
+from icrl.tasks import TaskSet
+from icrl.types import Agent, Array, Environment, History
+
+PART = 500  # tasks in one jitted call, so that progress shows
+GROUP = 50  # of them side by side: a model's caches of that many tasks stay near a CPU's core
+GROUP_ON_ACCELERATOR = 500
+
+
+def online_regret(
+    env: Environment, tasks: TaskSet, agent: Agent, num_steps: int, seed: int, agent_seed: int = 0, label: str = "agent"
+) -> np.ndarray:
+    """Cumulative pseudo-regret [N, T] float64 of ``agent`` over N tasks, reward noise fixed by ``seed``.
+
+    Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
+    agent's own draws only (one per training seed).
+    """
+    parts = []
+    with Progress(f"evaluating {label}", len(tasks), "tasks") as bar:
+        for low in range(0, len(tasks), PART):
+            ids = np.arange(low, low + PART) % len(tasks)  # the last part is filled up, so that nothing recompiles
+            part = tasks[ids]
+            keys = keys_for(key_for(seed, "evaluation"), part.ids)
+            agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
+            count = min(PART, len(tasks) - low)
+            parts.append(np.asarray(_regret_per_step(keys, agent_keys, part.params, agent, env, num_steps))[:count])
+            bar.advance(count)
+    return np.cumsum(np.concatenate(parts), axis=1, dtype=np.float64)
+
+
+@partial(jax.jit, static_argnames=("env", "num_steps"))
+def _regret_per_step(keys: Array, agent_keys: Array, params: Any, agent: Agent, env: Environment, num_steps: int) -> Array:
+    def one_task(task: tuple[Array, Array, Any]) -> Array:
+        key, agent_key, task_params = task
+        return interact(key, env, task_params, agent, num_steps, agent_key).curves.regret
+
+    return jax.lax.map(one_task, (keys, agent_keys, params), batch_size=_group())
+
+
+def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> History:
+    """Histories [N, T, ...] that ``source`` leaves behind in ``tasks``: the offline evaluation's data."""
+    keys = keys_for(key_for(seed, "offline"), tasks.ids)
+    return _record(keys, tasks.params, source, env, num_steps)
+
+
+@partial(jax.jit, static_argnames=("env", "num_steps"))
+def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> History:
+    return jax.vmap(lambda key, task: interact(key, env, task, source, num_steps).history)(keys, params)
+
+
+def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: History, seed: int) -> np.ndarray:
+    """mu* - mu of the greedy choice after 0 .. T transitions of contexts [N, T, ...]: [N, T + 1] float64."""
+    keys = keys_for(key_for(seed, "offline/agent"), tasks.ids)
+    return np.asarray(_suboptimality(keys, tasks.params, contexts, agent, env), np.float64)
+
+
+@partial(jax.jit, static_argnames=("env",))
+def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, env: Environment) -> Array:
+    def one_task(task: tuple[Array, Any, History]) -> Array:
+        key, task_params, history = task
+        actions, _ = replay(key, agent.for_task(task_params), history)
+        _, state = env.reset(key, task_params)
+        return jax.vmap(lambda action: env.regret(task_params, state, action))(actions)
+
+    return jax.lax.map(one_task, (keys, params, contexts), batch_size=_group())
+
+
+def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.ndarray:
+    """Cross-entropy in nats at every prefix of contexts [N, T, ...]: [N, T + 1] float64."""
+    return np.asarray(_model_cross_entropy(policy, contexts, objective), np.float64)
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Array:
+    def one_context(context: Contexts) -> Array:
+        return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
+
+    return jax.lax.map(one_context, contexts, batch_size=_group())
+
+
+def ideal_cross_entropy(agent: Any, contexts: History, labels: Array, prefixes: np.ndarray) -> np.ndarray:
+    """-log of the exact posterior probability of ``labels`` [N] at some ``prefixes`` [P]: [N, P] float64.
+
+    ``agent`` has ``optimal_action_probs(state) -> [K]``. No model can have a lower expected cross-entropy on the same
+    contexts unless something leaks; paired on the same contexts, the gap's noise is small.
+    """
+    return np.asarray(_ideal_cross_entropy(agent, contexts, labels, jnp.asarray(prefixes)), np.float64)
+
+
+@jax.jit
+def _ideal_cross_entropy(agent: Any, contexts: History, labels: Array, prefixes: Array) -> Array:
+    def one_context(item: tuple[History, Array]) -> Array:
+        history, label = item
+        states = states_along(agent, history)
+        chosen = jax.tree.map(lambda leaf: leaf[prefixes], states)
+        probs = jax.vmap(agent.optimal_action_probs)(chosen)
+        return -jnp.log(jnp.maximum(probs[:, label], 1e-30))
+
+    return jax.lax.map(one_context, (contexts, labels), batch_size=_group())
+
+
+def states_along(agent: Agent, history: History) -> Any:
+    """The agent's state after 0 .. T transitions of history [T, ...], stacked [T + 1, ...]; for small states only."""
+
+    def one_step(state: Any, transition: Any) -> tuple[Any, Any]:
+        after = agent.update(state, transition)
+        return after, after
+
+    start = agent.init(jax.random.key(0))
+    _, later = jax.lax.scan(one_step, start, history)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, later)
+
+
+def _group() -> int:
+    return GROUP if jax.default_backend() == "cpu" else GROUP_ON_ACCELERATOR

@@ -1,0 +1,1 @@
+"""Experiments: one recipe per file, in three sizes (smoke, cpu, paper)."""

@@ -1,0 +1,282 @@
+"""What the DPT experiments share: pretrain on contexts, freeze, compare in context, report.
+
+An experiment is a subclass of ``DPTExperiment`` that fills in presets, published numbers and the promises to check.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from icrl.agents.in_context import InContextAgent
+from icrl.config import flat
+from icrl.datasets.contexts import Batches, ContextGenerator, Contexts
+from icrl.errors import require, require_int
+from icrl.evaluation import (
+    ideal_cross_entropy,
+    model_cross_entropy,
+    offline_suboptimality,
+    online_regret,
+    recorded_contexts,
+)
+from icrl.layouts import QueryFirst
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.transformer import TransformerConfig
+from icrl.objectives.dpt import DPT
+from icrl.registry import agents, models
+from icrl.runs import Run
+from icrl.seeding import key_for
+from icrl.statistics import Interval, interval, ratio_interval
+from icrl.tasks import TaskSet
+from icrl.training import FitSettings, fit, restore
+from icrl.types import Environment
+
+VALIDATION_CONTEXTS = 256
+MODEL = "dpt"
+
+
+@dataclasses.dataclass(frozen=True)
+class DPTSettings:
+    """All settings of a DPT experiment."""
+
+    env: Environment
+    backbone: TransformerConfig
+    fit: FitSettings
+    model: str = "transformer"  # registered sequence model
+    source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
+    pretrain_tasks: int | None = None  # size of the pool of pretraining tasks; none: fresh tasks in every batch
+    shuffle: bool = False  # permute the transitions of a context at every fetch (not for a source that learns)
+    train_seeds: int = 1  # independently pretrained models
+    eval_tasks: int = 2000  # held-out tasks of the online evaluation
+    offline_tasks: int = 1000  # held-out contexts of the offline evaluation
+    competitors: tuple[str, ...] = ()  # agents compared online
+    offline_competitors: tuple[str, ...] = ()  # agents compared offline
+    ideal: str = ""  # the competitor that is exact posterior sampling here
+
+    def __post_init__(self) -> None:
+        models.entry(self.model)
+        for name in (self.source, *self.competitors, *self.offline_competitors):
+            agents.entry(name)
+        require(self.ideal in self.competitors, "ideal", self.ideal, "one of competitors")
+        require_int("train_seeds", self.train_seeds, 1, 1000)
+        require_int("eval_tasks", self.eval_tasks, 2, 10**7)
+        require_int("offline_tasks", self.offline_tasks, 2, 10**7)
+        if self.pretrain_tasks is not None:
+            require_int("pretrain_tasks", self.pretrain_tasks, 1, 2**31 - 1)
+
+    @property
+    def context_steps(self) -> int:
+        """T, transitions in a context and steps of an evaluation."""
+        return self.env.spec.max_steps_in_episode
+
+    def objective(self) -> DPT:
+        """The pretraining objective with its layout."""
+        return DPT(QueryFirst(self.env.spec))
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network."""
+        rngs = nnx.Rngs(key_for(seed, "init", train_seed))
+        backbone = models[self.model](self.backbone, self.context_steps + 1, rngs)
+        token_dim = QueryFirst(self.env.spec).token_dim
+        return FrozenPolicy.split(
+            TokenPolicy(token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
+        )
+
+    def agent(self, policy: FrozenPolicy) -> InContextAgent:
+        """The pretrained policy as an agent of the family's environments."""
+        layout = QueryFirst(self.env.spec)
+        query = self.env.reset(jax.random.key(0))[0]
+        return InContextAgent(policy=policy, query=query, layout=layout, max_steps=self.context_steps)
+
+
+class DPTExperiment:
+    """Base of the DPT recipes; everything that differs between them is a class attribute."""
+
+    title: ClassVar[str]
+    presets: ClassVar[dict[str, DPTSettings]]
+    published: ClassVar[tuple[dict[str, Any], ...]] = ()
+    max_ratio: ClassVar[dict[str, float]] = {}  # competitor -> largest allowed regret(T) of DPT / its regret(T)
+    max_regret: ClassVar[float | None] = None  # largest allowed regret(T) of DPT, at the preset's own T
+
+    @classmethod
+    def pretrain(cls, settings: DPTSettings, run: Run) -> list[FrozenPolicy]:
+        """Train (or restore and go on with) one policy per training seed."""
+        return [cls._pretrain_one(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
+
+    @classmethod
+    def _pretrain_one(cls, settings: DPTSettings, run: Run, train_seed: int) -> FrozenPolicy:
+        objective = settings.objective()
+        contexts = _generator(settings, run.seed, f"pretrain/{train_seed}")
+        batches = Batches(contexts, settings.fit.batch_size, run.seed, settings.pretrain_tasks, settings.shuffle)
+        held_out = _generator(settings, run.seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
+        validate = partial(_validation_loss, objective, held_out)
+        policy = settings.new_policy(run.seed, train_seed)
+        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=train_seed, validate=validate)
+
+    @classmethod
+    def restore(cls, settings: DPTSettings, run: Run, train_seed: int) -> FrozenPolicy:
+        """The policy of ``train_seed`` at its newest checkpoint."""
+        require_int("seed", train_seed, 0, settings.train_seeds - 1)
+        return restore(settings.fit, settings.new_policy(run.seed, train_seed), run.folder, train_seed)
+
+    @classmethod
+    def load_agent(cls, settings: DPTSettings, run: Run, train_seed: int) -> InContextAgent:
+        """The pretrained agent of ``train_seed``."""
+        return settings.agent(cls.restore(settings, run, train_seed))
+
+    @classmethod
+    def evaluate(cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+        """Sections ``online``, ``offline``, ``cross_entropy`` and ``checks`` of the results."""
+        online, regrets = _online(settings, run.seed, policies)
+        offline, cross_entropy, gap = _offline(settings, run.seed, policies)
+        checks = [*cls._regret_checks(settings, regrets), *_leak_check(gap)]
+        return {"online": online, "offline": offline, "cross_entropy": cross_entropy, "checks": checks}
+
+    @classmethod
+    def _regret_checks(cls, settings: DPTSettings, regrets: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        steps, model = settings.context_steps, regrets[MODEL][..., -1]
+        rows = []
+        for name, limit in cls.max_ratio.items():
+            measured = ratio_interval(model, regrets[name][0, :, -1])
+            rows.append(_check(f"regret({steps}) of DPT / {name}", measured, limit))
+        if cls.max_regret is not None:
+            rows.append(_check(f"regret({steps}) of DPT", interval(model), cls.max_regret))
+        return rows
+
+    @classmethod
+    def run(cls, settings: DPTSettings, run: Run) -> dict[str, Any]:
+        """The whole recipe: pretrain, evaluate, and the results document."""
+        started = time.monotonic()
+        policies = cls.pretrain(settings, run)
+        return cls._results(settings, run, policies, time.monotonic() - started)
+
+    @classmethod
+    def reevaluate(cls, settings: DPTSettings, run: Run) -> dict[str, Any]:
+        """The results document of the checkpoints that are there."""
+        policies = [cls.restore(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
+        return cls._results(settings, run, policies, 0.0)
+
+    @classmethod
+    def _results(
+        cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy], training_seconds: float
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        sections = cls.evaluate(settings, run, policies)
+        seconds = {"training": training_seconds, "evaluation": time.monotonic() - started}
+        return run.results(
+            title=cls.title,
+            claim=_claim(sections["online"], settings),
+            train_seeds=list(range(settings.train_seeds)),
+            env={"id": settings.env.name, **flat(settings.env)},
+            num_tasks=settings.eval_tasks,
+            num_steps=settings.context_steps,
+            published=list(cls.published),
+            seconds={**seconds, "total": sum(seconds.values())},
+            **sections,
+        )
+
+
+def _validation_loss(objective: DPT, held_out: Contexts, policy: FrozenPolicy) -> float:
+    return float(_mean_cross_entropy(objective, policy, held_out))
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _mean_cross_entropy(objective: DPT, policy: FrozenPolicy, contexts: Contexts) -> jax.Array:
+    return objective.loss(policy, contexts)
+
+
+def _generator(settings: DPTSettings, seed: int, purpose: str) -> ContextGenerator:
+    source = agents[settings.source].for_env(settings.env)
+    return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose)
+
+
+def _online(
+    settings: DPTSettings, seed: int, policies: list[FrozenPolicy]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The online section, and cumulative regrets [S, N, T] of every agent (S = 1 for all but the model)."""
+    env, steps = settings.env, settings.context_steps
+    tasks = TaskSet.draw(env, seed, "test", settings.eval_tasks)
+    regrets = {
+        MODEL: np.stack(
+            [
+                online_regret(env, tasks, settings.agent(policy), steps, seed, train_seed, f"DPT seed {train_seed}")
+                for train_seed, policy in enumerate(policies)
+            ]
+        )
+    }
+    for name in settings.competitors:
+        regrets[name] = online_regret(env, tasks, agents[name].for_env(env), steps, seed, label=name)[None]
+    curves = {name: _curve(settings, name, "regret", interval(x)) for name, x in regrets.items()}
+    return {"steps": list(range(1, steps + 1)), "agents": curves}, regrets
+
+
+def _offline(
+    settings: DPTSettings, seed: int, policies: list[FrozenPolicy]
+) -> tuple[dict[str, Any], dict[str, Any], Interval | None]:
+    """The offline and cross-entropy sections, and the model's mean excess over the ideal cross-entropy."""
+    env, prefixes = settings.env, _prefixes(settings.context_steps)
+    tasks = TaskSet.draw(env, seed, "offline", settings.offline_tasks)
+    source = agents[settings.source].for_env(env)
+    contexts = recorded_contexts(env, tasks, source, settings.context_steps, seed)
+    players = {name: [agents[name].for_env(env)] for name in settings.offline_competitors}
+    players = {MODEL: [settings.agent(policy) for policy in policies], **players}
+    curves = {}
+    for name, group in players.items():
+        losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, prefixes] for agent in group])
+        curves[name] = _curve(settings, name, "suboptimality", interval(losses))
+    offline = {"prefix": prefixes.tolist(), "agents": curves}
+
+    labels = jax.vmap(env.optimal_action)(tasks.params)
+    labelled = Contexts(contexts, contexts.obs[:, 0], labels)
+    objective = settings.objective()
+    entropy = np.stack([model_cross_entropy(objective, policy, labelled) for policy in policies])[..., prefixes]
+    section: dict[str, Any] = {"prefix": prefixes.tolist(), "model": _band(interval(entropy))}
+    section |= {"ideal": None, "gap": None}
+    exact = agents[settings.ideal].for_env(env)
+    if not hasattr(exact, "optimal_action_probs"):
+        return offline, section, None
+    ideal = ideal_cross_entropy(exact, contexts, labels, prefixes)
+    section |= {"ideal": _band(interval(ideal[None])), "gap": _band(interval(entropy - ideal))}
+    return offline, section, interval((entropy - ideal).mean(-1))
+
+
+def _prefixes(steps: int) -> np.ndarray:
+    """0, 1, 2, 3, 5, 8, ... and T: about ten prefixes a decade, [P] int."""
+    return np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
+
+
+def _curve(settings: DPTSettings, name: str, field: str, measured: Interval) -> dict[str, Any]:
+    kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
+    labels = {MODEL: "DPT (ours)", settings.ideal: f"{settings.ideal} (exact posterior)"}
+    look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
+    return {**look, "interval": measured.method, field: _band(measured)}
+
+
+def _band(measured: Interval) -> dict[str, Any]:
+    return {"mean": measured.mean, "low": measured.low, "high": measured.high}
+
+
+def _check(what: str, measured: Interval, limit: float) -> dict[str, Any]:
+    ok = bool(measured.mean <= limit)
+    return {"what": what, "measured": _band(measured), "target": f"<= {limit:g}", "ok": ok}
+
+
+def _leak_check(gap: Interval | None) -> list[dict[str, Any]]:
+    """A model below the exact posterior's cross-entropy beyond noise sees something it must not see."""
+    if gap is None:
+        return []
+    what = "cross-entropy above the exact posterior's, nats (below 0: a leak)"
+    return [{"what": what, "measured": _band(gap), "target": ">= 0 within the interval", "ok": bool(gap.high >= 0)}]
+
+
+def _claim(online: dict[str, Any], settings: DPTSettings) -> str:
+    final = {name: float(np.asarray(curve["regret"]["mean"])[-1]) for name, curve in online["agents"].items()}
+    return (
+        f"After {settings.context_steps} pulls in {settings.eval_tasks} new tasks the pretrained transformer has lost "
+        f"{final[MODEL]:.2f}; exact posterior sampling on the same draws has lost {final[settings.ideal]:.2f}."
+    )
+

@@ -1,0 +1,1 @@
+"""Objectives: what is predicted from what, and the loss; one per file."""

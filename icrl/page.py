@@ -1,0 +1,185 @@
+"""The report as one page that needs nothing but itself: ``report.html``.
+
+Figures are inlined, there is no script and no reference to any other file or site, and a content policy forbids the
+browser to load one. All text of the document is escaped where it enters the page.
+"""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from icrl.results import Results, final_rows, format_ratio, format_value
+
+KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
+ONE_SEED = (
+    "One training seed: the bands say how sure the mean over tasks is for this one trained model, "
+    "not how another training run would have turned out."
+)
+STYLE = """
+:root { color-scheme: light dark; --ink: #1a1a1a; --quiet: #5c5c5c; --page: #fdfdfc; --line: #dcdcd8; --row: #f4f4f1;
+  --good: #0b6b3a; --bad: #a8320a; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e6; --quiet: #a5a5a1; --page: #17181a; --line: #393a3d;
+  --row: #202124; --good: #6fd39b; --bad: #ff9a70; } }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 60rem;
+  margin: 0 auto; padding: 2rem 1.2rem 4rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .4rem; }
+h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
+.claim { font-size: 1.15rem; margin: 0 0 .3rem; }
+.quiet, figcaption { color: var(--quiet); font-size: .92rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; }
+th, td { text-align: left; padding: .38rem .8rem .38rem .3rem; border-bottom: 1px solid var(--line);
+  vertical-align: top; font-variant-numeric: tabular-nums; }
+th { color: var(--quiet); font-weight: 600; }
+tr.model td { font-weight: 700; background: var(--row); }
+.ok { color: var(--good); font-weight: 700; white-space: nowrap; }
+.not-ok { color: var(--bad); font-weight: 700; white-space: nowrap; }
+figure { margin: 1.6rem 0 2.4rem; }
+img { width: 100%; height: auto; background: #fff; border-radius: 8px; border: 1px solid var(--line); }
+""".strip()
+
+
+def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
+    """The page as one string; ``pictures`` maps the figure's name to its PNG."""
+    parts = [
+        f"<h1>{escape(results['title'])}</h1>",
+        f'<p class="claim">{escape(results["claim"])}</p>',
+        f'<p class="quiet">{escape(_facts(results))}</p>',
+        _checks_section(results),
+        *(_figure(name, png, results) for name, png in pictures.items()),
+        _regret_section(results),
+        _published_section(results),
+        _settings_section(results),
+    ]
+    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+        f"<title>{escape(results['title'])}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def _facts(results: Results) -> str:
+    seeds = len(results["train_seeds"])
+    facts = (
+        f"{results['experiment']}, preset {results['preset']}; {results['num_tasks']:,} held-out tasks, "
+        f"{results['num_steps']:,} steps each, {seeds} training seed{'' if seeds == 1 else 's'}."
+    )
+    return f"{facts} {ONE_SEED}" if seeds == 1 else facts
+
+
+def _checks_section(results: Results) -> str:
+    checks = results["checks"]
+    if not checks:
+        return ""
+    marks = {True: '<span class="ok">✓ ok</span>', False: '<span class="not-ok">✗ not ok</span>'}
+    rows = [
+        # four figures, so that 1.104 does not stand as "1.10, not ok" beside "<= 1.10"
+        ("", [escape(c["what"]), escape(format_value(c["measured"], 4)), escape(c["target"]), marks[c["ok"]]])
+        for c in checks
+    ]
+    held = sum(check["ok"] for check in checks)
+    title = f"{held} of {len(checks)} checks hold"
+    return _section(title, _table(["check", "measured [95 % interval]", "target", "verdict"], rows))
+
+
+def _regret_section(results: Results) -> str:
+    rows = [
+        (agent["kind"], [escape(cell) for cell in (
+            agent["label"], KIND_WORDS[agent["kind"]], format_value(value), format_ratio(ratio), agent["interval"],
+        )])
+        for _, agent, value, ratio in final_rows(results)
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["agent", "kind", "regret [95 % interval]", "ratio to ideal", "interval"]
+    return _section(f"Regret after {results['num_steps']:,} steps, best first", _table(head, rows))
+
+
+def _published_section(results: Results) -> str:
+    numbers = results.get("published") or []
+    rows = [("", [escape(str(cell)) for cell in (row["what"], row["value"], row["where"])]) for row in numbers]
+    return _section("Published numbers", _table(["what", "value", "where"], rows)) if rows else ""
+
+
+def _settings_section(results: Results) -> str:
+    settings = {
+        "experiment": results["experiment"],
+        "preset": results["preset"],
+        "seed": results["seed"],
+        "training seeds": ", ".join(map(str, results["train_seeds"])),
+        **{f"environment: {key}": value for key, value in results["env"].items()},
+        **{f"seconds: {key}": f"{value:,.1f}" for key, value in results["seconds"].items()},
+        "device": results["device"],
+        **{f"version: {key}": value for key, value in results["versions"].items()},
+    }
+    rows = [("", [escape(key), escape(_word(value))]) for key, value in settings.items()]
+    return _section("Settings, seeds, versions and timings", _table(["setting", "value"], rows))
+
+
+def _figure(name: str, png: bytes, results: Results) -> str:
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    caption = escape(_caption(name, results))
+    return f'<figure>\n<img src="{source}" alt="{caption}">\n<figcaption>{caption}</figcaption>\n</figure>'
+
+
+def _caption(name: str, results: Results) -> str:
+    """What is drawn, over how many tasks, and what the band is."""
+    tasks = f"Means over {results['num_tasks']:,} held-out tasks"
+    online, offline = results.get("online"), results.get("offline")
+    if name == "online_regret" and online:
+        return (
+            f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "
+            f"end after {results['num_steps']:,} steps. Dashed black: the ideal. An arrow marks agents that leave the "
+            f"chart. Bands: {_methods(online['agents'])}."
+        )
+    if name == "offline_suboptimality" and offline:
+        return (
+            "Expected loss of the greedy action when the agent is shown a recorded prefix and never acts itself. "
+            f"{tasks}. Dashed black: the ideal. Bands: {_methods(offline['agents'])}."
+        )
+    if name == "cross_entropy":
+        return (
+            "Cross-entropy of the optimal action after a prefix, in nats. The exact posterior (dashed black, where it "
+            f"is known) is the least any model can reach; the gap is paired on the same tasks. {tasks}. Bands: 95 % "
+            "intervals."
+        )
+    return (
+        "Loss of each training seed as logged (faint) and as a running mean (thick), and loss on held-out tasks "
+        "(markers) where it was measured. No band: every seed is drawn."
+    )
+
+
+def _methods(agents: Mapping[str, Any]) -> str:
+    """Every interval method in use, once, with the labels of its agents; the commonest one is that of all others."""
+    labels: dict[str, list[str]] = {}
+    for agent in agents.values():
+        labels.setdefault(agent["interval"], []).append(agent["label"])
+    if len(labels) == 1:
+        return next(iter(labels))
+    common = max(labels, key=lambda method: len(labels[method]))
+    special = [f"{', '.join(names)}: {method}" for method, names in labels.items() if method != common]
+    return "; ".join([*special, f"all others: {common}"])
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{escape(title)}</h2>\n{body}"
+
+
+def _table(head: list[str], rows: Sequence[tuple[str, list[str]]]) -> str:
+    """An HTML table; ``rows`` are (class, cells) with cells already escaped."""
+    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "\n".join(
+        f'<tr class="{name}">' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>" for name, cells in rows
+    )
+    return f'<div class="scroll"><table>\n<tr>{top}</tr>\n{body}\n</table></div>'
+
+
+def _word(value: Any) -> str:
+    """A setting as text; structures as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,94 @@
+"""The report of a finished experiment: results.json, figures, one self-contained page, and a table in the terminal.
+
+The schema of the document is in ``icrl/results.py``, the figures in ``icrl/figures.py``, the page in ``icrl/page.py``.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from icrl.errors import InputError
+from icrl.figures import draw_figures, to_png
+from icrl.page import render_html
+from icrl.results import Results, check_results, final_rows, format_ratio, format_value, from_json, to_json
+
+
+def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
+    """Write results.json, figures/*.png and report.html into ``folder``; return their paths in this order.
+
+    ``results`` is a ``Results``; a value that breaks the schema raises ``InputError`` before anything is written.
+    """
+    document = check_results(results)
+    pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}
+    files = {"results.json": to_json(document).encode()}
+    files |= {f"figures/{name}.png": png for name, png in pictures.items()}
+    files["report.html"] = render_html(document, pictures).encode()
+    for name, content in files.items():
+        _write(folder / name, content)
+    return [folder / name for name in files]
+
+
+def read_results(path: Path) -> Results:
+    """Read and check a results.json."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a results document ({error})") from error
+    return from_json(text)
+
+
+def print_summary(results: Results, file: TextIO | None = None) -> None:
+    """Print final regrets and checks as tables; plain text at least 100 columns wide when ``file`` is no terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = sys.stdout if file is None else file
+    terminal = out.isatty()
+    console = Console(file=out, force_terminal=terminal, no_color=not terminal, width=None if terminal else 110)
+
+    def show(title: str, columns: list[str], rows: Iterable[tuple[str, list[str]]]) -> None:
+        table = Table(title=Text(_encodable(title, out)), title_justify="left", title_style="bold")
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index == 0 else "right")
+        for style, cells in rows:
+            # Text, because a plain str would be read as markup: "[red]" in a name is a name
+            table.add_row(*(Text(_encodable(cell, out)) for cell in cells), style=style if terminal else "")
+        console.print(table)
+
+    rows = list(final_rows(results))
+    if rows:
+        columns = ["agent", f"regret({results['num_steps']}) [95 % interval]", "ratio to ideal"]
+        styles = {"model": "bold", "ideal": "bold", "baseline": "", "oracle": "dim"}
+        lines = [
+            (styles[agent["kind"]], [agent["label"], format_value(v), format_ratio(ratio)])
+            for _, agent, v, ratio in rows
+        ]
+        show(results["title"], columns, lines)
+    if results["checks"]:
+        verdicts = {True: "ok", False: "NOT OK"}
+        colors = {True: "green", False: "bold red"}
+        checks = [
+            (colors[row["ok"]], [row["what"], format_value(row["measured"], 4), row["target"], verdicts[row["ok"]]])
+            for row in results["checks"]
+        ]
+        show(results["claim"], ["check", "measured [95 % interval]", "target", ""], checks)
+
+
+def _encodable(text: str, file: TextIO) -> str:
+    """Replace what the stream cannot encode, so that a terminal without Unicode does not end a run in an error."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Publish a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

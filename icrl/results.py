@@ -1,0 +1,273 @@
+"""What a finished experiment says: the schema of ``results.json``, and the check that a document follows it.
+
+Everything in the report, the figures and TensorBoard is drawn from this one document, so a number that is not in
+``results.json`` is nowhere. Letters: T steps of interaction, P prefix lengths, M logged training steps.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+from icrl.errors import InputError, near_names, require
+
+SCHEMA = 1
+KINDS = ("model", "ideal", "baseline", "oracle")
+UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # terminal escapes, broken characters
+
+
+class Value(TypedDict):
+    """One number with its interval; low <= mean <= high."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Band(TypedDict):
+    """A curve with its interval, [T] or [P] each; low <= mean <= high."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class AgentCurve(TypedDict):
+    """One agent in one evaluation. Exactly one of ``regret`` (online) and ``suboptimality`` (offline) is there."""
+
+    kind: Literal["model", "ideal", "baseline", "oracle"]  # ideal: exact posterior sampling; oracle: knows the task
+    label: str  # what readers see, "DPT (ours)"
+    interval: str  # how the band was computed, ``Interval.method``
+    regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
+    suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
+
+
+class Online(TypedDict):
+    """Agents acting and learning for T steps in held-out tasks."""
+
+    steps: list[int]  # [T] 1..T
+    agents: dict[str, AgentCurve]
+
+
+class Offline(TypedDict):
+    """Agents acting greedily after a recorded prefix."""
+
+    prefix: list[int]  # [P] transitions shown, >= 0, increasing
+    agents: dict[str, AgentCurve]
+
+
+class CrossEntropy(TypedDict):
+    """Cross-entropy of the optimal action given a prefix, in nats, on held-out tasks."""
+
+    prefix: list[int]  # [P]
+    model: Band  # [P]
+    ideal: Band | None  # [P] of the exact posterior, the least that can be reached
+    gap: Band | None  # [P] model - ideal, paired on the same tasks
+
+
+class Training(TypedDict):
+    """What one training seed logged."""
+
+    step: list[int]  # [M]
+    loss: list[float]  # [M]
+    val_loss: list[float | None] | None  # [M], None where it was not measured
+
+
+class Check(TypedDict):
+    """One promise of the experiment and whether it held."""
+
+    what: str
+    measured: Value
+    target: str  # "<= 1.10"
+    ok: bool
+
+
+class Published(TypedDict):
+    """A number from a paper to hold ours against."""
+
+    what: str
+    value: float | str
+    where: str  # paper, figure or table
+
+
+class Results(TypedDict):
+    """The whole document. Sections an experiment does not have are absent or None."""
+
+    schema: int  # SCHEMA
+    experiment: str
+    preset: str
+    seed: int
+    train_seeds: list[int]
+    env: dict[str, Any]  # {"id": ..., settings ...}
+    num_tasks: int  # held-out tasks behind every mean
+    num_steps: int  # T
+    title: str
+    claim: str  # one sentence
+    checks: list[Check]
+    seconds: dict[str, float]  # wall-clock by part, "total" among them
+    device: str
+    versions: dict[str, str]
+    online: NotRequired[Online | None]
+    offline: NotRequired[Offline | None]
+    cross_entropy: NotRequired[CrossEntropy | None]
+    training: NotRequired[dict[str, Training] | None]  # by training seed
+    published: NotRequired[list[Published] | None]
+
+
+def check_results(results: Mapping[str, Any]) -> Results:
+    """Return ``results`` as plain JSON values (NumPy converted), or raise ``InputError`` naming the field at fault."""
+    document = cast(dict[str, Any], _plain("results", results))
+    _check_keys("results", document, Results)
+    require(document["schema"] == SCHEMA, "results.schema", document["schema"], str(SCHEMA))
+    _check_axis("results.online", document.get("online"), "steps", "regret")
+    _check_axis("results.offline", document.get("offline"), "prefix", "suboptimality")
+    _check_cross_entropy(document.get("cross_entropy"))
+    for seed, curve in (document.get("training") or {}).items():
+        _check_training(f"results.training.{seed}", curve)
+    for index, check in enumerate(document["checks"]):
+        _check_keys(f"results.checks[{index}]", check, Check)
+        _check_order(f"results.checks[{index}].measured", check["measured"])
+    for index, row in enumerate(document.get("published") or []):
+        _check_keys(f"results.published[{index}]", row, Published)
+    return cast(Results, document)
+
+
+def to_json(results: Results) -> str:
+    """Strict JSON (no NaN), indented, with every list of numbers on one line."""
+    text = json.dumps(results, indent=1, allow_nan=False)
+    # a line break cannot stand inside a JSON string, so only lists of numbers and nulls match
+    return re.sub(r"\[\n[-\d.eE+,\snul]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
+
+
+def from_json(text: str) -> Results:
+    """Read what ``to_json`` wrote; NaN, infinities and repeated keys are refused."""
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except json.JSONDecodeError as error:
+        raise InputError(f"results.json: not JSON ({error})") from error
+    return check_results(document)
+
+
+def final_rows(results: Results) -> Iterator[tuple[str, AgentCurve, Value, float | None]]:
+    """Yield (name, agent, regret after the last step, its ratio to the ideal agent's or None), best agent first."""
+    online = results.get("online")
+    agents = online["agents"] if online else {}
+    finals = {name: _last(agent["regret"]) for name, agent in agents.items()}
+    ideal = next((finals[name]["mean"] for name, agent in agents.items() if agent["kind"] == "ideal"), 0.0)
+    for name in sorted(finals, key=lambda name: finals[name]["mean"]):
+        ratio = finals[name]["mean"] / ideal if ideal > 0 else None
+        yield name, agents[name], finals[name], ratio
+
+
+def short_number(value: float, digits: int = 3) -> str:
+    """``digits`` figures, more only for the whole part: 0, 0.0120, 24.1, 1,234."""
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:.{digits - 1}e}" if places > 8 else f"{value:,.{max(places, 0)}f}"
+
+
+def format_value(value: Value, digits: int = 3) -> str:
+    """A mean with its interval: ``24.1 [23.0, 25.2]``."""
+    return "{} [{}, {}]".format(*(short_number(value[key], digits) for key in ("mean", "low", "high")))
+
+
+def format_ratio(ratio: float | None) -> str:
+    """A ratio to the ideal agent, or a dash where there is none."""
+    return "-" if ratio is None else f"{ratio:.3f}"
+
+
+def _last(band: Band) -> Value:
+    return {"mean": band["mean"][-1], "low": band["low"][-1], "high": band["high"][-1]}
+
+
+def _plain(path: str, value: Any) -> Any:
+    """Copy ``value`` with NumPy made plain; refuse what strict JSON, a terminal or a page cannot hold."""
+    if hasattr(value, "tolist"):  # arrays and scalars of NumPy and of jax
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        for key in value:
+            require(isinstance(key, str) and not UNPRINTABLE.search(key), f"{path}: key", key, "printable text")
+        return {key: _plain(f"{path}.{key}", item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    if isinstance(value, str):
+        require(not UNPRINTABLE.search(value), path, value, "printable text")
+    elif isinstance(value, float):
+        require(math.isfinite(value), path, value, "a finite number")
+    else:
+        known = value is None or isinstance(value, int)  # bool is an int
+        require(known, path, type(value).__name__, "a number, text, bool, None, list or dictionary")
+    return value
+
+
+def _check_keys(path: str, found: Any, form: Any) -> None:
+    """Refuse a dictionary that lacks a required key of the TypedDict ``form`` or holds an unknown one."""
+    require(isinstance(found, dict), path, type(found).__name__, "a dictionary")
+    for key in found:
+        require(key in form.__annotations__, f"{path}: key", key, near_names(key, form.__annotations__))
+    for key in sorted(form.__required_keys__):
+        require(key in found, path, sorted(found), f"a dictionary with {key!r}")
+
+
+def _check_axis(path: str, section: Any, axis: str, field: str) -> None:
+    if section is None:
+        return
+    _check_keys(path, section, Online if axis == "steps" else Offline)
+    require(len(section[axis]) >= 1, f"{path}.{axis}", section[axis], "at least one value")
+    require(len(section["agents"]) >= 1, f"{path}.agents", section["agents"], "at least one agent")
+    for name, agent in section["agents"].items():
+        place = f"{path}.agents.{name}"
+        _check_keys(place, agent, AgentCurve)
+        require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
+        require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
+        _check_band(f"{place}.{field}", agent[field], len(section[axis]))
+
+
+def _check_cross_entropy(section: Any) -> None:
+    if section is None:
+        return
+    path = "results.cross_entropy"
+    _check_keys(path, section, CrossEntropy)
+    require(len(section["prefix"]) >= 1, f"{path}.prefix", section["prefix"], "at least one value")
+    for field in ("model", "ideal", "gap"):
+        if field == "model" or section[field] is not None:
+            _check_band(f"{path}.{field}", section[field], len(section["prefix"]))
+
+
+def _check_training(path: str, curve: Any) -> None:
+    _check_keys(path, curve, Training)
+    for field in ("loss", "val_loss"):
+        if curve[field] is not None or field == "loss":
+            require(
+                len(curve[field]) == len(curve["step"]),
+                f"{path}.{field}",
+                f"{len(curve[field])} values",
+                f"as many as steps, {len(curve['step'])}",
+            )
+
+
+def _check_band(path: str, band: Any, length: int) -> None:
+    _check_keys(path, band, Band)
+    for key, values in band.items():
+        require(isinstance(values, list), f"{path}.{key}", type(values).__name__, "a list of numbers")
+        require(len(values) == length, f"{path}.{key}", f"{len(values)} values", f"{length} values, one per point")
+    for index, (mean, low, high) in enumerate(zip(band["mean"], band["low"], band["high"], strict=True)):
+        _check_order(f"{path}[{index}]", {"mean": mean, "low": low, "high": high})
+
+
+def _check_order(path: str, value: Any) -> None:
+    _check_keys(path, value, Value)
+    ordered = value["low"] <= value["mean"] <= value["high"]
+    require(ordered, path, value, "low <= mean <= high")
+
+
+def _refuse_constant(name: str) -> Any:
+    raise InputError(f"results.json: got {name}, allowed: finite numbers")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    require(len(document) == len(pairs), "results.json: keys", [key for key, _ in pairs], "each key once")
+    return document

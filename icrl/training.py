@@ -1,0 +1,253 @@
+"""``fit``: the one pretraining loop. Optimiser, metrics, checkpoints, progress, and a stop that loses nothing.
+
+The state after step s is a function of the settings and the seed alone: batches are a function of the step, there is
+no other randomness, and a checkpoint holds parameters, optimiser state and step. A killed and resumed run therefore
+ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
+"""
+
+import dataclasses
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from icrl import checkpoints
+from icrl.artifacts import append_jsonl, truncate_jsonl
+from icrl.errors import IcrlError, require, require_float, require_int
+from icrl.models.token_policy import FrozenPolicy
+from icrl.progress import Progress
+from icrl.types import Array
+
+SCHEDULES = ("cosine", "constant")
+CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; an accelerator takes the whole batch
+
+Loss = Callable[[FrozenPolicy, Any], Array]  # (policy, batch) -> scalar, a mean over the batch
+
+
+class Diverged(IcrlError):
+    """The loss or a parameter is not finite any more."""
+
+
+class Interrupted(IcrlError):
+    """Stopped by a signal after saving; ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How to optimise."""
+
+    train_steps: int = 4000  # optimiser steps
+    batch_size: int = 64  # sequences a step
+    learning_rate: float = 1e-3  # peak
+    warmup_steps: int = 200  # linear from 0 to the peak
+    schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
+    weight_decay: float = 1e-4  # AdamW, on all parameters
+    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else the whole batch
+    log_every: int = 50  # steps between rows of metrics.jsonl
+    save_every: int = 500  # steps between checkpoints
+
+    def __post_init__(self) -> None:
+        require_int("train_steps", self.train_steps, 1, 2**31 - 1)
+        require_int("batch_size", self.batch_size, 1, 2**20)
+        require_float("learning_rate", self.learning_rate, 0.0, open_low=True)
+        require_int("warmup_steps", self.warmup_steps, 0, 2**31 - 1)
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, " or ".join(SCHEDULES))
+        require_float("weight_decay", self.weight_decay, 0.0)
+        if self.micro_batch is not None:
+            require_int("micro_batch", self.micro_batch, 1, self.batch_size)
+            divides = self.batch_size % self.micro_batch == 0
+            require(divides, "micro_batch", self.micro_batch, f"a divisor of batch_size {self.batch_size}")
+        require_int("log_every", self.log_every, 1, 2**31 - 1)
+        require_int("save_every", self.save_every, 1, 2**31 - 1)
+
+    def learning_rate_at(self) -> optax.Schedule:
+        """Step -> learning rate."""
+        warmup = min(self.warmup_steps, self.train_steps // 2)
+        if self.schedule == "constant":
+            return optax.join_schedules(
+                [optax.linear_schedule(0.0, self.learning_rate, warmup), optax.constant_schedule(self.learning_rate)],
+                [warmup],
+            )
+        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, self.train_steps)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW under the schedule."""
+        return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
+
+    def resolved_micro_batch(self) -> int:
+        """The micro-batch in use on this platform, a divisor of the batch."""
+        if self.micro_batch is not None:
+            return self.micro_batch
+        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
+        return max(size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
+
+
+class TrainState(NamedTuple):
+    """All that training carries from step to step, and all that a checkpoint holds."""
+
+    params: Any
+    opt_state: Any
+    step: Array  # [] int32, steps done
+    recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
+
+
+def make_train_step(
+    settings: FitSettings, policy: FrozenPolicy, loss: Loss
+) -> Callable[[TrainState, Any], TrainState]:
+    """A jitted (state, batch) -> state; gradients of micro-batches are summed inside the one call."""
+    optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
+    pieces = settings.batch_size // micro
+
+    def loss_of(params: Any, batch: Any) -> Array:
+        return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
+
+    def add_gradient(carry: tuple[Array, Any], batch: Any) -> tuple[tuple[Array, Any], None]:
+        total, gradient, params = carry
+        value, step_gradient = jax.value_and_grad(loss_of)(params, batch)
+        return (total + value, jax.tree.map(jnp.add, gradient, step_gradient), params), None
+
+    def train_step(state: TrainState, batch: Any) -> TrainState:
+        split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
+        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params), state.params)
+        (total, gradient, _), _ = jax.lax.scan(add_gradient, zero, split)
+        gradient = jax.tree.map(lambda g: g / pieces, gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        recent = state.recent.at[state.step % settings.log_every].set(total / pieces)
+        return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it would have without us."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._remember)
+            except ValueError:  # not the main thread: signals stay with whoever owns it
+                return self
+        return self
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, self._previous[number])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    settings: FitSettings,
+    policy: FrozenPolicy,
+    loss: Loss,
+    batches: Callable[[int], Any],
+    folder: Path,
+    *,
+    seed: int = 0,
+    validate: Callable[[FrozenPolicy], float] | None = None,
+) -> FrozenPolicy:
+    """Pretrain ``policy`` and return it, continuing from the newest checkpoint in ``folder`` if there is one.
+
+    Args:
+      policy: initial parameters (also the template a checkpoint must match).
+      loss: scalar mean loss of a batch.
+      batches: step -> batch, a pytree with leading axis [batch_size].
+      folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
+      seed: training seed, names the rows and the checkpoint folder.
+      validate: policy -> validation loss, called at every row.
+
+    Raises:
+      Interrupted: after a signal; the current step has been saved.
+      Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
+      DamagedError, InputError: the checkpoints in ``folder`` are damaged, or of another model.
+    """
+    saves, metrics = saves_of(folder, seed), folder / "metrics.jsonl"
+    state = _newest_state(settings, policy, saves)
+    done = int(state.step)
+    truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
+    train_step = make_train_step(settings, policy, loss)
+    with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
+        for step in range(done + 1, settings.train_steps + 1):
+            state = train_step(state, batches(step - 1))
+            last = step == settings.train_steps
+            if last or step % settings.log_every == 0:
+                row = {"seed": seed, **_metrics(settings, state, step)}
+                if validate is not None:
+                    row["val_loss"] = validate(policy.replace(params=state.params))  # type: ignore[attr-defined]
+                bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
+                append_jsonl(metrics, [{**row, "steps_per_second": bar.rate}])
+            if last or stop.number is not None or step % settings.save_every == 0:
+                _save(saves, state, step, seed)
+            if stop.number is not None and not last:
+                message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
+                raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
+    return policy.replace(params=state.params)  # type: ignore[attr-defined]
+
+
+def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:
+    """The policy at the newest intact checkpoint of training seed ``seed`` in ``folder``; ``policy`` is the template.
+
+    Raises:
+      InputError: there is no checkpoint, or it is of another model. DamagedError: none is intact.
+    """
+    saves = saves_of(folder, seed)
+    require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
+    return policy.replace(params=_newest_state(settings, policy, saves).params)  # type: ignore[attr-defined]
+
+
+def saves_of(folder: Path, seed: int) -> Path:
+    """Where the checkpoints of training seed ``seed`` are."""
+    return folder / "checkpoints" / f"seed-{seed}"
+
+
+def _newest_state(settings: FitSettings, policy: FrozenPolicy, saves: Path) -> TrainState:
+    """The state of the newest checkpoint in ``saves``, or that of step 0."""
+    params = jax.tree.map(jnp.array, policy.params)  # a copy: the train step donates its input
+    recent = jnp.zeros(settings.log_every, jnp.float32)
+    state = TrainState(params, settings.optimizer().init(params), jnp.int32(0), recent)
+    return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state
+
+
+def _metrics(settings: FitSettings, state: TrainState, step: int) -> dict[str, Any]:
+    """What ``metrics.jsonl`` says of ``step``: the mean loss since the last row, and the learning rate."""
+    window = (step - 1) % settings.log_every + 1
+    loss = float(np.mean(_finite_losses(state, step)[:window]))
+    return {"step": step, "loss": loss, "learning_rate": float(settings.learning_rate_at()(step - 1))}
+
+
+def _finite_losses(state: TrainState, step: int) -> np.ndarray:
+    """The recent losses [log_every] as float64, or ``Diverged`` naming the step of one that is not finite."""
+    losses = np.array(state.recent, np.float64)
+    if np.isfinite(losses).all():
+        return losses
+    slot = int(np.argmin(np.isfinite(losses)))
+    bad = step - (step - 1 - slot) % len(losses)
+    hint = "lower learning_rate or check the data; the last checkpoint is untouched"
+    raise Diverged(f"loss: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
+
+
+def _save(saves: Path, state: TrainState, step: int, seed: int) -> None:
+    """Publish a checkpoint of a state that is finite in every leaf."""
+    _finite_losses(state, step)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        if not bool(jnp.isfinite(leaf).all()):
+            raise Diverged(f"parameter {jax.tree_util.keystr(path)}: not finite at step {step}; not saved")
+    checkpoints.save(saves, step, state, {"seed": seed})

@@ -1,0 +1,901 @@
+"""Files: whole or absent after a kill at any moment, damage always found, one writer, one clear line per error.
+
+The tests that kill or fork run in a child (this file as a script), which never imports jax.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from icrl import artifacts
+from icrl.artifacts import (
+    RunLock,
+    append_jsonl,
+    discard_folder,
+    make_folder,
+    open_run_folder,
+    publish_file,
+    publish_json,
+    publishing_folder,
+    read_json,
+    read_jsonl,
+    sweep_temporaries,
+    truncate_jsonl,
+    verify_folder,
+)
+from icrl.errors import DamagedError, InputError, LockedError, ResourceError
+
+CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
+CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
+
+
+def fill(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(bytes(range(256)) * 8)
+    (folder / "b.bin").write_bytes(bytes(reversed(range(256))) * 8)  # the same shape as a.bin
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "c.bin").write_bytes(b"c" * 100)
+    (folder / "deep" / "empty.bin").write_bytes(b"")
+
+
+def publish(final: Path, meta: dict | None = None) -> None:
+    with publishing_folder(final, meta or {"n": 1}) as temporary:
+        fill(temporary)
+
+
+def temporaries(folder: Path) -> list[str]:
+    return [each.name for each in folder.rglob(".icrl-tmp-*")]
+
+
+def one_line(error: BaseException) -> str:
+    assert "\n" not in str(error), str(error)
+    return str(error)
+
+
+# --- Death at every call that changes the disk ---
+
+
+def scenario_publish_file(root: Path) -> None:
+    publish_file(root / "file", b"new" * 1000)
+
+
+def scenario_publishing_folder(root: Path) -> None:
+    publish(root / "folder", {"n": 2})
+
+
+def scenario_append_jsonl(root: Path) -> None:
+    append_jsonl(root / "metrics.jsonl", [{"step": 3}, {"step": 4}])
+
+
+def scenario_append_after_torn(root: Path) -> None:
+    append_jsonl(root / "torn.jsonl", [{"step": 2}])
+
+
+def scenario_truncate_jsonl(root: Path) -> None:
+    truncate_jsonl(root / "metrics.jsonl", lambda row: row["step"] < 2)
+
+
+def scenario_discard_folder(root: Path) -> None:
+    discard_folder(root / "old")
+
+
+def scenario_open_run_folder(root: Path) -> None:
+    open_run_folder(root / "runs" / "one", CONFIG, resume=False)
+
+
+SCENARIOS = {name[9:]: value for name, value in list(globals().items()) if name.startswith("scenario_")}
+
+
+def prepare(root: Path) -> None:
+    root.mkdir()
+    publish_file(root / "file", b"old" * 10)
+    publish(root / "old")
+    append_jsonl(root / "metrics.jsonl", [{"step": 1}, {"step": 2}])
+    append_jsonl(root / "torn.jsonl", [{"step": 1}])
+    with open(root / "torn.jsonl", "ab") as file:
+        file.write(b'{"step":2,"cr')
+
+
+def audit(root: Path) -> None:
+    """Whatever happened, every name that is visible holds something whole, old or new."""
+    assert (root / "file").read_bytes() in (b"old" * 10, b"new" * 1000)
+    for name in ("old", "folder"):
+        if (root / name).exists():
+            assert verify_folder(root / name) in ({"n": 1}, {"n": 2})
+    assert [row["step"] for row in read_jsonl(root / "metrics.jsonl")] in ([1], [1, 2], [1, 2, 3], [1, 2, 3, 4])
+    assert [row["step"] for row in read_jsonl(root / "torn.jsonl")] in ([1], [1, 2])
+    if (root / "runs" / "one" / "config.json").exists():
+        assert read_json(root / "runs" / "one" / "config.json")["settings"] == CONFIG
+
+
+def resume(root: Path, name: str) -> None:
+    """Do again what died, the way a resumed run does: drop rows of steps that are done again, skip what is there."""
+    truncate_jsonl(root / "metrics.jsonl", lambda row: row["step"] <= 2)
+    truncate_jsonl(root / "torn.jsonl", lambda row: row["step"] <= 1)
+    done = {
+        "publishing_folder": (root / "folder").exists(),
+        "discard_folder": not (root / "old").exists(),
+        "open_run_folder": (root / "runs" / "one" / "config.json").exists(),
+    }
+    if not done.get(name):
+        SCENARIOS[name](root)
+
+
+@contextlib.contextmanager
+def intercepted(before):
+    """Call ``before(name, original, args)`` ahead of every os call that changes the disk."""
+    originals = {name: getattr(os, name) for name in CHANGES}
+
+    def wrap(name):
+        def wrapped(*args, **kwargs):
+            creates = name != "open" or (len(args) > 1 and args[1] & os.O_CREAT)
+            if creates:
+                before(name, originals[name], args)
+            return originals[name](*args, **kwargs)
+
+        return wrapped
+
+    try:
+        for name in CHANGES:
+            setattr(os, name, wrap(name))
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(os, name, original)
+
+
+def die_at(k: int):
+    calls = 0
+
+    def before(name, original, args):
+        nonlocal calls
+        calls += 1
+        if calls == k:
+            if name == "write":
+                original(args[0], bytes(args[1])[: len(args[1]) // 2])  # torn in the middle
+            os._exit(9)
+
+    return before
+
+
+def in_fork(action) -> int:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            action()
+            code = 0
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def child_crash_points(root: Path) -> dict:
+    points = {}
+    for name, scenario in SCENARIOS.items():
+        for k in range(1, 1000):
+            place = root / f"{name}-{k}"
+            prepare(place)
+
+            def crashing(scenario=scenario, place=place, k=k):
+                with intercepted(die_at(k)):
+                    scenario(place)
+
+            code = in_fork(crashing)
+            audit(place)
+            if code == 0:
+                break
+            assert code == 9, (name, k, code)
+            sweep_temporaries(place)
+            resume(place, name)
+            audit(place)
+            assert not temporaries(place) or (name == "open_run_folder" and sweep_temporaries(place / "runs" / "one"))
+            shutil.rmtree(place)
+        points[name] = k - 1
+    return points
+
+
+# --- SIGKILL at random moments ---
+
+
+def writer(root: Path, acknowledge: int) -> None:
+    with RunLock(root, "writer"):
+        sweep_temporaries(root)
+        done = [int(each.name[7:]) for each in root.glob("folder-*")]
+        last = max(done, default=-1)
+        truncate_jsonl(root / "metrics.jsonl", lambda row: row["step"] <= last)
+        for n in range(last + 1, 100_000):
+            append_jsonl(root / "metrics.jsonl", [{"step": n}])
+            publish(root / f"folder-{n}", {"n": n})
+            publish_json(root / "last.json", {"n": n, "text": "x" * 5000})
+            os.write(acknowledge, f"{n}\n".encode())
+
+
+def child_sigkill(root: Path, kills: int) -> dict:
+    chance, acknowledged, started = random.Random(1), -1, time.time()
+    for _ in range(kills):
+        reader, acknowledge = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            writer(root, acknowledge)
+            os._exit(1)
+        os.close(acknowledge)
+        select.select([reader], [], [], 10)  # at least one more folder, so that the test goes forward
+        time.sleep(chance.random() * 0.03)
+        os.kill(child, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        with open(reader, "rb") as pipe:
+            said = pipe.read().split()
+        acknowledged = max([acknowledged, *map(int, said)])
+        found = sorted(verify_folder(each)["n"] for each in root.glob("folder-*"))
+        assert found == list(range(len(found))) and len(found) > acknowledged, "an acknowledged folder is lost"
+        rows = [row["step"] for row in read_jsonl(root / "metrics.jsonl")]
+        assert rows == list(range(len(rows))) and len(rows) > acknowledged, "an acknowledged row is lost or doubled"
+        assert read_json(root / "last.json")["n"] >= acknowledged
+    return {"published": len(found), "acknowledged": acknowledged + 1, "seconds": time.time() - started}
+
+
+def run_child(role: str, *args: object) -> dict:
+    command = [sys.executable, __file__, role, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_death_at_every_call_leaves_old_or_new(tmp_path):
+    points = run_child("crash_points", tmp_path)
+    assert points.keys() == SCENARIOS.keys()
+    assert all(count >= 3 for count in points.values()), points
+    assert points["publishing_folder"] >= 12 and sum(points.values()) >= 50, points
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.nightly)])
+def test_sigkill_loses_nothing_acknowledged(tmp_path, kills):
+    assert run_child("sigkill", tmp_path, kills)["published"] >= kills
+
+
+# --- The order of the durability calls ---
+
+
+class Automaton:
+    """Refuses a rename of anything not fsynced since it was last changed, and an end without the parent's fsync."""
+
+    def __init__(self) -> None:
+        self.paths: dict[int, Path] = {}
+        self.synced: set[Path] = set()
+        self.owed: set[Path] = set()
+        self.renames = 0
+
+    def install(self, monkeypatch) -> None:
+        for name in ("open", "write", "fsync", "replace", "rename", "mkdir"):
+            monkeypatch.setattr(os, name, self.wrap(name, getattr(os, name)))
+
+    def wrap(self, name, original):
+        def wrapped(*args, **kwargs):
+            if name in ("replace", "rename"):
+                self.check(Path(args[0]))
+            result = original(*args, **kwargs)
+            getattr(self, f"after_{name}")(result, *args)
+            return result
+
+        return wrapped
+
+    def after_open(self, descriptor, path, flags=0, *_):
+        self.paths[descriptor] = Path(path)
+        if flags & os.O_CREAT:
+            self.synced -= {Path(path), Path(path).parent}
+
+    def after_write(self, _, descriptor, *__):
+        self.synced.discard(self.paths.get(descriptor))
+
+    def after_fsync(self, _, descriptor):
+        self.synced.add(self.paths[descriptor])
+        self.owed.discard(self.paths[descriptor])
+
+    def after_mkdir(self, _, path, *__):
+        self.synced -= {Path(path), Path(path).parent}
+
+    def after_rename(self, _, source, target):
+        self.renames += 1
+        self.owed.add(Path(target).parent)
+
+    after_replace = after_rename
+
+    def check(self, source: Path) -> None:
+        inside = [source, *source.rglob("*")] if source.is_dir() else [source]
+        missing = [path for path in inside if path not in self.synced]
+        assert not missing, f"renamed before fsync: {missing}"
+
+    def finish(self, renames: int) -> None:
+        assert self.renames == renames and not self.owed, f"parent not fsynced: {self.owed}"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda root: publish_file(root / "file", b"x"),
+        lambda root: publish_json(root / "file.json", {"x": 1}),
+        lambda root: publish(root / "folder"),
+        lambda root: truncate_jsonl(root / "metrics.jsonl", lambda row: True),
+    ],
+    ids=["file", "json", "folder", "truncate"],
+)
+def test_fsync_before_rename_and_parent_after(tmp_path, monkeypatch, action):
+    append_jsonl(tmp_path / "metrics.jsonl", [{"step": 1}])
+    automaton = Automaton()
+    automaton.install(monkeypatch)
+    action(tmp_path)
+    monkeypatch.undo()
+    automaton.finish(renames=1)
+
+
+def test_appended_rows_and_new_folders_are_fsynced(tmp_path, monkeypatch):
+    automaton = Automaton()
+    automaton.install(monkeypatch)
+    append_jsonl(tmp_path / "metrics.jsonl", [{"step": 1}])
+    make_folder(tmp_path / "a" / "b")
+    monkeypatch.undo()
+    wanted = {tmp_path / "metrics.jsonl", tmp_path, tmp_path / "a"}
+    assert wanted <= automaton.synced
+
+
+# --- Damage ---
+
+
+def flips(folder: Path, count: int):
+    """Single bit flips, one in four of them in the manifest."""
+    chance = random.Random(2)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    for n in range(count):
+        path = folder / "manifest.json" if n % 4 == 0 else chance.choice(files)
+        yield path, chance.randrange(path.stat().st_size), chance.randrange(8)
+
+
+@contextlib.contextmanager
+def flipped(path: Path, byte: int, bit: int):
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 1 << bit
+    path.write_bytes(data)
+    yield
+    data[byte] ^= 1 << bit
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=pytest.mark.nightly)])
+def test_no_bit_flip_is_silent(tmp_path, count):
+    publish(tmp_path / "folder", {"note": "text", "number": 1.5})
+    for path, byte, bit in flips(tmp_path / "folder", count):
+        with flipped(path, byte, bit), pytest.raises(DamagedError, match=re.escape(path.name)) as caught:
+            verify_folder(tmp_path / "folder")
+        one_line(caught.value)
+    assert verify_folder(tmp_path / "folder") == {"note": "text", "number": 1.5}
+
+
+def test_no_truncation_is_silent(tmp_path):
+    publish(tmp_path / "folder")
+    for path in sorted(path for path in (tmp_path / "folder").rglob("*") if path.is_file()):
+        data = path.read_bytes()
+        for size in {size for size in (0, 1, len(data) // 2, len(data) - 1) if 0 <= size < len(data)}:
+            path.write_bytes(data[:size])
+            with pytest.raises(DamagedError, match=re.escape(path.name)):
+                verify_folder(tmp_path / "folder")
+        path.write_bytes(data)
+    verify_folder(tmp_path / "folder")
+
+
+def damage_delete(folder: Path) -> str:
+    (folder / "deep" / "er" / "c.bin").unlink()
+    return r"c\.bin: expected 100 bytes, found no such file"
+
+
+def damage_delete_empty(folder: Path) -> str:
+    (folder / "deep" / "empty.bin").unlink()
+    return r"empty\.bin: expected 0 bytes, found no such file"
+
+
+def damage_swap(folder: Path) -> str:
+    a, b = (folder / "a.bin").read_bytes(), (folder / "b.bin").read_bytes()
+    (folder / "a.bin").write_bytes(b)
+    (folder / "b.bin").write_bytes(a)
+    return r"a\.bin: sha256: expected [0-9a-f]{64}, found [0-9a-f]{64}"
+
+
+def damage_grow(folder: Path) -> str:
+    with open(folder / "a.bin", "ab") as file:
+        file.write(b"x")
+    return r"a\.bin: size: expected 2048, found 2049"
+
+
+def damage_add(folder: Path) -> str:
+    (folder / "deep" / "new.bin").write_bytes(b"")
+    return r"new\.bin: expected no such file"
+
+
+def damage_manifest_gone(folder: Path) -> str:
+    (folder / "manifest.json").unlink()
+    return r"manifest\.json: expected a manifest, found none"
+
+
+def damage_link_to_equal_file(folder: Path) -> str:
+    (folder / "a.bin").rename(folder.parent / "elsewhere")
+    (folder / "a.bin").symlink_to(folder.parent / "elsewhere")
+    return r"a\.bin: expected a regular file, found a link"
+
+
+def damage_link_to_folder(folder: Path) -> str:
+    (folder / "more").symlink_to("/")
+    return r"more: expected a regular file, found a link"
+
+
+def damage_pipe(folder: Path) -> str:
+    (folder / "a.bin").unlink()
+    os.mkfifo(folder / "a.bin")
+    return r"a\.bin: expected a regular file"
+
+
+def damage_manifest_is_link(folder: Path) -> str:
+    (folder / "manifest.json").rename(folder.parent / "manifest")
+    (folder / "manifest.json").symlink_to(folder.parent / "manifest")
+    return r"manifest\.json: expected a manifest, found none"
+
+
+def damage_stale_manifest(folder: Path) -> str:
+    shutil.copy(folder.parent / "other" / "manifest.json", folder / "manifest.json")
+    return r"d\.bin: expected 3 bytes, found no such file"
+
+
+def damage_respelled_manifest(folder: Path) -> str:
+    value = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(value, sort_keys=True, indent=2) + "\n")
+    return r"manifest\.json: expected the form this package writes"
+
+
+DAMAGES = {name[7:]: value for name, value in list(globals().items()) if name.startswith("damage_")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_other_damage_is_named(tmp_path, damage):
+    publish(tmp_path / "folder")
+    with publishing_folder(tmp_path / "other", {}) as temporary:
+        (temporary / "d.bin").write_bytes(b"ddd")
+    message = damage(tmp_path / "folder")
+    with pytest.raises(DamagedError, match=message) as caught:
+        verify_folder(tmp_path / "folder")
+    one_line(caught.value)
+
+
+def reseal(folder: Path, change) -> None:
+    """Write a hostile manifest whose own digest is right."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["digest"]
+    change(manifest)
+    digest = artifacts.hashlib.sha256(artifacts.encode_json(manifest)).hexdigest()
+    (folder / "manifest.json").write_bytes(artifacts.encode_json({**manifest, "digest": digest}))
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../../secret", "./a.bin", "deep//x", ".", "", "a\0b", "manifest.json"]
+)
+def test_manifest_cannot_point_outside(tmp_path, name):
+    (tmp_path / "secret").write_bytes(b"secret")
+    publish(tmp_path / "folder")
+    reseal(tmp_path / "folder", lambda manifest: manifest["files"].update({name: manifest["files"]["a.bin"]}))
+    with pytest.raises(DamagedError, match="names inside the folder") as caught:
+        verify_folder(tmp_path / "folder")
+    one_line(caught.value)
+
+
+@pytest.mark.parametrize("files", [[], None, {"a.bin": None}, {"a.bin": {}}, {"a.bin": {"size": 1}}, 3])
+def test_malformed_manifest_is_damage(tmp_path, files):
+    publish(tmp_path / "folder")
+    reseal(tmp_path / "folder", lambda manifest: manifest.update(files=files))
+    with pytest.raises(DamagedError):
+        verify_folder(tmp_path / "folder")
+
+
+def test_newer_schema_is_an_input_error(tmp_path):
+    publish(tmp_path / "folder")
+    reseal(tmp_path / "folder", lambda manifest: manifest.update(schema=2))
+    with pytest.raises(InputError, match=r"manifest\.json: schema: got 2, allowed: 1"):
+        verify_folder(tmp_path / "folder")
+
+
+def test_missing_folder_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        verify_folder(tmp_path / "nothing")
+
+
+def test_equal_content_gives_equal_bytes_without_time_or_place(tmp_path):
+    for name in ("one", "two"):
+        publish(tmp_path / name, {"n": 1})
+    one, two = ((tmp_path / name / "manifest.json").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert str(tmp_path).encode() not in one and b".icrl-tmp" not in one
+
+
+# --- Publishing: refusals, failures, full disks ---
+
+
+def test_folder_is_never_overwritten(tmp_path):
+    publish(tmp_path / "folder", {"n": 1})
+    with pytest.raises(InputError, match="already exists"):
+        publish(tmp_path / "folder", {"n": 2})
+    assert verify_folder(tmp_path / "folder") == {"n": 1}
+    with pytest.raises(InputError, match="already exists"), publishing_folder(tmp_path / "late", {}):
+        (tmp_path / "late").mkdir()  # somebody else was faster
+    assert not temporaries(tmp_path)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit, PermissionError])
+def test_failed_block_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), publishing_folder(tmp_path / "folder", {}) as temporary:
+        fill(temporary)
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_not_published(tmp_path):
+    with pytest.raises(DamagedError, match="link"), publishing_folder(tmp_path / "folder", {}) as temporary:
+        (temporary / "link").symlink_to("/etc/passwd")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_places_are_input_errors(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    for path in (tmp_path / "none" / "x", tmp_path / "file" / "x", tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(InputError) as caught:
+            publish_file(path, b"data")
+        one_line(caught.value)
+    for path in (tmp_path / "none" / "x", tmp_path / "file" / "x"):
+        with pytest.raises(InputError):
+            publish(path)
+    with pytest.raises(InputError):
+        make_folder(tmp_path / "file")
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def fail_at(k: int, number: int, only: tuple[str, ...] = ("open", "write", "fsync", "replace", "rename", "mkdir")):
+    """The k-th call fails, once: what cleans up afterwards works, as on a full disk."""
+    calls = 0
+
+    def before(name, original, args):
+        nonlocal calls
+        if name in only:
+            calls += 1
+            if calls == k:
+                if name == "write":
+                    original(args[0], bytes(args[1])[: len(args[1]) // 2])
+                raise OSError(number, os.strerror(number))
+
+    return before, lambda: calls < k
+
+
+@pytest.mark.parametrize("name", ["publish_file", "publishing_folder", "append_jsonl", "truncate_jsonl"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_full_disk_at_every_call(tmp_path, name, number):
+    for k in range(1, 100):
+        place = tmp_path / str(k)
+        prepare(place)
+        before, past_the_end = fail_at(k, number)
+        try:
+            with intercepted(before):
+                SCENARIOS[name](place)
+            assert past_the_end(), "the failure was swallowed"
+            break
+        except ResourceError as error:
+            assert re.search(r"needs at least \d+ bytes, \d+ are free", one_line(error)) and str(place) in str(error)
+        audit(place)
+        assert not temporaries(place)
+        if name == "append_jsonl":
+            assert len(read_jsonl(place / "metrics.jsonl")) in (2, 4)
+        if not (place / "folder").exists() and name != "append_jsonl":
+            SCENARIOS[name](place)  # space is back
+    assert k > 3
+
+
+def test_real_file_size_limit(tmp_path):
+    publish_file(tmp_path / "file", b"good")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        with pytest.raises(ResourceError, match=r"File too large.*needs at least 2097152 bytes"):
+            publish_file(tmp_path / "file", b"x" * (2 << 20))
+        too_large = pytest.raises(ResourceError, match=r"folder: File too large")
+        with too_large, publishing_folder(tmp_path / "folder", {}) as temporary:
+            (temporary / "big").write_bytes(b"x" * (2 << 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "file").read_bytes() == b"good" and [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_sweep_removes_only_ours(tmp_path):
+    ours = [f".icrl-tmp-{n:016x}" for n in range(3)]
+    outside = tmp_path / "outside"
+    publish(outside)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / ours[0]).write_bytes(b"")
+    fill_me = folder / ours[1]
+    fill_me.mkdir()
+    fill(fill_me)
+    (folder / ours[2]).symlink_to(outside)
+    for name in (".icrl-tmp-mine", "x.icrl-tmp-0000000000000000", ".tmp", "data"):
+        (folder / name).write_bytes(b"")
+    assert sweep_temporaries(folder) == ours
+    assert sorted(each.name for each in folder.iterdir()) == [
+        ".icrl-tmp-mine",
+        ".tmp",
+        "data",
+        "x.icrl-tmp-0000000000000000",
+    ]
+    verify_folder(outside)
+    assert sweep_temporaries(tmp_path / "nothing") == []
+
+
+# --- JSON and records ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '{"b": {"a": 1, "a": 1}}',
+        '{"a": NaN}',
+        "[Infinity]",
+        "[-Infinity]",
+        "[1e999]",
+        "",
+        "{",
+        '{"a": 1} x',
+        "{'a': 1}",
+        "\ufeff{}",
+        "[" * 100_000,
+        "[" + "9" * 5000 + "]",
+    ],
+)
+def test_loose_json_is_damage(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DamagedError, match=r"x\.json: not strict JSON") as caught:
+        read_json(tmp_path / "x.json")
+    one_line(caught.value)
+
+
+def test_json_round_trip_and_refusals(tmp_path):
+    value = {"b": [1, 2.5, None, True, "é\n\ud800"], "a": {}}
+    publish_json(tmp_path / "x.json", value)
+    assert read_json(tmp_path / "x.json") == value
+    text = (tmp_path / "x.json").read_text()
+    assert text.endswith("}\n") and text.index('"a"') < text.index('"b"')
+    (tmp_path / "bad.json").write_bytes(b"\xff")
+    with pytest.raises(DamagedError):
+        read_json(tmp_path / "bad.json")
+    with pytest.raises(InputError, match="No such file"):
+        read_json(tmp_path / "none.json")
+    for value in (float("nan"), float("inf"), object(), {1: 2, "1": {3}}):
+        with pytest.raises(InputError):
+            publish_json(tmp_path / "x.json", value)
+
+
+def record(path: Path) -> list[dict]:
+    rows = [{"step": n, "loss": 1.5 / (n + 1), "note": "é"} for n in range(4)]
+    append_jsonl(path, rows[:2])
+    append_jsonl(path, rows[2:])
+    return rows
+
+
+def test_record_round_trip(tmp_path):
+    rows = record(tmp_path / "m.jsonl")
+    assert read_jsonl(tmp_path / "m.jsonl") == rows
+    assert all("crc" in json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines())
+    truncate_jsonl(tmp_path / "m.jsonl", lambda row: row["step"] < 3)
+    append_jsonl(tmp_path / "m.jsonl", rows[3:])
+    assert read_jsonl(tmp_path / "m.jsonl") == rows, "a step is missing or doubled"
+    truncate_jsonl(tmp_path / "none.jsonl", lambda row: True)
+    assert not (tmp_path / "none.jsonl").exists()
+    for row in ({}, {"crc": 1}, {"x": float("nan")}, {"x": object()}):
+        with pytest.raises(InputError):
+            append_jsonl(tmp_path / "m.jsonl", [row])
+    assert read_jsonl(tmp_path / "m.jsonl") == rows
+
+
+def test_record_cut_anywhere_loses_only_the_torn_line(tmp_path):
+    rows = record(tmp_path / "m.jsonl")
+    data = (tmp_path / "m.jsonl").read_bytes()
+    for size in range(len(data) + 1):
+        (tmp_path / "m.jsonl").write_bytes(data[:size])
+        whole = data[:size].count(b"\n")
+        assert read_jsonl(tmp_path / "m.jsonl") == rows[:whole]
+        if size % 7 == 0:
+            append_jsonl(tmp_path / "m.jsonl", rows[whole:])
+            assert (tmp_path / "m.jsonl").read_bytes() == data
+
+
+def test_no_bit_flip_in_a_record_is_silent(tmp_path):
+    record(tmp_path / "m.jsonl")
+    data = (tmp_path / "m.jsonl").read_bytes()
+    for position in range(len(data) * 8):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        (tmp_path / "m.jsonl").write_bytes(damaged)
+        line = data[: position // 8].count(b"\n") + 1
+        with pytest.raises(DamagedError, match=rf"m\.jsonl: line {line}:"):
+            read_jsonl(tmp_path / "m.jsonl")
+    with pytest.raises(DamagedError):
+        append_jsonl(tmp_path / "m.jsonl", [{"step": 9}])  # the last flip hit the last newline
+
+
+# --- One writer ---
+
+
+def child_hold(root: Path) -> dict:
+    with RunLock(root, "first"):
+        print("held", flush=True)
+        time.sleep(60)
+    return {}
+
+
+def test_second_writer_is_told_who_holds_and_a_killed_holder_frees(tmp_path):
+    holder = subprocess.Popen([sys.executable, __file__, "hold", tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        began = time.monotonic()
+        with (
+            pytest.raises(LockedError, match=rf"pid {holder.pid}, run first, since 20") as caught,
+            RunLock(tmp_path, "b"),
+        ):
+            pass
+        assert time.monotonic() - began < 1 and caught.value.exit_code == 4
+        with pytest.raises(LockedError):
+            open_run_folder(tmp_path, CONFIG, resume=False)
+        assert [each.name for each in tmp_path.iterdir()] == [".lock"]
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    with RunLock(tmp_path, "second"), pytest.raises(LockedError, match=rf"pid {os.getpid()}, run second"):
+        RunLock(tmp_path, "third").__enter__()
+    with RunLock(tmp_path, "third"):
+        pass
+
+
+def test_lock_file_content_only_informs(tmp_path):
+    for content in (b"", b"\xff\x00", b"[]", b'{"pid": "x"}', b'{"pid":1,"run_id":"\\u001b[31m\\n","started":""}'):
+        with RunLock(tmp_path, "a"):
+            (tmp_path / ".lock").write_bytes(content)
+            with pytest.raises(LockedError) as caught:
+                RunLock(tmp_path, "b").__enter__()
+            assert one_line(caught.value).isprintable()
+
+
+def test_lock_does_not_follow_links(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError):
+        RunLock(tmp_path, "a").__enter__()
+    with pytest.raises(InputError):
+        RunLock(tmp_path / "nothing", "a").__enter__()
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+# --- The folder of a run ---
+
+
+def refuse(match: str, *args, **kwargs) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        open_run_folder(*args, **kwargs)
+    one_line(caught.value)
+
+
+def test_new_run_and_resume(tmp_path):
+    out = open_run_folder(tmp_path / "a" / "run", CONFIG, resume=False, device="cpu:1")
+    stored = read_json(out / "config.json")
+    assert stored["settings"] == CONFIG and stored["device"] == "cpu:1" and stored["versions"]["jax"]
+    assert str(tmp_path) not in (out / "config.json").read_text()
+    before = (out / "config.json").read_bytes()
+    assert open_run_folder(out, CONFIG, resume=True, device="cpu:1") == out
+    assert (out / "config.json").read_bytes() == before
+    refuse("already holds a run; pass --resume to continue it, or another --out", out, CONFIG, resume=False)
+
+
+def test_resume_with_other_settings_lists_each(tmp_path):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    other = {"env": "bandit", "model": {"width": 128, "layers": 2.0}, "seed": 1}
+    with pytest.raises(InputError) as caught:
+        open_run_folder(out, other, resume=True)
+    assert (
+        "lr (stored 0.001, given nothing); model.layers (stored 2, given 2.0); "
+        "model.width (stored 64, given 128); seed (stored nothing, given 1)" in one_line(caught.value)
+    )
+    open_run_folder(out, other, resume=True, ignore=("lr", "model", "seed"))
+    refuse(
+        r"settings: model\.width \(stored 64", out, {**CONFIG, "model": {"width": 1}}, True, ignore=("model.layers",)
+    )
+
+
+def test_changed_machine_is_a_warning(tmp_path, caplog):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False, device="cpu:1")
+    open_run_folder(out, CONFIG, resume=True, device="gpu:8")
+    assert 'device was "cpu:1", is "gpu:8" now' in caplog.text
+
+
+def test_refused_folders_stay_untouched(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    refuse("file: .*a folder|this is a file", tmp_path / "file", CONFIG, resume=False)
+    refuse("a name that is no file", tmp_path / "file" / "below", CONFIG, resume=False)
+    refuse("holds no run to resume; leave out --resume", tmp_path / "none", CONFIG, resume=True)
+    refuse("a path without NUL", "a\0b", CONFIG, resume=False)
+    refuse("a path without NUL", "\ud800", CONFIG, resume=False)
+    refuse("a path without NUL", "", CONFIG, resume=False)
+    refuse("cannot be written as JSON", tmp_path / "none", {"x": float("nan")}, resume=False)
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "cat.png").write_bytes(b"")
+    refuse("is not empty .*cat", foreign, CONFIG, resume=False)
+    refuse("holds no run to resume", foreign, CONFIG, resume=True)
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["cat.png", "file", "photos"]
+
+
+def test_names_cannot_break_the_line(tmp_path):
+    name = "evil\n\x1b[31m"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x\ny").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        open_run_folder(tmp_path / name, CONFIG, resume=False)
+    assert str(caught.value).isprintable()
+
+
+def test_unwritable_folder(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    refuse("run: Permission denied", tmp_path / "run", CONFIG, resume=False)
+    monkeypatch.undo()
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    monkeypatch.setattr(os, "open", refused)
+    refuse("Permission denied", out, CONFIG, resume=True)
+
+
+def test_start_killed_before_the_config_can_start_again(tmp_path):
+    (tmp_path / ".lock").write_bytes(b"")
+    (tmp_path / ".icrl-tmp-0123456789abcdef").write_bytes(b"{")
+    open_run_folder(tmp_path, CONFIG, resume=False)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".lock", "config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda config: config.pop("settings"), DamagedError),
+        (lambda config: config.update(settings=[]), DamagedError),
+        (lambda config: config.update(extra=1), DamagedError),
+        (lambda config: config.update(schema=2), InputError),
+        (lambda config: config.update(versions=3), None),
+    ],
+)
+def test_damaged_config(tmp_path, change, error):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    config = read_json(out / "config.json")
+    change(config)
+    publish_json(out / "config.json", config)
+    with pytest.raises(error) if error else contextlib.nullcontext() as caught:
+        open_run_folder(out, CONFIG, resume=True)
+    if error:
+        assert "config.json" in one_line(caught.value)
+
+
+if __name__ == "__main__":
+    role, root, *rest = sys.argv[1:]
+    print(json.dumps(globals()[f"child_{role}"](Path(root), *map(int, rest))))

@@ -1,0 +1,236 @@
+"""Laws that every registered agent obeys in every environment it fits; a new file in icrl/agents is held to them at once.
+
+An agent may refuse an environment (``for_env`` raises ``InputError`` saying what is missing); that pair is skipped.
+"""
+
+import dataclasses
+import re
+from functools import cache
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icrl.agents.arm_agent import ArmStats
+from icrl.agents.linear_agent import eliminate
+from icrl.errors import InputError
+from icrl.interact import interact, replay
+from icrl.registry import agents, environments
+from icrl.seeding import key_for
+from icrl.tasks import TaskSet
+from icrl.types import Agent
+
+STEPS, TASKS = 24, 8
+PAIRS = [(env, agent) for agent in agents for env in environments]
+
+
+@cache
+def fit(env_name: str, agent_name: str):
+    """(env, agent), or None when the agent refuses the environment."""
+    fields = {field.name for field in dataclasses.fields(environments[env_name])}
+    env = environments[env_name](**({"horizon": 10} if "horizon" in fields else {}))
+    try:
+        return env, agents[agent_name].for_env(env)
+    except InputError as refusal:
+        assert re.search(r"needs", str(refusal)), f"{refusal}: a refusal says what the agent needs"
+        return None
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: "-in-".join(reversed(pair)))
+def pair(request):
+    if fit(*request.param) is None:
+        pytest.skip("the agent refuses this environment")
+    return request.param
+
+
+def live(env, agent):
+    """The jitted life of ``agent`` in ``env``."""
+    return jax.jit(lambda key, task, agent=agent: interact(key, env, task, agent, STEPS))
+
+
+@cache
+def lives(env_name: str, agent_name: str):
+    """(env, agent, keys, tasks, interactions) of TASKS lives side by side."""
+    env, agent = fit(env_name, agent_name)
+    keys = jax.random.split(key_for(0, "lives"), TASKS)
+    tasks = TaskSet.draw(env, 0, "tasks", TASKS).params
+    return env, agent, keys, tasks, jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, STEPS)))(keys, tasks)
+
+
+def test_actions_are_actions(pair):
+    env, _, _, _, lived = lives(*pair)
+    action = lived.history.action
+    assert (action.shape, action.dtype) == ((TASKS, STEPS), jnp.int32)
+    assert np.all((action >= 0) & (action < env.num_actions))
+
+
+def test_regret_is_never_negative(pair):
+    *_, lived = lives(*pair)
+    assert np.all(np.isfinite(lived.curves.regret))
+    assert np.all(lived.curves.regret >= 0)
+    if pair[1] == "oracle":
+        assert np.all(lived.curves.regret == 0)
+
+
+def test_vmap_is_a_loop_and_the_key_decides(pair):
+    """The same key gives the same life, alone or among others; ties of floats aside, so actions agree almost always."""
+    env, agent, keys, tasks, lived = lives(*pair)
+    once = live(env, agent)
+    for i in (0, TASKS - 1):
+        alone = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
+        again = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
+        assert all(map(np.array_equal, jax.tree.leaves(alone), jax.tree.leaves(again)))
+        assert np.array_equal(alone.history.action, lived.history.action[i])
+        np.testing.assert_allclose(alone.curves.regret, lived.curves.regret[i], atol=1e-5)
+
+
+def test_state_keeps_its_form(pair):
+    env, agent, keys, tasks, lived = lives(*pair)
+    before = jax.eval_shape(agent.init, keys[0])
+    first = jax.tree.map(lambda leaf: leaf[0, 0], lived.history)
+    after = jax.eval_shape(agent.update, before, first)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(before)] == [
+        (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)
+    ]
+
+
+def test_an_agent_that_saw_nothing_can_act(pair):
+    env, agent, keys, tasks, _ = lives(*pair)
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
+    agent = agent.for_task(task)
+    obs, env_state = env.reset(keys[0], task)
+    state = agent.init(keys[1])
+    for choose in (agent.act, agent.act_greedy):
+        action = choose(keys[2], state, env_state if agent.sees_env_state else obs)
+        assert (action.shape, action.dtype) == ((), jnp.int32)
+        assert 0 <= action < env.num_actions
+
+
+def test_no_key_is_used_twice(pair):
+    env, agent, _, tasks, _ = lives(*pair)
+    with jax.debug_key_reuse(True):
+        lived = interact(jax.random.key(3), env, jax.tree.map(lambda leaf: leaf[0], tasks), agent, 3)
+        if not agent.sees_env_state:
+            replay(jax.random.key(4), agent, lived.history)
+
+
+def test_settings_are_swept_without_a_new_trace(pair):
+    env, agent, keys, tasks, _ = lives(*pair)
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
+    once = jax.jit(chex.assert_max_traces(lambda key, agent: interact(key, env, task, agent, STEPS).curves.regret, n=1))
+    once(keys[0], agent)
+    once(keys[1], jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, agent))
+
+
+def test_sweep_over_a_setting_is_a_vmap(pair):
+    """Every float setting can be an array with an axis; the result is that of each value alone."""
+    env, agent, keys, tasks, lived = lives(*pair)
+    names = [field.name for field in dataclasses.fields(agent) if isinstance(getattr(agent, field.name), float)]
+    task = jax.tree.map(lambda leaf: leaf[0], tasks)
+    for name in names[:1]:
+        swept = jax.vmap(lambda value, name=name: interact(keys[0], env, task, agent.replace(**{name: value}), STEPS))
+        actions = swept(jnp.array([getattr(agent, name), 7.0])).history.action
+        assert np.array_equal(actions[0], lived.history.action[0])
+
+
+def test_memory_outlives_the_episode(pair):
+    """Two episodes and a half: an agent that counts has counted them all."""
+    *_, lived = lives(*pair)
+    if isinstance(lived.agent_state, ArmStats):
+        assert np.all(lived.agent_state.count.sum(axis=1) == STEPS)
+        np.testing.assert_allclose(
+            lived.agent_state.total.sum(axis=1), lived.history.reward.sum(axis=1), rtol=1e-5, atol=1e-5
+        )
+
+
+# -- single agents ----------------------------------------------------------------------------------------------------
+
+
+def arm_stats(count, mean):
+    count = jnp.array(count, jnp.int32)
+    return ArmStats(count, count * jnp.array(mean, jnp.float32))
+
+
+def choice(agent: Agent, state, *, greedy=False, seed=0):
+    choose = agent.act_greedy if greedy else agent.act
+    return int(choose(jax.random.key(seed), state, jnp.ones(1)))
+
+
+def test_index_rules_on_states_worked_out_by_hand():
+    def build(name, **settings):
+        return agents[name](num_arms=3, **settings)
+
+    state = arm_stats([100, 4, 25], [0.5, 0.4, 0.5])
+    assert choice(build("empirical-mean"), state) == 0  # first of the two best
+    assert choice(build("ucb"), state) == 1  # .6, .9, .7
+    assert choice(build("ucb", c=0.1), state) == 2  # .51, .45, .52
+    assert choice(build("lcb"), state) == 0  # .4, -.1, .3
+    assert choice(build("ucb1"), state) == 1  # sqrt(2 ln 129) = 3.12
+    assert choice(build("ucb1", scale=0.02), state) == 2  # .5062, .4312, .5125
+    for name in ("empirical-mean", "ucb", "ucb1", "epsilon-greedy"):  # the arm never tried
+        assert choice(build(name), arm_stats([3, 0, 5], [1.0, 0.0, 1.0]), greedy=name == "epsilon-greedy") == 1
+    unseen = arm_stats([3, 0, 5], [-1.0, 0.0, -2.0])
+    assert choice(build("empirical-mean"), unseen, greedy=True) == 0
+    assert choice(build("empirical-mean"), arm_stats([0, 0, 0], [0, 0, 0]), greedy=True) == 0
+    assert choice(build("lcb"), arm_stats([4, 0, 4], [-0.6, 0.0, -0.4])) == 2  # -1.1, -1, -.9
+
+
+def test_epsilon_is_the_rate_of_exploration():
+    """100 000 choices; z = 4.3 is a shift of 0.004 in the rate."""
+    agent, state = agents["epsilon-greedy"](num_arms=4, epsilon=0.3), arm_stats([9, 9, 9, 9], [0.1, 0.9, 0.9, 0.2])
+    keys = jax.random.split(jax.random.key(0), 100_000)
+    counts = np.bincount(jax.jit(jax.vmap(lambda key: agent.act(key, state, None)))(keys), minlength=4)
+    wanted = np.array([0.3 / 4, 0.35 + 0.3 / 4, 0.35 + 0.3 / 4, 0.3 / 4])
+    assert np.all(np.abs(counts / 1e5 - wanted) <= 4.3 * np.sqrt(wanted * (1 - wanted) / 1e5))
+
+
+@pytest.mark.parametrize("name", ["linucb", "lin-ts"])
+def test_linear_agents_name_the_missing_features(name):
+    with pytest.raises(InputError, match=r"^features: GaussianBandit neither has nor shows any, and \w+ needs them"):
+        agents[name].for_env(environments["GaussianBandit-v0"]())
+
+
+def test_agents_read_off_the_environment_what_they_may_know():
+    assert agents["thompson-gaussian"].for_env(environments["GaussianBandit-v0"](noise_std=0.7)).noise_std == 0.7
+    assert agents["posterior-gaussian"].for_env(environments["GaussianBandit-v0"](noise_std=0.7)).noise_std == 0.7
+    bernoulli = agents["thompson-bernoulli"].for_env(environments["BernoulliBandit-v0"](prior_a=2.0, prior_b=3.0))
+    assert (bernoulli.prior_a, bernoulli.prior_b) == (2.0, 3.0)
+    fixed, shown = environments["LinearBandit-v0"](dim=4, noise_std=0.2), environments["ShownLinearBandit-v0"]()
+    lin_ts = agents["lin-ts"].for_env(fixed)
+    assert (lin_ts.prior_var, lin_ts.noise_std, lin_ts.dim) == (0.25, 0.2, 4)
+    assert np.array_equal(lin_ts.features, fixed.features)
+    lin_ts = agents["lin-ts"].for_env(shown)
+    assert (lin_ts.prior_var, lin_ts.noise_std, lin_ts.features) == (1.0, 1.5, None)
+    assert [agents["linucb"].for_env(env).beta for env in (fixed, shown)] == [1.0, 2.0]
+    for name in set(agents) - {"in-context", "oracle"}:
+        if (found := fit("LinearBandit-v0", name)) is not None:  # settings given by the caller win
+            env, _ = found
+            for field in dataclasses.fields(agents[name]):
+                if field.name in ("c", "scale", "epsilon", "prior_var", "prior_mean", "noise_std", "beta", "lam", "low"):
+                    assert getattr(agents[name].for_env(env, **{field.name: 0.125}), field.name) == 0.125
+
+
+@pytest.mark.parametrize("dim", [1, 2, 5, 12])
+def test_eliminate_is_a_triangular_solve(dim):
+    rng = np.random.default_rng(dim)
+    rows = rng.normal(size=(3 * dim, dim))
+    matrix, right = rows.T @ rows + 0.1 * np.eye(dim), rng.normal(size=(dim, 4))
+    wanted = np.linalg.solve(np.linalg.cholesky(matrix), right)
+    np.testing.assert_allclose(eliminate(jnp.array(matrix), jnp.array(right), 0.1), wanted, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["linucb", "lin-ts"])
+@pytest.mark.parametrize("env_settings", [{"noise_std": 0.0}, {"dim": 12}, {"num_arms": 1, "dim": 1}])
+def test_linear_agents_stay_finite(name, env_settings):
+    """Also without noise, where the regression becomes singular, and over a long life."""
+    env = environments["LinearBandit-v0"](**env_settings)
+    agent = agents[name].for_env(env)
+    run = jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, 1000)))
+    lived = run(jax.random.split(key_for(0, "finite"), 20), TaskSet.draw(env, 0, "finite", 20).params)
+    index = jax.vmap(lambda state: jnp.stack(agent.whiten(state, jnp.ones(1), 1e-4)[0]))(lived.agent_state)
+    assert np.all(np.isfinite(index))
+    late = np.asarray(lived.curves.regret[:, 500:]).mean()
+    assert late <= 0.05
