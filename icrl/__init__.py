@@ -10,7 +10,7 @@ Importing the package imports no jax; it only tells gymnasium which environments
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icrl.gym import load_agent as load_agent
+    from icrl.runs import load_agent as load_agent
     from icrl.gym import make_agent as make_agent
 
 __version__ = "0.1.0"
@@ -18,10 +18,14 @@ __all__ = ["load_agent", "make_agent"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from icrl import gym
+    if name == "make_agent":
+        from icrl.gym import make_agent
 
-        return getattr(gym, name)
+        return make_agent
+    if name == "load_agent":
+        from icrl.runs import load_agent
+
+        return load_agent
     raise AttributeError(f"module 'icrl' has no attribute {name!r}")
 
 

@@ -127,7 +127,7 @@ def _training(results: Results) -> Any:
     subtitle = "faint: as logged; thick: running mean"
     figure, axes = _chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
     for index, (seed, curve) in enumerate(curves.items()):
-        _draw_training(axes, curve, STRONG[index % len(STRONG)], f"seed {seed}")
+        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}")
     if any(curve["val_loss"] for curve in curves.values()):
         axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out tasks")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
@@ -217,7 +217,8 @@ def _log_x(axes: Any, prefix: list[int]) -> None:
         axes.set_xscale("log")
     else:
         axes.set_xscale("symlog", linthresh=1.0, linscale=0.4)
-    decades = [0, *(base * 10**power for power in range(10) for base in (1, 2, 5))]
+    bases = (1, 2, 5) if max(prefix) <= 1000 * max(min(prefix), 1) else (1,)
+    decades = [0, *(base * 10**power for power in range(10) for base in bases)]
     ticks = [tick for tick in decades if min(prefix) <= tick <= max(prefix)]
     axes.xaxis.set_major_locator(FixedLocator(ticks or prefix))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -263,7 +264,7 @@ def _label_ends(axes: Any, lines: list[Line], low: float, high: float) -> list[A
     """Name every line at its end with its last value; labels are pushed apart and tied to their line."""
     final = np.asarray([line.band["mean"][-1] for line in lines])
     ends = (np.clip(final, low, high) - low) / (high - low)  # in fractions of the axes
-    gap = 0.01 / axes.get_position().height  # one line of text
+    gap = 0.0365 / axes.get_position().height  # one line of text
     # equal ends keep the order of their values, so that those above the chart are sorted as well
     order = np.lexsort((final, ends))
     places = np.empty(len(lines))

@@ -1,10 +1,13 @@
 """Our environments as gymnasium ones, and our agents in plain gymnasium loops."""
 
+from typing import ClassVar
+
 import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -125,6 +128,9 @@ def assert_same(ours, theirs):
         assert ours.keys() == theirs.keys()
         for name in ours:
             assert_same(ours[name], theirs[name])
+    elif isinstance(ours, (tuple, list)):
+        for one, other in zip(ours, theirs, strict=True):
+            assert_same(one, other)
     elif isinstance(ours, np.ndarray):
         assert ours.dtype == theirs.dtype and ours.shape == theirs.shape
         if ours.dtype == object:
@@ -136,8 +142,7 @@ def assert_same(ours, theirs):
         assert ours == theirs
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
-@pytest.mark.parametrize("oracle", [False, True])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, False), *((env_id, True) for env_id in ENV_IDS)])
 def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
     ours, theirs = vector_pair(env_id, 3, oracle=oracle, horizon=3)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
@@ -148,9 +153,7 @@ def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
     for _ in range(8):  # over two ends of episodes
         actions = ours.action_space.sample()
         (*mine, infos), (*others, other_infos) = ours.step(actions), theirs.step(actions)
-        assert_same(tuple(np.asarray(x) for x in mine), tuple(np.asarray(x) for x in others))
-        for one, other in zip(mine, others, strict=True):
-            assert_same(one, other)
+        assert_same(mine, others)
         if oracle:  # the one deliberate difference: theirs is 0 where an episode ended
             infos["oracle"]["regret"] = np.where(mine[3], 0.0, infos["oracle"]["regret"])
         assert_same(infos, other_infos)
@@ -160,7 +163,7 @@ def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
         ours.reset(seed=[5, 1, 9], options={"new_task": True}), theirs.reset(seed=[5, 1, 9], options={"new_task": True})
     )
     assert_same(ours.reset(options={"new_task": True}), theirs.reset(options={"new_task": True}))
-    assert_same(ours.step(actions), theirs.step(actions)) if not oracle else None
+    assert_same(ours.step(actions)[:4], theirs.step(actions)[:4])
 
 
 def test_final_obs_at_the_end_and_nowhere_else():
@@ -214,7 +217,7 @@ def live_in(env, agent, num_steps, num_envs):
 
 @pytest.mark.parametrize("name", ["ucb", "thompson-gaussian"])
 def test_same_regret_as_the_functional_loop(name):
-    num_tasks, num_steps = 300, 60
+    num_tasks, num_steps = 200, 60
     env = IcrlVectorEnv(BANDIT, num_envs=num_tasks, oracle=True, horizon=25)
     here = live_in(env, make_agent(name), num_steps, num_tasks)
     family = environments[BANDIT](horizon=25)
@@ -226,7 +229,7 @@ def test_same_regret_as_the_functional_loop(name):
     standard_error = np.sqrt(here.var(ddof=1) / num_tasks + there.var(ddof=1) / num_tasks)
     assert abs(here.mean() - there.mean()) < 4 * standard_error
     uniform = live_in(env, make_agent("uniform"), num_steps, num_tasks)
-    assert here.mean() < 0.7 * uniform.mean()
+    assert here.mean() < 0.7 * uniform.mean()  # and not because every agent does alike
 
 
 class CoinMachines(gymnasium.Env):
@@ -280,10 +283,11 @@ def test_steps_that_only_restart_an_episode_teach_nothing(mode, num_learned):
     assert agent.predict(obs)[1].agent_state.count.sum(1).tolist() == [num_learned] * 2
 
 
+@struct.dataclass
 class Recorder(UCB):
     """Keeps the last ``next_obs`` as its state, and counts how often it is traced."""
 
-    traces = {"act": 0, "update": 0}  # noqa: RUF012
+    traces: ClassVar = {"act": 0, "update": 0}
 
     def init(self, key):
         return jnp.zeros(1)
@@ -377,14 +381,16 @@ def test_reading_the_package_root():
 # --- bad inputs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action", [-1, 5, 2**40, 10**30, True, 1.0, np.float32(1), np.array([1]), "1", None, [[1], [1, 2]]])
+@pytest.mark.parametrize(
+    "action", [-1, 5, 2**40, 10**30, True, 1.0, np.float32(1), np.array([1]), "1", None, [[1], [1, 2]]]
+)
 def test_bad_actions(action):
     env, vector = IcrlEnv(BANDIT), IcrlVectorEnv(BANDIT, num_envs=2)
     env.reset(seed=0), vector.reset(seed=0)
     with pytest.raises(InputError, match=r"action: got .*allowed: .*integer"):
         env.step(action)
     with pytest.raises(InputError, match=r"actions: got .*allowed: .*integer"):
-        vector.step([0, action] if np.ndim(action) == 0 else action)
+        vector.step([action, action])
     assert env.step(1)[1] != 0.0  # a refused action costs no step
 
 

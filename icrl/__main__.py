@@ -1,0 +1,7 @@
+"""``python -m icrl``."""
+
+import sys
+
+from icrl.cli import main
+
+sys.exit(main())

@@ -1,0 +1,170 @@
+"""The ``icrl`` command: parses and calls, nothing else. ``icrl --help`` imports no jax."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from icrl.errors import IcrlError, InputError, near_names
+
+EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 130/143 stopped"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are our one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors are one line on stderr."""
+    try:
+        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+    except IcrlError as error:
+        print(f"icrl: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except MemoryError as error:
+        print(f"icrl: out of memory: {error}", file=sys.stderr)
+        return 5
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has left
+        return 0
+    except KeyboardInterrupt:
+        print("icrl: interrupted", file=sys.stderr)
+        return 130
+
+
+def _dispatch(argv: list[str]) -> int:
+    args, rest = _top_parser().parse_known_args(argv)
+    if args.command == "run":
+        return _run(args, rest)
+    if rest:
+        raise InputError(f"unrecognized arguments: {' '.join(rest)}")
+    if args.command == "list":
+        return _list(args.kind, args.json)
+    from icrl import runs
+
+    run = runs.reopen(Path(args.folder))
+    (runs.evaluate if args.command == "evaluate" else runs.report)(run)
+    _say_where(run.folder)
+    return 0
+
+
+def _top_parser() -> _Parser:
+    parser = _Parser(prog="icrl", allow_abbrev=False, description="In-context reinforcement learning on JAX.", epilog=EXIT_CODES)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run an experiment and write its report", add_help=False, allow_abbrev=False)
+    run.add_argument("experiment", nargs="?", metavar="EXPERIMENT")
+    run.add_argument("--preset", default="cpu", help="smoke (seconds), cpu (minutes, the default), paper (a GPU)")
+    run.add_argument("--seed", default="0", help="root of all randomness, 0 to 4294967295 (default 0)")
+    run.add_argument("--out", default=None, help="output folder (default runs/EXPERIMENT)")
+    run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
+    run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
+
+    listing = commands.add_parser("list", help="what exists: envs, agents, models, ...")
+    listing.add_argument("kind", nargs="?", default=None, metavar="KIND")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+
+    for name, text in (
+        ("evaluate", "evaluate a run's checkpoints again and rewrite its report"),
+        ("report", "draw a run's report again from its results.json"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("folder", help="output folder of a run")
+    parser.run_parser = run  # type: ignore[attr-defined]
+    return parser
+
+
+def _run(args: argparse.Namespace, rest: list[str]) -> int:
+    if args.help and args.experiment is None:
+        _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
+        return 0
+    names = [row.name for row in _declared("experiments")]
+    if args.experiment is None:
+        raise InputError(f"experiment: missing; known: {', '.join(names)}")
+    if args.experiment not in names:
+        raise InputError(f"unknown experiment {args.experiment!r}; {near_names(args.experiment, names)}")
+    if not args.seed.isascii() or not args.seed.lstrip("-").isdigit():
+        raise InputError(f"seed: got {args.seed!r}, allowed: an integer in [0, 4294967295]")
+    from icrl import runs
+
+    defaults = runs.settings_of(args.experiment, args.preset, {})
+    if args.help:
+        _print_settings(args, defaults)
+        return 0
+    values = _setting_values(defaults, rest)
+    out = Path(args.out) if args.out is not None else Path("runs") / args.experiment
+    run = runs.start(args.experiment, args.preset, int(args.seed), values, out, args.resume)
+    runs.execute(run)
+    _say_where(run.folder)
+    return 0
+
+
+def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:
+    """Flags derived from the settings' leaf names, parsed by their kinds."""
+    from icrl.config import leaves, parsed
+
+    known = leaves(defaults)
+    values: dict[str, Any] = {}
+    words = iter(rest)
+    for word in words:
+        flag, equals, text = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name not in known:
+            near = near_names(flag, [f"--{leaf.replace('_', '-')}" for leaf in known])
+            raise InputError(f"unrecognized argument {word!r}; {near}")
+        value = text if equals else next(words, None)
+        if value is None:
+            raise InputError(f"{flag}: a value is missing")
+        if name in values:
+            raise InputError(f"{flag}: given twice")
+        values[name] = parsed(known[name], value)
+    return values
+
+
+def _print_settings(args: argparse.Namespace, defaults: Any) -> None:
+    from icrl.config import kind_name, leaves
+    from icrl.registry import experiments
+
+    _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
+    doc = sys.modules[experiments[args.experiment].__module__].__doc__ or ""
+    print(f"\n{args.experiment}, preset {args.preset}\n\n{doc}")
+    for leaf in leaves(defaults).values():
+        value = ",".join(leaf.value) if isinstance(leaf.value, tuple) else leaf.value
+        print(f"  --{leaf.name.replace('_', '-')} {value}\n        {kind_name(leaf)}. {leaf.help}".rstrip())
+
+
+def _declared(kind: str) -> list[Any]:
+    from icrl.registry import KINDS
+
+    return KINDS[kind].declared()
+
+
+def _list(kind: str | None, as_json: bool) -> int:
+    from icrl.registry import KINDS
+
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"unknown kind {kind!r}; {near_names(kind, KINDS)}")
+    rows = {name: _declared(name) for name in ([kind] if kind else KINDS)}
+    if as_json:
+        print(json.dumps({name: [row._asdict() for row in found] for name, found in rows.items()}, indent=1))
+        return 0
+    width = max(len(row.name) for found in rows.values() for row in found)
+    for name, found in rows.items():
+        print(name)
+        for row in found:
+            print(f"  {row.name:<{width}}  {row.file:<40}  {row.paper}")
+    return 0
+
+
+def _say_where(folder: Path) -> None:
+    print(f"report: {folder / 'report.html'}   dashboard: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
