@@ -40,7 +40,7 @@ from icrl.registry import agents, environments
 from icrl.seeding import MAX_SEED, key_for, keys_for
 from icrl.types import Environment, TaskParams
 
-__all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "load_agent", "make_agent"]
+__all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "make_agent"]
 
 
 class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
@@ -234,12 +234,6 @@ def make_agent(
     env = build_environment(env_id, env_settings or {})
     require(isinstance(name, str), "agent", name, "the name of a registered agent")
     return HostAgent(agents[name].for_env(env, **_checked_settings(name, agents[name], settings)), env.spec)
-
-
-def load_agent(folder: str, seed: int | None = None) -> HostAgent:
-    """The agent that a finished experiment left in ``folder``, ready for a gymnasium loop."""
-    del seed
-    raise NotImplementedError(f"no experiment of this version writes an agent that could be loaded from {folder}")
 
 
 def _checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict[str, Any]:

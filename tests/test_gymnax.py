@@ -1,6 +1,6 @@
 """gymnax users' code on our environments, and gymnax's environments behind our bases.
 
-MemoryChain-bsuite and GaussianBandit-misc leave their own observation spaces and MNISTBandit-bsuite downloads: not here.
+MemoryChain-bsuite and GaussianBandit-misc leave their own observation spaces, MNISTBandit-bsuite downloads: not here.
 """
 
 import subprocess

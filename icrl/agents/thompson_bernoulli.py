@@ -18,7 +18,8 @@ GRID = 256  # midpoints of the quadrature
 class ThompsonBernoulli(ArmAgent):
     """mu_a | data ~ Beta(a + S_a, b + F_a) with S successes and F failures; pull the arm with the largest draw.
 
-    The prior is read off the environment (``prior_a``, ``prior_b``), else uniform. Rewards must lie in [0, 1].
+    The prior is read off the environment (``prior_a``, ``prior_b``), else uniform. It is meant
+    for rewards 0 and 1; sums that such rewards cannot have are clipped.
     """
 
     prior_a: Array | float = 1.0
@@ -31,7 +32,8 @@ class ThompsonBernoulli(ArmAgent):
 
     def posterior(self, state: ArmStats) -> tuple[Array, Array]:
         """Both parameters of the Beta posterior, [K] each."""
-        return self.prior_a + state.total, self.prior_b + state.count - state.total
+        successes = jnp.clip(state.total, 0.0, state.count)
+        return self.prior_a + successes, self.prior_b + state.count - successes
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs

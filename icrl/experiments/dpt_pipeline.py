@@ -6,6 +6,7 @@ An experiment is a subclass of ``DPTExperiment`` that fills in presets, publishe
 import dataclasses
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +16,7 @@ from flax import nnx
 from icrl.agents.in_context import InContextAgent
 from icrl.config import flat
 from icrl.datasets.contexts import Batches, ContextGenerator, Contexts
+from icrl.datasets.store import StoredContexts, store_contexts
 from icrl.errors import require, require_int
 from icrl.evaluation import (
     ideal_cross_entropy,
@@ -48,6 +50,7 @@ class DPTSettings:
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
     source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
+    data: str = ""  # folder of stored contexts (icrl collect) to train on; empty: generate them on the device
     pretrain_tasks: int | None = None  # size of the pool of pretraining tasks; none: fresh tasks in every batch
     shuffle: bool = False  # permute the transitions of a context at every fetch (not for a source that learns)
     train_seeds: int = 1  # independently pretrained models
@@ -110,8 +113,7 @@ class DPTExperiment:
     @classmethod
     def _pretrain_one(cls, settings: DPTSettings, run: Run, train_seed: int) -> FrozenPolicy:
         objective = settings.objective()
-        contexts = _generator(settings, run.seed, f"pretrain/{train_seed}")
-        batches = Batches(contexts, settings.fit.batch_size, run.seed, settings.pretrain_tasks, settings.shuffle)
+        batches = _batches(settings, run.seed, train_seed)
         held_out = _generator(settings, run.seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
         validate = partial(_validation_loss, objective, held_out)
         policy = settings.new_policy(run.seed, train_seed)
@@ -146,6 +148,11 @@ class DPTExperiment:
         if cls.max_regret is not None:
             rows.append(_check(f"regret({steps}) of DPT", interval(model), cls.max_regret))
         return rows
+
+    @classmethod
+    def collect(cls, settings: DPTSettings, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the first ``num_tasks`` contexts of the stream that training seed 0 would generate."""
+        store_contexts(folder, _generator(settings, seed, "pretrain/0"), num_tasks, _card(settings, seed))
 
     @classmethod
     def run(cls, settings: DPTSettings, run: Run) -> dict[str, Any]:
@@ -187,6 +194,26 @@ def _validation_loss(objective: DPT, held_out: Contexts, policy: FrozenPolicy) -
 @partial(jax.jit, static_argnames=("objective",))
 def _mean_cross_entropy(objective: DPT, policy: FrozenPolicy, contexts: Contexts) -> jax.Array:
     return objective.loss(policy, contexts)
+
+
+def _batches(settings: DPTSettings, seed: int, train_seed: int) -> Batches:
+    """Training batches, from the stored contexts if there are any, else generated as training goes."""
+    pool, size = settings.pretrain_tasks, settings.fit.batch_size
+    if not settings.data:
+        return Batches(_generator(settings, seed, f"pretrain/{train_seed}"), size, seed, pool, settings.shuffle)
+    stored = StoredContexts(settings.data)
+    card = {name: stored.card.get(name) for name in _card(settings, seed)}
+    expected = {**_card(settings, seed), "seed": card["seed"]}  # data of another seed is data of the same kind
+    wrong = sorted(name for name in card if card[name] != expected[name])
+    require(not wrong, "data", settings.data, f"contexts of this experiment; {', '.join(wrong)} differ")
+    pool = min(pool or stored.num_tasks, stored.num_tasks)
+    return Batches(stored, size, seed + train_seed, pool, settings.shuffle)
+
+
+def _card(settings: DPTSettings, seed: int) -> dict[str, Any]:
+    """What made a stored set of contexts."""
+    env = {"id": settings.env.name, **flat(settings.env)}
+    return {"env": env, "source": settings.source, "seed": seed, "num_steps": settings.context_steps}
 
 
 def _generator(settings: DPTSettings, seed: int, purpose: str) -> ContextGenerator:

@@ -1,13 +1,12 @@
 """Laws that every registered agent obeys in every environment it fits; a new file in icrl/agents is held to them at once.
 
-An agent may refuse an environment (``for_env`` raises ``InputError`` saying what is missing); that pair is skipped.
+An agent may refuse an environment (``for_env`` raises ``InputError`` saying what is missing); that pair is left out.
 """
 
 import dataclasses
 import re
 from functools import cache
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,10 +37,26 @@ def fit(env_name: str, agent_name: str):
         return None
 
 
-@pytest.fixture(params=PAIRS, ids=lambda pair: "-in-".join(reversed(pair)))
+FITTING = [pair for pair in PAIRS if fit(*pair) is not None]
+# For the dearer laws: an agent that fits everywhere is tried in one environment, a choosy one in all that it fits.
+HOMES = [
+    (env, agent)
+    for env, agent in FITTING
+    if env == next(iter(environments)) or fit(next(iter(environments)), agent) is None
+]
+
+
+def name_of(pair):
+    return f"{pair[1]}-in-{pair[0]}"
+
+
+@pytest.fixture(params=FITTING, ids=name_of)
 def pair(request):
-    if fit(*request.param) is None:
-        pytest.skip("the agent refuses this environment")
+    return request.param
+
+
+@pytest.fixture(params=HOMES, ids=name_of)
+def home(request):
     return request.param
 
 
@@ -74,9 +89,9 @@ def test_regret_is_never_negative(pair):
         assert np.all(lived.curves.regret == 0)
 
 
-def test_vmap_is_a_loop_and_the_key_decides(pair):
+def test_vmap_is_a_loop_and_the_key_decides(home):
     """The same key gives the same life, alone or among others; ties of floats aside, so actions agree almost always."""
-    env, agent, keys, tasks, lived = lives(*pair)
+    env, agent, keys, tasks, lived = lives(*home)
     once = live(env, agent)
     for i in (0, TASKS - 1):
         alone = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
@@ -97,8 +112,8 @@ def test_state_keeps_its_form(pair):
     ]
 
 
-def test_an_agent_that_saw_nothing_can_act(pair):
-    env, agent, keys, tasks, _ = lives(*pair)
+def test_an_agent_that_saw_nothing_can_act(home):
+    env, agent, keys, tasks, _ = lives(*home)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
     agent = agent.for_task(task)
     obs, env_state = env.reset(keys[0], task)
@@ -109,25 +124,32 @@ def test_an_agent_that_saw_nothing_can_act(pair):
         assert 0 <= action < env.num_actions
 
 
-def test_no_key_is_used_twice(pair):
-    env, agent, _, tasks, _ = lives(*pair)
+def test_no_key_is_used_twice(home):
+    env, agent, _, tasks, _ = lives(*home)
     with jax.debug_key_reuse(True):
         lived = interact(jax.random.key(3), env, jax.tree.map(lambda leaf: leaf[0], tasks), agent, 3)
         if not agent.sees_env_state:
             replay(jax.random.key(4), agent, lived.history)
 
 
-def test_settings_are_swept_without_a_new_trace(pair):
-    env, agent, keys, tasks, _ = lives(*pair)
+def test_settings_are_swept_without_a_new_trace(home):
+    env, agent, keys, tasks, _ = lives(*home)
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
-    once = jax.jit(chex.assert_max_traces(lambda key, agent: interact(key, env, task, agent, STEPS).curves.regret, n=1))
+    traces = []
+
+    @jax.jit
+    def once(key, agent):
+        traces.append(agent)
+        return interact(key, env, task, agent, STEPS).curves.regret
+
     once(keys[0], agent)
     once(keys[1], jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, agent))
+    assert len(traces) == 1
 
 
-def test_sweep_over_a_setting_is_a_vmap(pair):
+def test_sweep_over_a_setting_is_a_vmap(home):
     """Every float setting can be an array with an axis; the result is that of each value alone."""
-    env, agent, keys, tasks, lived = lives(*pair)
+    env, agent, keys, tasks, lived = lives(*home)
     names = [field.name for field in dataclasses.fields(agent) if isinstance(getattr(agent, field.name), float)]
     task = jax.tree.map(lambda leaf: leaf[0], tasks)
     for name in names[:1]:
@@ -223,7 +245,7 @@ def test_eliminate_is_a_triangular_solve(dim):
 
 
 @pytest.mark.parametrize("name", ["linucb", "lin-ts"])
-@pytest.mark.parametrize("env_settings", [{"noise_std": 0.0}, {"dim": 12}, {"num_arms": 1, "dim": 1}])
+@pytest.mark.parametrize("env_settings", [{"noise_std": 0.0}, {"dim": 8}])
 def test_linear_agents_stay_finite(name, env_settings):
     """Also without noise, where the regression becomes singular, and over a long life."""
     env = environments["LinearBandit-v0"](**env_settings)
