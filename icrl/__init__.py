@@ -10,8 +10,8 @@ Importing the package imports no jax; it only tells gymnasium which environments
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icrl.runs import load_agent as load_agent
     from icrl.gym import make_agent as make_agent
+    from icrl.runs import load_agent as load_agent
 
 __version__ = "0.1.0"
 __all__ = ["load_agent", "make_agent"]

@@ -42,6 +42,8 @@ def _dispatch(argv: list[str]) -> int:
     args, rest = _top_parser().parse_known_args(argv)
     if args.command == "run":
         return _run(args, rest)
+    if args.command == "collect":
+        return _collect(args, rest)
     if rest:
         raise InputError(f"unrecognized arguments: {' '.join(rest)}")
     if args.command == "list":
@@ -55,7 +57,9 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _top_parser() -> _Parser:
-    parser = _Parser(prog="icrl", allow_abbrev=False, description="In-context reinforcement learning on JAX.", epilog=EXIT_CODES)
+    parser = _Parser(
+        prog="icrl", allow_abbrev=False, description="In-context reinforcement learning on JAX.", epilog=EXIT_CODES
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run an experiment and write its report", add_help=False, allow_abbrev=False)
@@ -65,6 +69,13 @@ def _top_parser() -> _Parser:
     run.add_argument("--out", default=None, help="output folder (default runs/EXPERIMENT)")
     run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
+
+    collect = commands.add_parser("collect", help="store an experiment's pretraining data", allow_abbrev=False)
+    collect.add_argument("experiment", metavar="EXPERIMENT")
+    collect.add_argument("--preset", default="cpu", help="as for run")
+    collect.add_argument("--seed", default="0", help="as for run")
+    collect.add_argument("--out", required=True, help="folder of the data; an unfinished collection goes on")
+    collect.add_argument("--num-tasks", required=True, help="contexts to store, tasks 0 .. N - 1")
 
     listing = commands.add_parser("list", help="what exists: envs, agents, models, ...")
     listing.add_argument("kind", nargs="?", default=None, metavar="KIND")
@@ -84,25 +95,46 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.help and args.experiment is None:
         _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
         return 0
-    names = [row.name for row in _declared("experiments")]
-    if args.experiment is None:
-        raise InputError(f"experiment: missing; known: {', '.join(names)}")
-    if args.experiment not in names:
-        raise InputError(f"unknown experiment {args.experiment!r}; {near_names(args.experiment, names)}")
-    if not args.seed.isascii() or not args.seed.lstrip("-").isdigit():
-        raise InputError(f"seed: got {args.seed!r}, allowed: an integer in [0, 4294967295]")
     from icrl import runs
 
+    _check_experiment(args.experiment)
+    seed = _integer("seed", args.seed)
     defaults = runs.settings_of(args.experiment, args.preset, {})
     if args.help:
         _print_settings(args, defaults)
         return 0
     values = _setting_values(defaults, rest)
     out = Path(args.out) if args.out is not None else Path("runs") / args.experiment
-    run = runs.start(args.experiment, args.preset, int(args.seed), values, out, args.resume)
+    run = runs.start(args.experiment, args.preset, seed, values, out, args.resume)
     runs.execute(run)
     _say_where(run.folder)
     return 0
+
+
+def _collect(args: argparse.Namespace, rest: list[str]) -> int:
+    from icrl import runs
+
+    _check_experiment(args.experiment)
+    seed, num_tasks = _integer("seed", args.seed), _integer("num-tasks", args.num_tasks)
+    values = _setting_values(runs.settings_of(args.experiment, args.preset, {}), rest)
+    runs.collect(args.experiment, args.preset, seed, values, Path(args.out), num_tasks)
+    print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {args.out}")
+    return 0
+
+
+def _check_experiment(name: str | None) -> None:
+    """Refuse an unknown experiment before jax is imported."""
+    names = [row.name for row in _declared("experiments")]
+    if name is None:
+        raise InputError(f"experiment: missing; known: {', '.join(names)}")
+    if name not in names:
+        raise InputError(f"unknown experiment {name!r}; {near_names(name, names)}")
+
+
+def _integer(field: str, text: str) -> int:
+    if not text.isascii() or not text.removeprefix("-").isdigit():
+        raise InputError(f"{field}: got {text!r}, allowed: an integer")
+    return int(text)
 
 
 def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:

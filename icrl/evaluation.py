@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.datasets.contexts import Contexts
+from icrl.datasets.contexts import Contexts, context_in
 from icrl.interact import interact, replay
 from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
@@ -31,21 +31,29 @@ def online_regret(
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
     agent's own draws only (one per training seed).
     """
+    size = _part_size(len(tasks))
     parts = []
     with Progress(f"evaluating {label}", len(tasks), "tasks") as bar:
-        for low in range(0, len(tasks), PART):
-            ids = np.arange(low, low + PART) % len(tasks)  # the last part is filled up, so that nothing recompiles
-            part = tasks[ids]
+        for low in range(0, len(tasks), size):
+            ids = np.arange(low, low + size) % len(tasks)  # the last part is filled up, so that nothing recompiles
+            part, count = tasks[ids], min(size, len(tasks) - low)
             keys = keys_for(key_for(seed, "evaluation"), part.ids)
             agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
-            count = min(PART, len(tasks) - low)
             parts.append(np.asarray(_regret_per_step(keys, agent_keys, part.params, agent, env, num_steps))[:count])
             bar.advance(count)
     return np.cumsum(np.concatenate(parts), axis=1, dtype=np.float64)
 
 
+def _part_size(num_tasks: int) -> int:
+    """Tasks in one jitted call: at most PART (so that progress shows), whole groups, little filling up at the end."""
+    even = -(-num_tasks // -(-num_tasks // PART))
+    return even if even <= _group() else -(-even // _group()) * _group()
+
+
 @partial(jax.jit, static_argnames=("env", "num_steps"))
-def _regret_per_step(keys: Array, agent_keys: Array, params: Any, agent: Agent, env: Environment, num_steps: int) -> Array:
+def _regret_per_step(
+    keys: Array, agent_keys: Array, params: Any, agent: Agent, env: Environment, num_steps: int
+) -> Array:
     def one_task(task: tuple[Array, Array, Any]) -> Array:
         key, agent_key, task_params = task
         return interact(key, env, task_params, agent, num_steps, agent_key).curves.regret
@@ -53,21 +61,21 @@ def _regret_per_step(keys: Array, agent_keys: Array, params: Any, agent: Agent, 
     return jax.lax.map(one_task, (keys, agent_keys, params), batch_size=_group())
 
 
-def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> History:
-    """Histories [N, T, ...] that ``source`` leaves behind in ``tasks``: the offline evaluation's data."""
+def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Contexts:
+    """Labelled contexts [N, T, ...] that ``source`` leaves behind in ``tasks``: the offline evaluation's data."""
     keys = keys_for(key_for(seed, "offline"), tasks.ids)
     return _record(keys, tasks.params, source, env, num_steps)
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps"))
-def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> History:
-    return jax.vmap(lambda key, task: interact(key, env, task, source, num_steps).history)(keys, params)
+def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> Contexts:
+    return jax.vmap(lambda key, task: context_in(env, task, source, num_steps, key))(keys, params)
 
 
-def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: History, seed: int) -> np.ndarray:
+def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: Contexts, seed: int) -> np.ndarray:
     """mu* - mu of the greedy choice after 0 .. T transitions of contexts [N, T, ...]: [N, T + 1] float64."""
     keys = keys_for(key_for(seed, "offline/agent"), tasks.ids)
-    return np.asarray(_suboptimality(keys, tasks.params, contexts, agent, env), np.float64)
+    return np.asarray(_suboptimality(keys, tasks.params, contexts.history, agent, env), np.float64)
 
 
 @partial(jax.jit, static_argnames=("env",))
@@ -94,25 +102,24 @@ def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Arr
     return jax.lax.map(one_context, contexts, batch_size=_group())
 
 
-def ideal_cross_entropy(agent: Any, contexts: History, labels: Array, prefixes: np.ndarray) -> np.ndarray:
-    """-log of the exact posterior probability of ``labels`` [N] at some ``prefixes`` [P]: [N, P] float64.
+def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) -> np.ndarray:
+    """-log of the exact posterior probability of the labels at some ``prefixes`` [P]: [N, P] float64.
 
     ``agent`` has ``optimal_action_probs(state) -> [K]``. No model can have a lower expected cross-entropy on the same
     contexts unless something leaks; paired on the same contexts, the gap's noise is small.
     """
-    return np.asarray(_ideal_cross_entropy(agent, contexts, labels, jnp.asarray(prefixes)), np.float64)
+    return np.asarray(_ideal_cross_entropy(agent, contexts, jnp.asarray(prefixes)), np.float64)
 
 
 @jax.jit
-def _ideal_cross_entropy(agent: Any, contexts: History, labels: Array, prefixes: Array) -> Array:
-    def one_context(item: tuple[History, Array]) -> Array:
-        history, label = item
-        states = states_along(agent, history)
+def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Array:
+    def one_context(context: Contexts) -> Array:
+        states = states_along(agent, context.history)
         chosen = jax.tree.map(lambda leaf: leaf[prefixes], states)
         probs = jax.vmap(agent.optimal_action_probs)(chosen)
-        return -jnp.log(jnp.maximum(probs[:, label], 1e-30))
+        return -jnp.log(jnp.maximum(probs[:, context.label], 1e-30))
 
-    return jax.lax.map(one_context, (contexts, labels), batch_size=_group())
+    return jax.lax.map(one_context, contexts, batch_size=_group())
 
 
 def states_along(agent: Agent, history: History) -> Any:

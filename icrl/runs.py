@@ -114,6 +114,17 @@ def report(run: Run) -> Results:
         return _publish(run, read_results(path))
 
 
+def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, num_tasks: int) -> None:
+    """Store the first ``num_tasks`` pretraining contexts of an experiment under ``out``.
+
+    Raises:
+      InputError: unknown names, bad values, a folder that holds other data.
+    """
+    require_int("seed", seed, 0, MAX_SEED)
+    require(not out.exists() or out.is_dir(), "out", str(out), "a folder", "this is a file")
+    experiments[experiment].collect(settings_of(experiment, preset, values), seed, out, num_tasks)
+
+
 def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
     """The agent that the run in ``folder`` pretrained, ready for a gymnasium loop.
 

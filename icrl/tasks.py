@@ -24,7 +24,7 @@ class TaskSet:
 
     @classmethod
     def draw(cls, env: Environment, seed: int, purpose: str, num_tasks: int, first_id: int = 0) -> "TaskSet":
-        """Draw tasks ``first_id .. first_id + num_tasks - 1`` of the stream (seed, purpose) from the prior of ``env``."""
+        """Draw tasks ``first_id .. first_id + num_tasks - 1`` of the stream (seed, purpose) from the prior."""
         num_tasks = require_int("num_tasks", num_tasks, 1, MAX_TASKS)
         first_id = require_int("first_id", first_id, 0, MAX_TASKS - num_tasks)
         ids = jnp.arange(first_id, first_id + num_tasks, dtype=jnp.uint32)

@@ -101,9 +101,7 @@ class TrainState(NamedTuple):
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
 
 
-def make_train_step(
-    settings: FitSettings, policy: FrozenPolicy, loss: Loss
-) -> Callable[[TrainState, Any], TrainState]:
+def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
     """A jitted (state, batch) -> state; gradients of micro-batches are summed inside the one call."""
     optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
@@ -111,7 +109,7 @@ def make_train_step(
     def loss_of(params: Any, batch: Any) -> Array:
         return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
 
-    def add_gradient(carry: tuple[Array, Any], batch: Any) -> tuple[tuple[Array, Any], None]:
+    def add_gradient(carry: tuple[Array, Any, Any], batch: Any) -> tuple[tuple[Array, Any, Any], None]:
         total, gradient, params = carry
         value, step_gradient = jax.value_and_grad(loss_of)(params, batch)
         return (total + value, jax.tree.map(jnp.add, gradient, step_gradient), params), None

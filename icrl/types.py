@@ -138,14 +138,14 @@ class Environment(abc.ABC, Generic[Task]):
         return self.spec.num_actions
 
     def action_space(self, params: Task | None = None) -> Any:
-        """gymnax space of the actions (imports gymnax, which is slow the first time)."""
+        """Space of the actions in gymnax's form (imports gymnax, which is slow the first time)."""
         from gymnax.environments import spaces
 
         del params
         return spaces.Discrete(self.spec.num_actions)
 
     def observation_space(self, params: Task | None = None) -> Any:
-        """gymnax space of the observations (imports gymnax, which is slow the first time)."""
+        """Space of the observations in gymnax's form (imports gymnax, which is slow the first time)."""
         from gymnax.environments import spaces
 
         del params

@@ -18,7 +18,7 @@ def generator(env_id="GaussianBandit-v0", source="dirichlet-mix", horizon=12, se
 
 
 def equal(a, b):
-    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
 def test_a_context_depends_on_its_id_alone():
@@ -55,8 +55,9 @@ def test_shuffling_permutes_transitions_and_nothing_else():
     plain, mixed = (Batches(generator(), 8, seed=0, shuffle=flag)(3) for flag in (False, True))
     assert not np.array_equal(plain.history.reward, mixed.history.reward)
     order = np.argsort(plain.history.reward, axis=1), np.argsort(mixed.history.reward, axis=1)
+    pairs = list(zip((plain, mixed), order, strict=True))
     for field in ("reward", "action"):
-        rows = [np.take_along_axis(np.asarray(getattr(c.history, field)), o, 1) for c, o in zip((plain, mixed), order)]
+        rows = [np.take_along_axis(np.asarray(getattr(c.history, field)), o, 1) for c, o in pairs]
         assert np.array_equal(*rows)
     assert np.array_equal(plain.label, mixed.label)
 

@@ -12,7 +12,7 @@ from icrl.types import Agent, Array, Environment, Transition
 class ArmStats(NamedTuple):
     """Sufficient statistics per arm."""
 
-    count: Array  # [K] int32, pulls n_a
+    count: Array  # type: ignore[assignment]  # [K] int32, pulls n_a (hides tuple.count, which nobody needs here)
     total: Array  # [K] float32, sum of rewards
 
     @property

@@ -6,7 +6,7 @@ on disk are the same data: generating is a pure function, storing is a cache.
 
 import dataclasses
 import functools
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -58,11 +58,15 @@ class ContextGenerator:
         return jax.vmap(self._context)(keys_for(key_task, ids), keys_for(key_life, ids))
 
     def _context(self, key_task: Array, key_life: Array) -> Contexts:
-        task = self.env.sample_task(key_task)
-        key_query, key_life = jax.random.split(key_life)
-        history = interact(key_life, self.env, task, self.source, self.num_steps).history
-        query, state = self.env.reset(key_query, task)
-        return Contexts(history, query, self.env.optimal_action(task, state))
+        return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
+
+
+def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
+    """One context (no batch axis) that ``source`` leaves behind in ``task``; ``key`` is consumed."""
+    key_query, key_life = jax.random.split(key)
+    history = interact(key_life, env, task, source, num_steps).history
+    query, state = env.reset(key_query, task)
+    return Contexts(history, query, env.optimal_action(task, state))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

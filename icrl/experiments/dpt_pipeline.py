@@ -257,16 +257,14 @@ def _offline(
         curves[name] = _curve(settings, name, "suboptimality", interval(losses))
     offline = {"prefix": prefixes.tolist(), "agents": curves}
 
-    labels = jax.vmap(env.optimal_action)(tasks.params)
-    labelled = Contexts(contexts, contexts.obs[:, 0], labels)
     objective = settings.objective()
-    entropy = np.stack([model_cross_entropy(objective, policy, labelled) for policy in policies])[..., prefixes]
+    entropy = np.stack([model_cross_entropy(objective, policy, contexts) for policy in policies])[..., prefixes]
     section: dict[str, Any] = {"prefix": prefixes.tolist(), "model": _band(interval(entropy))}
     section |= {"ideal": None, "gap": None}
     exact = agents[settings.ideal].for_env(env)
     if not hasattr(exact, "optimal_action_probs"):
         return offline, section, None
-    ideal = ideal_cross_entropy(exact, contexts, labels, prefixes)
+    ideal = ideal_cross_entropy(exact, contexts, prefixes)
     section |= {"ideal": _band(interval(ideal[None])), "gap": _band(interval(entropy - ideal))}
     return offline, section, interval((entropy - ideal).mean(-1))
 

@@ -1,6 +1,7 @@
-"""Laws that every registered agent obeys in every environment it fits; a new file in icrl/agents is held to them at once.
+"""Laws that every registered agent obeys in every environment it fits.
 
-An agent may refuse an environment (``for_env`` raises ``InputError`` saying what is missing); that pair is left out.
+A new file in icrl/agents is held to them at once. An agent may refuse an environment (``for_env`` raises
+``InputError`` saying what it needs); that pair is left out.
 """
 
 import dataclasses
@@ -50,7 +51,12 @@ def name_of(pair):
     return f"{pair[1]}-in-{pair[0]}"
 
 
-@pytest.fixture(params=FITTING, ids=name_of)
+def by_day(pair):
+    """Homes, and every environment with one agent; the other pairs are for the night."""
+    return pytest.param(pair, id=name_of(pair), marks=() if pair in HOMES or pair[1] == "ucb" else pytest.mark.nightly)
+
+
+@pytest.fixture(params=[by_day(pair) for pair in FITTING])
 def pair(request):
     return request.param
 
@@ -71,7 +77,7 @@ def lives(env_name: str, agent_name: str):
     env, agent = fit(env_name, agent_name)
     keys = jax.random.split(key_for(0, "lives"), TASKS)
     tasks = TaskSet.draw(env, 0, "tasks", TASKS).params
-    return env, agent, keys, tasks, jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, STEPS)))(keys, tasks)
+    return env, agent, keys, tasks, jax.jit(jax.vmap(live(env, agent)))(keys, tasks)
 
 
 def test_actions_are_actions(pair):
@@ -102,7 +108,7 @@ def test_vmap_is_a_loop_and_the_key_decides(home):
 
 
 def test_state_keeps_its_form(pair):
-    env, agent, keys, tasks, lived = lives(*pair)
+    _, agent, keys, _, lived = lives(*pair)
     before = jax.eval_shape(agent.init, keys[0])
     first = jax.tree.map(lambda leaf: leaf[0, 0], lived.history)
     after = jax.eval_shape(agent.update, before, first)
@@ -147,6 +153,7 @@ def test_settings_are_swept_without_a_new_trace(home):
     assert len(traces) == 1
 
 
+@pytest.mark.nightly
 def test_sweep_over_a_setting_is_a_vmap(home):
     """Every float setting can be an array with an axis; the result is that of each value alone."""
     env, agent, keys, tasks, lived = lives(*home)
@@ -230,9 +237,8 @@ def test_agents_read_off_the_environment_what_they_may_know():
     for name in set(agents) - {"in-context", "oracle"}:
         if (found := fit("LinearBandit-v0", name)) is not None:  # settings given by the caller win
             env, _ = found
-            for field in dataclasses.fields(agents[name]):
-                if field.name in ("c", "scale", "epsilon", "prior_var", "prior_mean", "noise_std", "beta", "lam", "low"):
-                    assert getattr(agents[name].for_env(env, **{field.name: 0.125}), field.name) == 0.125
+            for field in (field.name for field in dataclasses.fields(agents[name]) if "float" in str(field.type)):
+                assert getattr(agents[name].for_env(env, **{field: 0.125}), field) == 0.125
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 12])
@@ -244,8 +250,16 @@ def test_eliminate_is_a_triangular_solve(dim):
     np.testing.assert_allclose(eliminate(jnp.array(matrix), jnp.array(right), 0.1), wanted, rtol=2e-4, atol=2e-5)
 
 
+def test_eliminate_survives_rounding():
+    """One direction seen a million times: in float32 the second pivot is noise, and without care often negative."""
+    size = jnp.linspace(1e5, 1e6, 999)
+    matrix = size[:, None, None] * jnp.ones((2, 2)) + 1e-3 * jnp.eye(2)
+    solved = jax.vmap(lambda m: eliminate(m, jnp.array([[1.0], [0.0]]), 1e-3))(matrix)
+    assert np.all(np.isfinite(solved))
+
+
 @pytest.mark.parametrize("name", ["linucb", "lin-ts"])
-@pytest.mark.parametrize("env_settings", [{"noise_std": 0.0}, {"dim": 8}])
+@pytest.mark.parametrize("env_settings", [{"noise_std": 0.0}, pytest.param({"dim": 8}, marks=pytest.mark.nightly)])
 def test_linear_agents_stay_finite(name, env_settings):
     """Also without noise, where the regression becomes singular, and over a long life."""
     env = environments["LinearBandit-v0"](**env_settings)

@@ -121,9 +121,9 @@ def test_vmap_is_a_loop(env):
     keys = jax.random.split(key_for(0, "keys"), 5)
     _, states = jax.vmap(env.reset)(keys, tasks)
     actions = jnp.arange(5, dtype=jnp.int32) % env.num_actions
-    together = jax.vmap(env.step)(keys, states, actions, tasks)
+    rows = keys, states, actions, tasks, jax.vmap(env.step)(keys, states, actions, tasks)
     for i in range(5):
-        key, state, action, task, outcome = jax.tree.map(lambda leaf, i=i: leaf[i], (keys, states, actions, tasks, together))
+        key, state, action, task, outcome = jax.tree.map(lambda leaf, i=i: leaf[i], rows)
         close(env.step(key, state, action, task), outcome)
 
 
@@ -229,13 +229,15 @@ def test_task_prior():
 
 
 def test_beta_prior_of_the_bernoulli_bandit():
-    means = np.asarray(TaskSet.draw(make("BernoulliBandit-v0", prior_a=2.0, prior_b=6.0), 2, "prior", 20_000).params.means)
+    means = np.asarray(
+        TaskSet.draw(make("BernoulliBandit-v0", prior_a=2.0, prior_b=6.0), 2, "prior", 20_000).params.means
+    )
     assert abs(means.mean() - 1 / 4) <= GATE * means.std() / np.sqrt(means.size)
     assert np.isclose(means.var(), 2 * 6 / (8**2 * 9), rtol=0.03)
 
 
 def test_linear_features_are_the_released_ones():
-    released = np.random.RandomState(1234).normal(size=(10, 2)) / np.sqrt(2)  # noqa: NPY002, the authors' generator
+    released = np.random.RandomState(1234).normal(size=(10, 2)) / np.sqrt(2)
     np.testing.assert_allclose(environments["LinearBandit-v0"]().features, released, atol=5.1e-5)
     drawn = [np.asarray(make("LinearBandit-v0", feature_seed=seed).features) for seed in (0, 0, 1)]
     assert np.array_equal(drawn[0], drawn[1])
@@ -316,13 +318,13 @@ def test_validate_task_refuses_what_is_not_one(env):
         with pytest.raises(InputError, match=r"^task\.max_steps_in_episode: got "):
             env.validate_task(task.replace(max_steps_in_episode=limit))
     for other in (None, 3.0, {"means": jnp.zeros(5)}, object()):
-        with pytest.raises(InputError, match="^task: got "):
+        with pytest.raises(InputError, match=r"^task: got "):
             env.validate_task(other)
 
 
 def test_a_task_of_another_family_is_refused():
     gaussian, bernoulli = make("GaussianBandit-v0"), make("BernoulliBandit-v0")
-    with pytest.raises(InputError, match="^task: got 'GaussianBanditTask', allowed: BernoulliBanditTask"):
+    with pytest.raises(InputError, match=r"^task: got 'GaussianBanditTask', allowed: BernoulliBanditTask"):
         bernoulli.validate_task(gaussian.default_params)
     with pytest.raises(InputError, match=r"^task\.means: .*probabilities"):
         bernoulli.validate_task(bernoulli.default_params.replace(means=jnp.full(5, 1.01)))

@@ -13,18 +13,19 @@ ROOT = Path(icrl.__file__).parent
 
 # From the ground up; neighbours in a row do not know each other.
 LAYERS = (
-    ("errors",),
-    ("types",),
-    ("registry", "seeding"),
-    ("envs", "agents", "models", "layouts", "artifacts", "tasks", "statistics", "progress", "results", "lives"),
-    ("interact", "host_agent", "checkpoints", "figures"),
-    ("datasets", "report", "tensorboard"),
-    ("objectives",),
-    ("training", "evaluation", "gym"),
-    ("experiments",),
-    ("cli", "__init__", "__main__"),
+    "errors",
+    "types",
+    "registry seeding",
+    "envs agents models layouts artifacts tasks statistics progress results lives config",
+    "interact host_agent checkpoints figures page",
+    "datasets report tensorboard",
+    "objectives",
+    "training evaluation gym runs",
+    "experiments",
+    "cli",
+    "__init__ __main__",
 )
-HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row}
+HEIGHT = {name: height for height, row in enumerate(LAYERS) for name in row.split()}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

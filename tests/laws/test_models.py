@@ -1,4 +1,4 @@
-"""Laws of every registered sequence model: one call, three forms that agree, no leaks from the future or over a start."""
+"""Laws of every sequence model: one call, three forms that agree, no leak from the future or over a start."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,6 @@ CASES = [
     for name in models
     for settings in VARIANTS.get(name, [{}])
 ]
-
 
 
 def build(name: str, settings: dict) -> FrozenPolicy:

@@ -7,6 +7,7 @@ import pytest
 from icrl.errors import InputError
 from icrl.registry import KINDS, Registry
 
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A function that writes ``toy_package``, holding a registry ``toys`` and the given files, and returns its name."""

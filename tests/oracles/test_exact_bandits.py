@@ -8,7 +8,7 @@ Power at 1 000 000 tasks, 25 steps (standard error of the mean reward 0.0054, of
 ln t is seen in the reward at z = -6, a key used twice at z = 100. The gate is |z| <= 4.3.
 """
 
-from functools import cache, lru_cache
+from functools import cache
 from math import exp, inf, lgamma, log, sqrt
 
 import jax
@@ -44,7 +44,7 @@ def log_beta(a, b):
     return lgamma(a) + lgamma(b) - lgamma(a + b)
 
 
-@lru_cache(maxsize=None)
+@cache
 def thompson(s0, f0, s1, f1):
     """P(X > Y) for X ~ Beta(s0 + 1, f0 + 1), Y ~ Beta(s1 + 1, f1 + 1), a finite sum for whole parameters."""
     a, b, c, d = s0 + 1, f0 + 1, s1 + 1, f1 + 1

@@ -14,6 +14,7 @@ from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 
 TASKS, STEPS, TIE = 200, 200, 1e-4
+UNTRIED = 1000.0  # the index of arm 0 before its first pull, above all others
 FLAT = ("GaussianBandit-v0", "BernoulliBandit-v0")
 LINEAR = ("LinearBandit-v0", "ShownLinearBandit-v0")
 
@@ -44,10 +45,10 @@ def normal_draws(keys, num_steps, dim):
 
 def check(index, action, first=0):
     """``action`` [N, T] is the argmax of ``index`` [N, T, K] from step ``first`` on wherever the best is clear."""
-    best, second = np.sort(index, axis=-1)[..., :-3:-1].transpose(2, 0, 1)
-    clear = best - second > TIE * np.maximum(1.0, np.where(np.isinf(best), 1.0, np.abs(best)))
+    second, best = np.moveaxis(np.sort(index, axis=-1)[..., -2:], -1, 0)
+    clear = best - second > TIE * np.maximum(1.0, np.abs(best))
     clear[:, :first] = False
-    assert clear[:, first:].mean() > 0.95
+    assert clear[:, first:].mean() > 0.85
     wrong = clear & (index.argmax(-1) != action)
     assert wrong.sum() == 0, f"{wrong.sum()} of {clear.sum()} choices differ, first at {np.argwhere(wrong)[0]}"
 
@@ -59,7 +60,7 @@ def arm_index(bonus, action, reward, num_arms):
     rows = np.zeros((num_tasks, num_steps, num_arms))
     for t in range(num_steps):
         n = np.maximum(count, 1)
-        rows[:, t] = np.where(count == 0, 1e9 - 1e6 * np.arange(num_arms), total / n + bonus(t, n))
+        rows[:, t] = np.where(count == 0, UNTRIED - np.arange(num_arms), total / n + bonus(t, n))
         pulled = np.eye(num_arms)[action[:, t]]
         count += pulled
         total += pulled * reward[:, t, None]
@@ -94,20 +95,7 @@ def test_index_agents(name, env_name, num_tasks):
         "empirical-mean": lambda t, n: 0.0,
     }[name]
     _, _, action, reward = lived(env, agents[name].for_env(env), num_tasks, STEPS)
-    index = arm_index(bonus, action, reward, env.num_actions)
-    if env_name == "BernoulliBandit-v0":  # many exact ties: the first of the best, and float32 must see the tie
-        index = np.round(index, 9) - 2 * TIE * np.arange(env.num_actions) * (np.abs(index) < 1e5)
-        near = np.sort(arm_index(bonus, action, reward, env.num_actions), axis=-1)
-        gap = near[..., -1] - near[..., -2]
-        unclear = (gap > 1e-12) & (gap < 20 * TIE)
-        index[unclear] = 0.0
-    check(index, action) if env_name != "BernoulliBandit-v0" else check_ties(index, action)
-
-
-def check_ties(index, action):
-    clear = np.ptp(index, axis=-1) > 0
-    assert clear.mean() > 0.9
-    assert np.all(index.argmax(-1)[clear] == action[clear])
+    check(arm_index(bonus, action, reward, env.num_actions), action)
 
 
 @SIZES

@@ -1,0 +1,224 @@
+"""The command line as its users meet it: good runs end in a report, bad input in one line and an exit code."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+import icrl
+from icrl.cli import main
+from icrl.registry import KINDS
+
+SMALL = ["--preset", "smoke", "--eval-tasks", "20", "--offline-tasks", "10"]
+
+
+def call(capsys, *argv: str) -> tuple[int, str, str]:
+    code = main([str(word) for word in argv])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["run", "dpt-bandit", *SMALL, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_run_leaves_all_that_was_promised(run):
+    for name in ("config.json", "metrics.jsonl", "results.json", "report.html", "tensorboard", "checkpoints/seed-0"):
+        assert (run / name).exists(), name
+    names = {path.name for path in (run / "figures").iterdir()}
+    assert names == {"online_regret.png", "offline_suboptimality.png", "cross_entropy.png", "training.png"}
+    results = json.loads((run / "results.json").read_text())
+    assert len(results["online"]["agents"]["dpt"]["regret"]["mean"]) == results["num_steps"] == 20
+
+
+def test_nothing_written_names_the_place(run):
+    for path in run.rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".html"):
+            assert str(run.parent) not in path.read_text(), path
+
+
+@pytest.mark.parametrize("experiment", sorted(KINDS["experiments"]))
+def test_every_experiment_runs_in_its_smallest_size(experiment, tmp_path, capsys):
+    code, out, _ = call(capsys, "run", experiment, *SMALL, "--train-steps", "20", "--out", tmp_path / "run")
+    assert code == 0
+    assert "regret(20)" in out
+
+
+def test_evaluate_report_and_resume_give_the_same_results(copy, capsys):
+    before = json.loads((copy / "results.json").read_text())
+    for argv in (("evaluate", copy), ("report", copy), ("run", "dpt-bandit", *SMALL, "--out", copy, "--resume")):
+        assert call(capsys, *argv)[0] == 0
+        after = json.loads((copy / "results.json").read_text())
+        for section in ("online", "offline", "cross_entropy", "checks", "training"):
+            assert after[section] == before[section], (argv[0], section)
+
+
+def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path, capsys):
+    data, out = tmp_path / "data", tmp_path / "run"
+    assert call(capsys, "collect", "dpt-bandit", "--preset", "smoke", "--out", data, "--num-tasks", 40 * 16)[0] == 0
+    # one epoch over the stored set in id order: a pool would shuffle, so compare what the contexts are
+    from icrl.datasets.store import StoredContexts
+    from icrl.experiments.dpt_bandit import DPTBandit
+    from icrl.experiments.dpt_pipeline import _generator
+
+    ids = np.array([0, 17, 639])
+    stream = _generator(DPTBandit.presets["smoke"], 0, "pretrain/0").fetch(ids)
+    stored = StoredContexts(data).fetch(ids)
+    assert all(np.array_equal(a, b) for a, b in zip(icrl_leaves(stream), icrl_leaves(stored), strict=True))
+    assert call(capsys, "run", "dpt-bandit", *SMALL, "--data", data, "--out", out)[0] == 0
+    code, _, err = call(
+        capsys, "run", "dpt-bandit", *SMALL, "--horizon", 9, "--data", data, "--out", tmp_path / "other"
+    )
+    assert code == 2
+    assert "data" in err and "differ" in err
+
+
+def icrl_leaves(tree):
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+class SomebodyElsesBandit(gymnasium.Env):
+    """A bandit that has never heard of this package."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.means = self.np_random.uniform(size=3)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        reward = self.means[action] + 0.3 * self.np_random.standard_normal()
+        return np.ones(1, np.float32), float(reward), False, False, {}
+
+
+def test_a_loaded_agent_plays_an_environment_written_by_somebody_else(run):
+    agent, env = icrl.load_agent(run), SomebodyElsesBandit()
+    for task in range(2):
+        obs, _ = env.reset(seed=task)
+        agent.reset(seed=task)
+        for _ in range(20):
+            action = agent.act(obs)
+            next_obs, reward, terminated, truncated, _ = env.step(action)
+            agent.observe(obs, action, reward, next_obs, terminated, truncated)
+            obs = next_obs
+    with pytest.raises(icrl_errors().InputError, match="full"):
+        agent.observe(obs, 0, 0.0, obs, False, False)
+
+
+def icrl_errors():
+    from icrl import errors
+
+    return errors
+
+
+BAD = [
+    (("run", "dpt-bandt"), "did you mean dpt-bandit"),
+    (("run",), "experiment: missing"),
+    (("run", "dpt-bandit", "--preset", "smok"), "preset: got 'smok'"),
+    (("run", "dpt-bandit", "--num-arms", "0"), "num_arms: got 0"),
+    (("run", "dpt-bandit", "--horizon", "0"), "horizon: got 0"),
+    (("run", "dpt-bandit", "--horizon", "1e3"), "horizon: got 1000.0"),
+    (("run", "dpt-bandit", "--noise-std", "nan"), "noise_std: got"),
+    (("run", "dpt-bandit", "--noise-std", "-1"), "noise_std: got -1"),
+    (("run", "dpt-bandit", "--seed", "-1"), "seed: got -1"),
+    (("run", "dpt-bandit", "--seed", "4294967296"), "seed: got 4294967296"),
+    (("run", "dpt-bandit", "--seed", "1.5"), "seed: got '1.5'"),
+    (("run", "dpt-bandit", "--num-heads", "5"), "num_heads: got 5"),
+    (("run", "dpt-bandit", "--learning-rate", "inf"), "learning_rate: got"),
+    (("run", "dpt-bandit", "--learning-rat", "1"), "did you mean --learning-rate"),
+    (("run", "dpt-bandit", "--learning-rate"), "a value is missing"),
+    (("run", "dpt-bandit", "--width", "16", "--width", "32"), "given twice"),
+    (("run", "dpt-bandit", "--competitors", "ucb,thomson"), "unknown agent 'thomson'"),
+    (("run", "dpt-bandit", "--model", "transfomer"), "did you mean transformer"),
+    (("run", "dpt-bandit", "--micro-batch", "7"), "micro_batch: got 7"),
+    (("run", "dpt-bandit", "--data", "nowhere"), "data: got 'nowhere'"),
+    (("list", "agent"), "did you mean agents"),
+    (("evaluate", "nowhere"), "folder: got 'nowhere'"),
+    (("report", "nowhere"), "folder: got 'nowhere'"),
+    (("dance",), "dance"),
+    ((), "COMMAND"),
+]
+
+
+@pytest.mark.parametrize(("argv", "words"), BAD, ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+def test_bad_input_is_one_line_with_code_2_and_leaves_nothing(argv, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = call(capsys, *argv)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1 and err.startswith("icrl: ")
+    assert not any(path.suffix == ".jsonl" for path in tmp_path.rglob("*"))
+
+
+def test_folders_that_cannot_be_used(run, copy, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_text("precious")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.tex").write_text("precious")
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    for folder, words in ((file, "file"), (full, "not empty"), (run, "--resume")):
+        code, _, err = call(capsys, "run", "dpt-bandit", *SMALL, "--out", folder)
+        assert (code, words in err, err.count("\n")) == (2, True, 1), err
+    code, _, err = call(capsys, "run", "dpt-bandit", *SMALL, "--seed", "5", "--out", run, "--resume")
+    assert code == 2 and "seed" in err and "5" in err and "0" in err
+    assert call(capsys, "run", "dpt-bandit", *SMALL, "--out", tmp_path / "none", "--resume")[0] == 2
+    assert file.read_text() == (full / "thesis.tex").read_text() == "precious"
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+    shutil.rmtree(copy / "checkpoints")
+    code, _, err = call(capsys, "evaluate", copy)
+    assert code == 2 and "checkpoint" in err
+
+
+def test_damaged_files_give_code_3(copy, capsys):
+    newest = sorted((copy / "checkpoints" / "seed-0").iterdir())
+    for step in newest:
+        victim = max((path for path in step.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+    code, _, err = call(capsys, "evaluate", copy)
+    assert code == 3 and "sha256" in err.splitlines()[-1]
+    (copy / "config.json").write_text('{"settings": {"experiment": "dpt-bandit", "preset"')
+    code, _, err = call(capsys, "evaluate", copy)
+    assert code == 3 and "config.json" in err
+
+
+def test_help_needs_no_jax():
+    code = "import sys; from icrl.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "assert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "run an experiment" in done.stdout
+
+
+def test_list_shows_every_registered_name(capsys):
+    code, out, _ = call(capsys, "list", "--json")
+    assert code == 0
+    assert {kind: [row["name"] for row in rows] for kind, rows in json.loads(out).items()} == {
+        kind: list(registry) for kind, registry in KINDS.items()
+    }
+
+
+def test_help_of_an_experiment_lists_its_settings(capsys):
+    code, out, _ = call(capsys, "run", "dpt-bandit", "--help")
+    assert code == 0
+    assert "--learning-rate 0.003" in out and "Lee et al. 2023" in out
