@@ -8,6 +8,7 @@ ends in the same bits as one that was left alone (same versions, same machine ki
 import dataclasses
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import PartitionSpec as P
 
 from icrl import checkpoints
 from icrl.artifacts import append_jsonl, truncate_jsonl
@@ -25,7 +27,7 @@ from icrl.progress import Progress
 from icrl.types import Array
 
 SCHEDULES = ("cosine", "constant")
-CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; an accelerator takes the whole batch
+CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; accelerators share the whole batch
 
 Loss = Callable[[FrozenPolicy, Any], Array]  # (policy, batch) -> scalar, a mean over the batch
 
@@ -52,7 +54,7 @@ class FitSettings:
     warmup_steps: int = 200  # linear from 0 to the peak
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
     weight_decay: float = 1e-4  # AdamW, on all parameters
-    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else the whole batch
+    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else an even share per device
     log_every: int = 50  # steps between rows of metrics.jsonl
     save_every: int = 500  # steps between checkpoints
 
@@ -88,7 +90,8 @@ class FitSettings:
         """The micro-batch in use on this platform, a divisor of the batch."""
         if self.micro_batch is not None:
             return self.micro_batch
-        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
+        share = -(-self.batch_size // jax.local_device_count())
+        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else share
         return max(size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
 
 
@@ -101,29 +104,51 @@ class TrainState(NamedTuple):
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
 
 
-def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
-    """A jitted (state, batch) -> state; gradients of micro-batches are summed inside the one call."""
+def make_train_step(
+    settings: FitSettings, policy: FrozenPolicy, loss: Loss
+) -> Callable[[TrainState, Any], TrainState]:
+    """A jitted (state, batch) -> state over all local devices; on a CPU, its cores (see ``icrl.platform``).
+
+    The batch is cut into fixed micro-batches, whose gradients are gathered and summed in one fixed order. Which
+    device computed which does not matter, so the result has the same bits on 1, 2, 4, ... devices.
+    """
     optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
+    mesh = jax.make_mesh((_num_devices(pieces),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    gradients = partial(_gathered_gradients, loss, policy)
+    on_all = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
+
+    def train_step(state: TrainState, batch: Any) -> TrainState:
+        split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
+        value, gradient = jax.tree.map(lambda x: x / pieces, on_all(state.params, split))
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        recent = state.recent.at[state.step % settings.log_every].set(value)
+        return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def _num_devices(pieces: int) -> int:
+    """As many local devices as share ``pieces`` evenly."""
+    return max(n for n in range(1, jax.local_device_count() + 1) if pieces % n == 0)
+
+
+def _gathered_gradients(loss: Loss, policy: FrozenPolicy, params: Any, pieces: Any) -> tuple[Array, Any]:
+    """Sum over all devices' micro-batches, in their order in the batch, of (loss [], gradient)."""
 
     def loss_of(params: Any, batch: Any) -> Array:
         return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
 
-    def add_gradient(carry: tuple[Array, Any, Any], batch: Any) -> tuple[tuple[Array, Any, Any], None]:
-        total, gradient, params = carry
-        value, step_gradient = jax.value_and_grad(loss_of)(params, batch)
-        return (total + value, jax.tree.map(jnp.add, gradient, step_gradient), params), None
+    def one_piece(carry: None, batch: Any) -> tuple[None, tuple[Array, Any]]:
+        return carry, jax.value_and_grad(loss_of)(params, batch)
 
-    def train_step(state: TrainState, batch: Any) -> TrainState:
-        split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
-        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params), state.params)
-        (total, gradient, _), _ = jax.lax.scan(add_gradient, zero, split)
-        gradient = jax.tree.map(lambda g: g / pieces, gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        recent = state.recent.at[state.step % settings.log_every].set(total / pieces)
-        return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
+    def add(total: Any, piece: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, piece), None
 
-    return jax.jit(train_step, donate_argnums=0)
+    _, mine = jax.lax.scan(one_piece, None, pieces)
+    everyone = jax.lax.all_gather(mine, "data", tiled=True)
+    zero = jax.tree.map(lambda x: jnp.zeros_like(x[0]), everyone)
+    return jax.lax.scan(add, zero, everyone)[0]
 
 
 class StopRequest:
