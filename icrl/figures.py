@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from icrl.results import AgentCurve, Band, CrossEntropy, Results, Training, short_number
+from icrl.results import AgentCurve, Band, CrossEntropy, Results, Training, short_number, tasks_behind
 
 SIZE_INCHES, DPI = (8.0, 4.8), 160  # 1280 x 768 pixels
 STRONG = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
@@ -95,7 +95,7 @@ def _online_regret(results: Results) -> Any:
 def _offline_suboptimality(results: Results) -> Any:
     offline = results["offline"]
     assert offline is not None
-    title = f"Greedy choice after a recorded prefix, {results['num_tasks']:,} unseen tasks"
+    title = f"Greedy choice after a recorded prefix, {tasks_behind(results, offline):,} unseen tasks"
     bands = _bands(offline["agents"])
     figure, axes = _chart(title, bands, "transitions in the prefix", "suboptimality (reward units per step)")
     _log_x(axes, offline["prefix"])
@@ -106,7 +106,7 @@ def _offline_suboptimality(results: Results) -> Any:
 def _cross_entropy(results: Results) -> Any:
     section = results["cross_entropy"]
     assert section is not None
-    title = f"Cross-entropy of the optimal action, {results['num_tasks']:,} unseen tasks"
+    title = f"Cross-entropy of the optimal action, {tasks_behind(results, section):,} unseen tasks"
     bands = "bands: 95 % intervals" + ("; the gap is paired on the same tasks" if section["gap"] else "")
     panels = 2 if section["gap"] else 1
     figure, axes = _chart(title, bands, "transitions in the prefix", "cross-entropy (nats)", panels)

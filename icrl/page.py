@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from icrl.results import Results, final_rows, format_ratio, format_value
+from icrl.results import Results, final_rows, format_ratio, format_value, tasks_behind
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -130,8 +130,9 @@ def _figure(name: str, png: bytes, results: Results) -> str:
 
 def _caption(name: str, results: Results) -> str:
     """What is drawn, over how many tasks, and what the band is."""
-    tasks = f"Means over {results['num_tasks']:,} held-out tasks"
-    online, offline = results.get("online"), results.get("offline")
+    online, offline, entropy = results.get("online"), results.get("offline"), results.get("cross_entropy")
+    section = {"offline_suboptimality": offline, "cross_entropy": entropy}.get(name)
+    tasks = f"Means over {tasks_behind(results, section):,} held-out tasks"
     if name == "online_regret" and online:
         return (
             f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "

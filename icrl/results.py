@@ -55,6 +55,7 @@ class Offline(TypedDict):
 
     prefix: list[int]  # [P] transitions shown, >= 0, increasing
     agents: dict[str, AgentCurve]
+    num_tasks: NotRequired[int]  # held-out tasks here, where it is not the document's num_tasks
 
 
 class CrossEntropy(TypedDict):
@@ -64,6 +65,7 @@ class CrossEntropy(TypedDict):
     model: Band  # [P]
     ideal: Band | None  # [P] of the exact posterior, the least that can be reached
     gap: Band | None  # [P] model - ideal, paired on the same tasks
+    num_tasks: NotRequired[int]  # held-out tasks here, where it is not the document's num_tasks
 
 
 class Training(TypedDict):
@@ -147,6 +149,11 @@ def from_json(text: str) -> Results:
     except json.JSONDecodeError as error:
         raise InputError(f"results.json: not JSON ({error})") from error
     return check_results(document)
+
+
+def tasks_behind(results: Results, section: Any) -> int:
+    """How many held-out tasks the means of a section (or of the whole document) are over."""
+    return (section or {}).get("num_tasks", results["num_tasks"])
 
 
 def final_rows(results: Results) -> Iterator[tuple[str, AgentCurve, Value, float | None]]:

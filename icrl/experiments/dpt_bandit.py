@@ -35,8 +35,8 @@ class DPTBandit(DPTExperiment):
         ),
         "cpu": DPTSettings(
             env=GaussianBandit(horizon=200),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=1, init_std=0.2),
-            fit=FitSettings(train_steps=5000, batch_size=64, learning_rate=3e-3),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=9000, batch_size=64, learning_rate=3e-3),
             competitors=COMPETITORS,
             offline_competitors=OFFLINE,
             ideal="posterior-gaussian",

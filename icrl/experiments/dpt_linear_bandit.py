@@ -34,8 +34,8 @@ class DPTLinearBandit(DPTExperiment):
         ),
         "cpu": DPTSettings(
             env=LinearBandit(horizon=200),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=1, init_std=0.2),
-            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=6000, batch_size=64, learning_rate=3e-3),
             source="thompson-gaussian",
             competitors=COMPETITORS,
             offline_competitors=OFFLINE,

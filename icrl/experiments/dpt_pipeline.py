@@ -255,12 +255,12 @@ def _offline(
     for name, group in players.items():
         losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, prefixes] for agent in group])
         curves[name] = _curve(settings, name, "suboptimality", interval(losses))
-    offline = {"prefix": prefixes.tolist(), "agents": curves}
+    offline = {"prefix": prefixes.tolist(), "agents": curves, "num_tasks": settings.offline_tasks}
 
     objective = settings.objective()
     entropy = np.stack([model_cross_entropy(objective, policy, contexts) for policy in policies])[..., prefixes]
     section: dict[str, Any] = {"prefix": prefixes.tolist(), "model": _band(interval(entropy))}
-    section |= {"ideal": None, "gap": None}
+    section |= {"ideal": None, "gap": None, "num_tasks": settings.offline_tasks}
     exact = agents[settings.ideal].for_env(env)
     if not hasattr(exact, "optimal_action_probs"):
         return offline, section, None

@@ -391,7 +391,7 @@ def test_full_disk_keeps_the_last_good_step(tmp_path, limit, monkeypatch):
 def writer(root: Path, acknowledge: int) -> None:
     with artifacts.RunLock(root, "writer"):
         done = steps(root / "checkpoints")
-        first = restore(root / "checkpoints", plain_state())[1] + 1 if done else 0
+        first = restore(root / "checkpoints", plain_state(0))[1] + 1 if done else 0
         for number in range(first, 100_000):
             save(root / "checkpoints", number, plain_state(number))
             os.write(acknowledge, f"{number}\n".encode())
@@ -427,7 +427,7 @@ def test_sigkill_loses_nothing_acknowledged(tmp_path, kills):
     done = subprocess.run(command, capture_output=True, text=True, timeout=3000, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     last = json.loads(done.stdout.splitlines()[-1])["last"]
-    restored, step, _ = restore(tmp_path / "checkpoints", plain_state())
+    restored, step, _ = restore(tmp_path / "checkpoints", plain_state(0))
     assert step == last >= kills - 1 and same_bits(restored, plain_state(last))
 
 
