@@ -3,12 +3,12 @@
 The schema of the document is in ``icrl/results.py``, the figures in ``icrl/figures.py``, the page in ``icrl/page.py``.
 """
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from icrl.artifacts import make_folder, publish_file
 from icrl.errors import InputError
 from icrl.figures import draw_figures, to_png
 from icrl.page import render_html
@@ -26,7 +26,8 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     files |= {f"figures/{name}.png": png for name, png in pictures.items()}
     files["report.html"] = render_html(document, pictures).encode()
     for name, content in files.items():
-        _write(folder / name, content)
+        make_folder((folder / name).parent)
+        publish_file(folder / name, content)
     return [folder / name for name in files]
 
 
@@ -81,14 +82,3 @@ def _encodable(text: str, file: TextIO) -> str:
     """Replace what the stream cannot encode, so that a terminal without Unicode does not end a run in an error."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Publish a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,13 +10,15 @@ from typing import Any
 
 import jax
 
-from icrl.artifacts import RunLock, open_run_folder, read_json, read_jsonl
+from icrl.artifacts import read_json
 from icrl.config import flat, replaced
 from icrl.errors import DamagedError, InputError, require, require_int
 from icrl.host_agent import HostAgent
+from icrl.records import read_jsonl
 from icrl.registry import experiments
 from icrl.report import print_summary, read_results, write_report
 from icrl.results import SCHEMA, Results
+from icrl.run_folder import RunLock, open_run_folder
 from icrl.seeding import MAX_SEED
 from icrl.tensorboard import write_tensorboard
 

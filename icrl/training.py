@@ -20,10 +20,10 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from icrl import checkpoints
-from icrl.artifacts import append_jsonl, truncate_jsonl
 from icrl.errors import IcrlError, require, require_float, require_int
 from icrl.models.token_policy import FrozenPolicy
 from icrl.progress import Progress
+from icrl.records import append_jsonl, truncate_jsonl
 from icrl.types import Array
 
 SCHEDULES = ("cosine", "constant")
@@ -104,9 +104,7 @@ class TrainState(NamedTuple):
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
 
 
-def make_train_step(
-    settings: FitSettings, policy: FrozenPolicy, loss: Loss
-) -> Callable[[TrainState, Any], TrainState]:
+def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
     """A jitted (state, batch) -> state over all local devices; on a CPU, its cores (see ``icrl.platform``).
 
     The batch is cut into fixed micro-batches, whose gradients are gathered and summed in one fixed order. Which

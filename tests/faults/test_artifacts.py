@@ -22,21 +22,18 @@ import pytest
 
 from icrl import artifacts
 from icrl.artifacts import (
-    RunLock,
-    append_jsonl,
     discard_folder,
     make_folder,
-    open_run_folder,
     publish_file,
     publish_json,
     publishing_folder,
     read_json,
-    read_jsonl,
     sweep_temporaries,
-    truncate_jsonl,
     verify_folder,
 )
 from icrl.errors import DamagedError, InputError, LockedError, ResourceError
+from icrl.records import append_jsonl, read_jsonl, truncate_jsonl
+from icrl.run_folder import RunLock, open_run_folder
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}

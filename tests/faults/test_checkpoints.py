@@ -24,10 +24,11 @@ import optax
 import orbax.checkpoint  # noqa: F401 - imported before the fork, so that a killed child costs little
 import pytest
 
-from icrl import artifacts, checkpoints
+from icrl import checkpoints
 from icrl.artifacts import verify_folder
 from icrl.checkpoints import restore, save, steps
 from icrl.errors import DamagedError, InputError, ResourceError
+from icrl.run_folder import RunLock
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
 
@@ -389,7 +390,7 @@ def test_full_disk_keeps_the_last_good_step(tmp_path, limit, monkeypatch):
 
 
 def writer(root: Path, acknowledge: int) -> None:
-    with artifacts.RunLock(root, "writer"):
+    with RunLock(root, "writer"):
         done = steps(root / "checkpoints")
         first = restore(root / "checkpoints", plain_state(0))[1] + 1 if done else 0
         for number in range(first, 100_000):

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from icrl import checkpoints
-from icrl.artifacts import read_jsonl
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_pipeline import _batches
+from icrl.records import read_jsonl
 from icrl.training import Diverged, FitSettings, fit, restore
 
 STEPS = 300
