@@ -258,7 +258,7 @@ def _checkpointer() -> Iterator[Any]:
     orbax = _orbax()
     chatter = logging.getLogger("absl")
     level = chatter.level
-    chatter.setLevel(logging.ERROR)
+    chatter.setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
     try:
         with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
             yield checkpointer

@@ -6,6 +6,7 @@ codes are 2 (bad input), 3 (damaged data), 4 (locked by another run) and 5 (not 
 
 import difflib
 import math
+import operator
 from collections.abc import Iterable
 
 
@@ -47,10 +48,11 @@ def require(condition: bool, field: str, found: object, allowed: str, hint: str 
 
 def require_int(field: str, value: object, low: int, high: int) -> int:
     """Return ``value`` if it is a true integer in [low, high]; bools, floats and strings are refused."""
-    is_integer = hasattr(value, "__index__") and not isinstance(value, bool)
     allowed = f"an integer in [{low}, {high}]"
-    require(is_integer, field, value, allowed)
-    number = value.__index__()  # type: ignore[attr-defined]
+    try:
+        number = low - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = low - 1
     require(low <= number <= high, field, value, allowed)
     return number
 

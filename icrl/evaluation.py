@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from icrl.datasets.contexts import Contexts, context_in
+from icrl.devices import data_mesh
 from icrl.interact import interact, replay
 from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
@@ -19,8 +21,9 @@ from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
 PART = 500  # tasks in one jitted call, so that progress shows
-GROUP = 50  # of them side by side: a model's caches of that many tasks stay near a CPU's core
-GROUP_ON_ACCELERATOR = 500
+GROUP = 500  # of them side by side on a device, at most
+CONTEXTS = 50  # whole contexts read side by side
+STATES_ON_CPU = 5 * 2**20  # bytes of agents' memories side by side on a CPU: more would leave its core's cache
 
 
 def online_regret(
@@ -31,7 +34,7 @@ def online_regret(
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
     agent's own draws only (one per training seed).
     """
-    size = _part_size(len(tasks))
+    size = _part_size(len(tasks), _group(agent))
     parts = []
     with Progress(f"evaluating {label}", len(tasks), "tasks") as bar:
         for low in range(0, len(tasks), size):
@@ -44,21 +47,31 @@ def online_regret(
     return np.cumsum(np.concatenate(parts), axis=1, dtype=np.float64)
 
 
-def _part_size(num_tasks: int) -> int:
+def _part_size(num_tasks: int, group: int) -> int:
     """Tasks in one jitted call: at most PART (so that progress shows), whole groups, little filling up at the end."""
     even = -(-num_tasks // -(-num_tasks // PART))
-    return even if even <= _group() else -(-even // _group()) * _group()
+    unit = group * jax.local_device_count()
+    return even if even <= unit else -(-even // unit) * unit
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps"))
 def _regret_per_step(
     keys: Array, agent_keys: Array, params: Any, agent: Agent, env: Environment, num_steps: int
 ) -> Array:
-    def one_task(task: tuple[Array, Array, Any]) -> Array:
-        key, agent_key, task_params = task
-        return interact(key, env, task_params, agent, num_steps, agent_key).curves.regret
+    lives = partial(_lives, env, num_steps)
+    mesh = data_mesh(keys.shape[0])
+    on_all = jax.shard_map(lives, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
+    return on_all(agent, (keys, agent_keys, params))
 
-    return jax.lax.map(one_task, (keys, agent_keys, params), batch_size=_group())
+
+def _lives(env: Environment, num_steps: int, agent: Agent, tasks: tuple[Array, Array, Any]) -> Array:
+    """Regret per step [n, T] of one device's share of the tasks, a group of them side by side at a time."""
+    return jax.lax.map(partial(_life, env, num_steps, agent), tasks, batch_size=_group(agent))
+
+
+def _life(env: Environment, num_steps: int, agent: Agent, task: tuple[Array, Array, Any]) -> Array:
+    key, agent_key, params = task
+    return interact(key, env, params, agent, num_steps, agent_key).curves.regret
 
 
 def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Contexts:
@@ -86,7 +99,7 @@ def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, en
         _, state = env.reset(key, task_params)
         return jax.vmap(lambda action: env.regret(task_params, state, action))(actions)
 
-    return jax.lax.map(one_task, (keys, params, contexts), batch_size=_group())
+    return jax.lax.map(one_task, (keys, params, contexts), batch_size=_group(agent))
 
 
 def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.ndarray:
@@ -99,7 +112,7 @@ def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Arr
     def one_context(context: Contexts) -> Array:
         return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
 
-    return jax.lax.map(one_context, contexts, batch_size=_group())
+    return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 
 
 def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) -> np.ndarray:
@@ -119,7 +132,7 @@ def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Arr
         probs = jax.vmap(agent.optimal_action_probs)(chosen)
         return -jnp.log(jnp.maximum(probs[:, context.label], 1e-30))
 
-    return jax.lax.map(one_context, contexts, batch_size=_group())
+    return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 
 
 def states_along(agent: Agent, history: History) -> Any:
@@ -134,5 +147,10 @@ def states_along(agent: Agent, history: History) -> Any:
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, later)
 
 
-def _group() -> int:
-    return GROUP if jax.default_backend() == "cpu" else GROUP_ON_ACCELERATOR
+def _group(agent: Agent) -> int:
+    """Tasks side by side on a device: as many as keep the memories of ``agent`` in a CPU core's cache."""
+    if jax.default_backend() != "cpu":
+        return GROUP
+    state = jax.tree.leaves(jax.eval_shape(agent.init, jax.random.key(0)))
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in state if leaf.dtype != jax.dtypes.prng_key)
+    return int(np.clip(STATES_ON_CPU // max(size, 1), 8, GROUP))

@@ -107,7 +107,7 @@ class HostAgent:
         full = self.max_steps is not None and self._num_observed >= self.max_steps
         hint = "the agent's context is full: call reset() to begin a new task"
         require(not full, "observed steps", self._num_observed + 1, f"at most {self.max_steps}", hint)
-        next_obs = self._checked_obs("next_obs", next_obs)
+        next_obs = self._checked_obs("next_obs", next_obs)  # a copy: the caller's array is never written to
         if self._batched and infos is not None and "final_obs" in infos:
             next_obs = self._with_final_obs(next_obs, infos)
         transition = Transition(
@@ -176,7 +176,6 @@ class HostAgent:
             return next_obs
         shape = (int(mask.sum()), *self.spec.obs_shape)
         rows = [infos["final_obs"][i] for i in np.flatnonzero(mask)]
-        next_obs = next_obs.copy()
         next_obs[mask] = checked_finite("infos['final_obs']", rows, shape)
         return next_obs
 

@@ -20,6 +20,7 @@ import optax
 from jax.sharding import PartitionSpec as P
 
 from icrl import checkpoints
+from icrl.devices import data_mesh
 from icrl.errors import IcrlError, require, require_float, require_int
 from icrl.models.token_policy import FrozenPolicy
 from icrl.progress import Progress
@@ -105,15 +106,15 @@ class TrainState(NamedTuple):
 
 
 def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
-    """A jitted (state, batch) -> state over all local devices; on a CPU, its cores (see ``icrl.platform``).
+    """A jitted (state, batch) -> state over all local devices; on a CPU, its cores (see ``icrl.devices``).
 
     The batch is cut into fixed micro-batches, whose gradients are gathered and summed in one fixed order. Which
     device computed which does not matter, so the result has the same bits on 1, 2, 4, ... devices.
     """
     optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
-    mesh = jax.make_mesh((_num_devices(pieces),), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     gradients = partial(_gathered_gradients, loss, policy)
+    mesh = data_mesh(pieces)
     on_all = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
 
     def train_step(state: TrainState, batch: Any) -> TrainState:
@@ -124,11 +125,6 @@ def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> 
         return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
 
     return jax.jit(train_step, donate_argnums=0)
-
-
-def _num_devices(pieces: int) -> int:
-    """As many local devices as share ``pieces`` evenly."""
-    return max(n for n in range(1, jax.local_device_count() + 1) if pieces % n == 0)
 
 
 def _gathered_gradients(loss: Loss, policy: FrozenPolicy, params: Any, pieces: Any) -> tuple[Array, Any]:
@@ -220,7 +216,8 @@ def fit(
             if stop.number is not None and not last:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    return policy.replace(params=state.params)  # type: ignore[attr-defined]
+    params = jax.tree.map(jnp.asarray, jax.device_get(state.params))  # on one device again
+    return policy.replace(params=params)  # type: ignore[attr-defined]
 
 
 def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:

@@ -33,8 +33,7 @@ def means_of(env):
 # --- the single environment -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id", ENV_IDS)
-@pytest.mark.parametrize("oracle", [False, True])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, True), *((env_id, False) for env_id in ENV_IDS)])
 def test_gymnasium_finds_nothing_to_complain_about(env_id, oracle):  # warnings are errors here
     check_env(gymnasium.make(f"icrl:icrl/{env_id}", oracle=oracle).unwrapped)
 
@@ -76,7 +75,7 @@ def test_same_seed_same_life_and_fresh_noise_in_the_next_episode():
 
     once, again = live(), live()
     assert once == again
-    assert once[0] != once[1]
+    assert len(set(once[0][1:] + once[1][1:])) == 8  # every step of either episode has noise of its own
 
 
 def test_first_reset_without_seed_draws_from_the_operating_system():
@@ -384,7 +383,8 @@ def test_reading_the_package_root():
 )
 def test_bad_actions(action):
     env, vector = IcrlEnv(BANDIT), IcrlVectorEnv(BANDIT, num_envs=2)
-    env.reset(seed=0), vector.reset(seed=0)
+    env.reset(seed=0)
+    vector.reset(seed=0)
     with pytest.raises(InputError, match=r"action: got .*allowed: .*integer"):
         env.step(action)
     with pytest.raises(InputError, match=r"actions: got .*allowed: .*integer"):

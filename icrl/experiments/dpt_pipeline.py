@@ -276,7 +276,7 @@ def _prefixes(steps: int) -> np.ndarray:
 
 def _curve(settings: DPTSettings, name: str, field: str, measured: Interval) -> dict[str, Any]:
     kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
-    labels = {MODEL: "DPT (ours)", settings.ideal: f"{settings.ideal} (exact posterior)"}
+    labels = {MODEL: "DPT (ours)", settings.ideal: "exact posterior sampling"}
     look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
     return {**look, "interval": measured.method, field: _band(measured)}
 

@@ -372,7 +372,7 @@ def test_every_file_of_a_checkpoint_is_fsynced_before_its_rename(tmp_path, monke
 
 
 @pytest.mark.parametrize("limit", [100, 2000, 60_000])
-def test_full_disk_keeps_the_last_good_step(tmp_path, limit, monkeypatch):
+def test_full_disk_keeps_the_last_good_step(tmp_path, limit, capfd, caplog):
     """A real limit on the size of files: it hits Orbax's native writer too, which reports in its own words."""
     big = {"w": jax.random.normal(jax.random.key(0), (256, 256))}
     save(tmp_path, 1, big)
@@ -384,6 +384,7 @@ def test_full_disk_keeps_the_last_good_step(tmp_path, limit, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "\n" not in str(caught.value) and caught.value.exit_code == 5
+    assert capfd.readouterr() == ("", "") and caplog.text == "", "more than the one line is said"
     assert [each.name for each in tmp_path.iterdir()] == ["step-00000001"]
     save(tmp_path, 2, big)
     assert same_bits(restore(tmp_path, big)[0], big)

@@ -16,7 +16,7 @@ LAYERS = (
     "errors",
     "types",
     "registry seeding",
-    "envs agents models layouts artifacts tasks statistics progress results lives config",
+    "envs agents models layouts artifacts tasks statistics progress results lives config devices",
     "interact host_agent checkpoints figures page records",
     "run_folder datasets report tensorboard",
     "objectives",
