@@ -11,7 +11,7 @@ MOST_CPU_DEVICES = 8  # more would each get too little to do here
 def use_all_cores() -> None:
     """Make each CPU core a device, if jax has not started yet; work of many small steps then runs side by side.
 
-    Results do not depend on it: gradients are summed in one fixed order, tasks have keys of their own.
+    Only the evaluation is shared over them, task by task, so its results do not depend on their number.
     """
     try:
         jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES))

@@ -71,6 +71,7 @@ def start(experiment: str, preset: str, seed: int, values: dict[str, Any], out: 
     """
     require_int("seed", seed, 0, MAX_SEED)
     settings = settings_of(experiment, preset, values)
+    experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
     return Run(open_run_folder(out, config, resume, device=device()), experiment, preset, seed, settings)
 

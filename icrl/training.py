@@ -8,7 +8,6 @@ ends in the same bits as one that was left alone (same versions, same machine ki
 import dataclasses
 import signal
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -17,10 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec as P
 
 from icrl import checkpoints
-from icrl.devices import data_mesh
 from icrl.errors import IcrlError, require, require_float, require_int
 from icrl.models.token_policy import FrozenPolicy
 from icrl.progress import Progress
@@ -28,7 +25,7 @@ from icrl.records import append_jsonl, truncate_jsonl
 from icrl.types import Array
 
 SCHEDULES = ("cosine", "constant")
-CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; accelerators share the whole batch
+CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; an accelerator takes the whole batch
 
 Loss = Callable[[FrozenPolicy, Any], Array]  # (policy, batch) -> scalar, a mean over the batch
 
@@ -55,7 +52,7 @@ class FitSettings:
     warmup_steps: int = 200  # linear from 0 to the peak
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
     weight_decay: float = 1e-4  # AdamW, on all parameters
-    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else an even share per device
+    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else the whole batch
     log_every: int = 50  # steps between rows of metrics.jsonl
     save_every: int = 500  # steps between checkpoints
 
@@ -91,8 +88,7 @@ class FitSettings:
         """The micro-batch in use on this platform, a divisor of the batch."""
         if self.micro_batch is not None:
             return self.micro_batch
-        share = -(-self.batch_size // jax.local_device_count())
-        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else share
+        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
         return max(size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
 
 
@@ -106,43 +102,26 @@ class TrainState(NamedTuple):
 
 
 def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
-    """A jitted (state, batch) -> state over all local devices; on a CPU, its cores (see ``icrl.devices``).
-
-    The batch is cut into fixed micro-batches, whose gradients are gathered and summed in one fixed order. Which
-    device computed which does not matter, so the result has the same bits on 1, 2, 4, ... devices.
-    """
+    """A jitted (state, batch) -> state; gradients of micro-batches are summed in order inside the one call."""
     optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
-    gradients = partial(_gathered_gradients, loss, policy)
-    mesh = data_mesh(pieces)
-    on_all = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
+
+    def loss_of(params: Any, batch: Any) -> Array:
+        return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
 
     def train_step(state: TrainState, batch: Any) -> TrainState:
+        def add_gradient(total: Any, piece: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, piece)), None
+
         split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
-        value, gradient = jax.tree.map(lambda x: x / pieces, on_all(state.params, split))
+        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params))
+        total, _ = jax.lax.scan(add_gradient, zero, split)
+        value, gradient = jax.tree.map(lambda x: x / pieces, total)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         recent = state.recent.at[state.step % settings.log_every].set(value)
         return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
 
     return jax.jit(train_step, donate_argnums=0)
-
-
-def _gathered_gradients(loss: Loss, policy: FrozenPolicy, params: Any, pieces: Any) -> tuple[Array, Any]:
-    """Sum over all devices' micro-batches, in their order in the batch, of (loss [], gradient)."""
-
-    def loss_of(params: Any, batch: Any) -> Array:
-        return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
-
-    def one_piece(carry: None, batch: Any) -> tuple[None, tuple[Array, Any]]:
-        return carry, jax.value_and_grad(loss_of)(params, batch)
-
-    def add(total: Any, piece: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, piece), None
-
-    _, mine = jax.lax.scan(one_piece, None, pieces)
-    everyone = jax.lax.all_gather(mine, "data", tiled=True)
-    zero = jax.tree.map(lambda x: jnp.zeros_like(x[0]), everyone)
-    return jax.lax.scan(add, zero, everyone)[0]
 
 
 class StopRequest:
@@ -216,8 +195,7 @@ def fit(
             if stop.number is not None and not last:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    params = jax.tree.map(jnp.asarray, jax.device_get(state.params))  # on one device again
-    return policy.replace(params=params)  # type: ignore[attr-defined]
+    return policy.replace(params=state.params)  # type: ignore[attr-defined]
 
 
 def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:

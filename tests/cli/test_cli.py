@@ -150,6 +150,9 @@ BAD = [
     (("run", "dpt-bandit", "--model", "transfomer"), "did you mean transformer"),
     (("run", "dpt-bandit", "--micro-batch", "7"), "micro_batch: got 7"),
     (("run", "dpt-bandit", "--data", "nowhere"), "data: got 'nowhere'"),
+    (("run", "dpt-bandit", "--competitors", "posterior-gaussian,linucb"), "LinUCB needs them"),
+    (("run", "dpt-bandit", "--competitors", "posterior-gaussian,in-context"), "needs a trained policy"),
+    (("run", "dpt-bandit", "--ideal", "ucb1", "--competitors", "ucb"), "ideal: got 'ucb1'"),
     (("list", "agent"), "did you mean agents"),
     (("evaluate", "nowhere"), "folder: got 'nowhere'"),
     (("report", "nowhere"), "folder: got 'nowhere'"),
@@ -165,7 +168,7 @@ def test_bad_input_is_one_line_with_code_2_and_leaves_nothing(argv, words, capsy
     assert code == 2
     assert words in err
     assert len(err.strip().splitlines()) == 1 and err.startswith("icrl: ")
-    assert not any(path.suffix == ".jsonl" for path in tmp_path.rglob("*"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_cannot_be_used(run, copy, tmp_path, capsys):
