@@ -48,10 +48,15 @@ def stepwise(policy, x, start):
     return jax.lax.scan(step, policy.initial_carry(), (x, start))[1]
 
 
+@jax.jit
+def one_chunk(policy, x, start, carry):
+    return policy(x, start, carry)
+
+
 def chunked(policy, x, start, size: int):
     carry, outputs = policy.initial_carry(), []
     for low in range(0, len(x), size):
-        y, carry = policy(x[low : low + size], start[low : low + size], carry)
+        y, carry = one_chunk(policy, x[low : low + size], start[low : low + size], carry)
         outputs.append(y)
     return jnp.concatenate(outputs)
 
