@@ -117,7 +117,9 @@ class StoredContexts:
         """The contexts of task ids [B], as the generator would make them."""
         ids = np.asarray(ids, np.int64)
         if ids.size == 0 or ids.min() < 0 or ids.max() >= self.num_tasks:
-            raise InputError(f"task ids: got {ids.min(initial=0)}..{ids.max(initial=0)}, allowed: 0..{self.num_tasks - 1}")
+            raise InputError(
+                f"task ids: got {ids.min(initial=0)}..{ids.max(initial=0)}, allowed: 0..{self.num_tasks - 1}"
+            )
         shard = np.searchsorted(self._lows, ids, side="right") - 1
         rows = [self._row(self._shards[s], int(i - self._lows[s])) for s, i in zip(shard, ids, strict=True)]
         fields = {name: jnp.asarray(np.stack([row[name] for row in rows]), _DTYPES[name]) for name in FIELDS}

@@ -65,4 +65,3 @@ class LinearBandit(Bandit[LinearBanditTask]):
     def draw_reward(self, key: Array, mean: Array, params: LinearBanditTask) -> Array:
         del params
         return mean + self.noise_std * jax.random.normal(key)
-

@@ -85,9 +85,7 @@ class DPTSettings:
         rngs = nnx.Rngs(key_for(seed, "init", train_seed))
         backbone = models[self.model](self.backbone, self.context_steps + 1, rngs)
         token_dim = QueryFirst(self.env.spec).token_dim
-        return FrozenPolicy.split(
-            TokenPolicy(token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
-        )
+        return FrozenPolicy.split(TokenPolicy(token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs))
 
     def agent(self, policy: FrozenPolicy) -> InContextAgent:
         """The pretrained policy as an agent of the family's environments."""
@@ -318,4 +316,3 @@ def _claim(online: dict[str, Any], settings: DPTSettings) -> str:
         f"After {settings.context_steps} pulls in {settings.eval_tasks} new tasks the pretrained transformer has lost "
         f"{final[MODEL]:.2f}; exact posterior sampling on the same draws has lost {final[settings.ideal]:.2f}."
     )
-

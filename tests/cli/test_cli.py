@@ -6,11 +6,16 @@ import subprocess
 import sys
 
 import gymnasium
+import jax
 import numpy as np
 import pytest
 
 import icrl
 from icrl.cli import main
+from icrl.datasets.store import StoredContexts
+from icrl.errors import InputError
+from icrl.experiments.dpt_bandit import DPTBandit
+from icrl.experiments.dpt_pipeline import _generator
 from icrl.registry import KINDS
 
 SMALL = ["--preset", "smoke", "--eval-tasks", "20", "--offline-tasks", "10"]
@@ -69,27 +74,16 @@ def test_evaluate_report_and_resume_give_the_same_results(copy, capsys):
 def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path, capsys):
     data, out = tmp_path / "data", tmp_path / "run"
     assert call(capsys, "collect", "dpt-bandit", "--preset", "smoke", "--out", data, "--num-tasks", 40 * 16)[0] == 0
-    # one epoch over the stored set in id order: a pool would shuffle, so compare what the contexts are
-    from icrl.datasets.store import StoredContexts
-    from icrl.experiments.dpt_bandit import DPTBandit
-    from icrl.experiments.dpt_pipeline import _generator
-
     ids = np.array([0, 17, 639])
     stream = _generator(DPTBandit.presets["smoke"], 0, "pretrain/0").fetch(ids)
     stored = StoredContexts(data).fetch(ids)
-    assert all(np.array_equal(a, b) for a, b in zip(icrl_leaves(stream), icrl_leaves(stored), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stream, stored)), strict=True))
     assert call(capsys, "run", "dpt-bandit", *SMALL, "--data", data, "--out", out)[0] == 0
     code, _, err = call(
         capsys, "run", "dpt-bandit", *SMALL, "--horizon", 9, "--data", data, "--out", tmp_path / "other"
     )
     assert code == 2
     assert "data" in err and "differ" in err
-
-
-def icrl_leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)
 
 
 class SomebodyElsesBandit(gymnasium.Env):
@@ -119,14 +113,8 @@ def test_a_loaded_agent_plays_an_environment_written_by_somebody_else(run):
             next_obs, reward, terminated, truncated, _ = env.step(action)
             agent.observe(obs, action, reward, next_obs, terminated, truncated)
             obs = next_obs
-    with pytest.raises(icrl_errors().InputError, match="full"):
+    with pytest.raises(InputError, match="full"):
         agent.observe(obs, 0, 0.0, obs, False, False)
-
-
-def icrl_errors():
-    from icrl import errors
-
-    return errors
 
 
 BAD = [
