@@ -80,6 +80,10 @@ def test_collecting_goes_on_where_it_stopped_and_refuses_another_card(tmp_path):
     store_contexts(tmp_path, source, 20, {"a": 1}, 7)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert equal(StoredContexts(tmp_path).fetch(np.arange(20)), source.fetch(np.arange(20)))
+    store_contexts(tmp_path, source, 23, {"a": 1}, 7)  # the last shard was short
+    assert equal(StoredContexts(tmp_path).fetch(np.arange(23)), source.fetch(np.arange(23)))
+    store_contexts(tmp_path, source, 5, {"a": 1}, 7)  # asking for less takes nothing away
+    assert StoredContexts(tmp_path).num_tasks == 23
     with pytest.raises(InputError, match="a differ"):
         store_contexts(tmp_path, source, 20, {"a": 2}, 7)
 

@@ -14,10 +14,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.artifacts import publish_json, publishing_folder, read_json, sweep_temporaries, verify_folder
+from icrl.artifacts import (
+    discard_folder,
+    make_folder,
+    publish_json,
+    publishing_folder,
+    read_json,
+    sweep_temporaries,
+    verify_folder,
+)
 from icrl.datasets.contexts import ContextGenerator, Contexts
 from icrl.errors import DamagedError, InputError, require, require_int
 from icrl.progress import Progress
+from icrl.run_folder import RunLock
 from icrl.types import History
 
 SHARD_TASKS = 4096
@@ -45,7 +54,7 @@ def store_contexts(
     """
     num_tasks = require_int("num_tasks", num_tasks, 1, 2**31 - 1)
     shard_tasks = require_int("shard_tasks", shard_tasks, 1, 2**24)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     full_card = json.loads(json.dumps({**card, "shard_tasks": shard_tasks, "num_steps": generator.num_steps}))
     if (folder / CARD).exists():
         found = read_json(folder / CARD)
@@ -53,14 +62,21 @@ def store_contexts(
         require(not differing, "data", str(folder), f"a folder for the same data; {', '.join(differing)} differ")
     else:
         publish_json(folder / CARD, full_card)
-    sweep_temporaries(folder)
-    with Progress("collecting", num_tasks, "tasks") as bar:
+    with RunLock(folder, "collect"), Progress("collecting", num_tasks, "tasks") as bar:
+        sweep_temporaries(folder)
         for low in range(0, num_tasks, shard_tasks):
             high = min(low + shard_tasks, num_tasks)
-            final = folder / f"tasks-{low:010d}-{high:010d}"
-            if not final.exists():
-                _write_shard(final, generator.fetch(np.arange(low, high)), {"low": low, "high": high})
+            stored = [int(path.name[-10:]) for path in folder.glob(f"tasks-{low:010d}-*")]
+            if max(stored, default=low) < high:
+                for short in stored:  # the last shard of a smaller set, to be written again with more tasks
+                    discard_folder(folder / _shard_name(low, short))
+                contexts = generator.fetch(np.arange(low, high))
+                _write_shard(folder / _shard_name(low, high), contexts, {"low": low, "high": high})
             bar.advance(high - low)
+
+
+def _shard_name(low: int, high: int) -> str:
+    return f"tasks-{low:010d}-{high:010d}"
 
 
 def _write_shard(final: Path, contexts: Contexts, meta: dict[str, Any]) -> None:
