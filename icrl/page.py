@@ -32,7 +32,7 @@ h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; padding: .38rem .8rem .38rem .3rem; border-bottom: 1px solid var(--line);
   vertical-align: top; font-variant-numeric: tabular-nums; }
-th { color: var(--quiet); font-weight: 600; }
+th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 tr.model td { font-weight: 700; background: var(--row); }
 .ok { color: var(--good); font-weight: 700; white-space: nowrap; }
 .not-ok { color: var(--bad); font-weight: 700; white-space: nowrap; }
