@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from icrl.datasets.contexts import Contexts, context_in
@@ -35,6 +36,8 @@ def online_regret(
     agent's own draws only (one per training seed).
     """
     size = _part_size(len(tasks), _group(agent))
+    mesh = data_mesh(size)
+    agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
     parts = []
     with Progress(f"evaluating {label}", len(tasks), "tasks") as bar:
         for low in range(0, len(tasks), size):
@@ -42,7 +45,8 @@ def online_regret(
             part, count = tasks[ids], min(size, len(tasks) - low)
             keys = keys_for(key_for(seed, "evaluation"), part.ids)
             agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
-            parts.append(np.asarray(_regret_per_step(keys, agent_keys, part.params, agent, env, num_steps))[:count])
+            lives = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
+            parts.append(np.asarray(_regret_per_step(lives, agent, env, num_steps, mesh))[:count])
             bar.advance(count)
     return np.cumsum(np.concatenate(parts), axis=1, dtype=np.float64)
 
@@ -54,14 +58,13 @@ def _part_size(num_tasks: int, group: int) -> int:
     return even if even <= unit else -(-even // unit) * unit
 
 
-@partial(jax.jit, static_argnames=("env", "num_steps"))
+@partial(jax.jit, static_argnames=("env", "num_steps", "mesh"))
 def _regret_per_step(
-    keys: Array, agent_keys: Array, params: Any, agent: Agent, env: Environment, num_steps: int
+    tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh
 ) -> Array:
-    lives = partial(_lives, env, num_steps)
-    mesh = data_mesh(keys.shape[0])
-    on_all = jax.shard_map(lives, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
-    return on_all(agent, (keys, agent_keys, params))
+    share = partial(_lives, env, num_steps)
+    on_all = jax.shard_map(share, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
+    return on_all(agent, tasks)
 
 
 def _lives(env: Environment, num_steps: int, agent: Agent, tasks: tuple[Array, Array, Any]) -> Array:
