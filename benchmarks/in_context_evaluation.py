@@ -13,7 +13,6 @@ import time
 import torch
 from torch_gpt2 import GPT2
 
-from icrl.devices import use_all_cores
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation import online_regret
 from icrl.experiments.dpt_pipeline import DPTSettings
@@ -30,7 +29,6 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=200)
     parser.add_argument("--heads", type=int, default=1)
     args = parser.parse_args()
-    use_all_cores()
     ours = args.tasks * args.steps / our_seconds(args.steps, args.tasks, args.heads)
     half = args.tasks * args.steps / 2 / our_seconds(args.steps // 2, args.tasks, args.heads)
     theirs = args.tasks * args.steps / torch_seconds(args.steps, args.tasks, args.heads)

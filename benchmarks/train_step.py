@@ -14,7 +14,6 @@ import torch
 from torch_gpt2 import GPT2
 
 from icrl.datasets.contexts import ContextGenerator
-from icrl.devices import use_all_cores
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
@@ -28,7 +27,6 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args()
-    use_all_cores()
     ours, theirs = our_step(args.steps, args.heads), torch_step(args.steps, args.heads)
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(args.repeats)]
     tokens = 64 * args.steps

@@ -49,9 +49,7 @@ def _dispatch(argv: list[str]) -> int:
     if args.command == "list":
         return _list(args.kind, args.json)
     from icrl import runs
-    from icrl.devices import use_all_cores
 
-    use_all_cores()
     run = runs.reopen(Path(args.folder))
     (runs.evaluate if args.command == "evaluate" else runs.report)(run)
     _say_where(run.folder)
@@ -98,11 +96,9 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
         _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
         return 0
     from icrl import runs
-    from icrl.devices import use_all_cores
 
     _check_experiment(args.experiment)
     seed = _integer("seed", args.seed)
-    use_all_cores()
     defaults = runs.settings_of(args.experiment, args.preset, {})
     if args.help:
         _print_settings(args, defaults)

@@ -1,22 +1,7 @@
-"""Which devices work is shared over. jax sees a CPU as one device, however many cores it has, unless told early."""
-
-import os
+"""Which devices work is shared over."""
 
 import jax
 from jax.sharding import AxisType, Mesh
-
-MOST_CPU_DEVICES = 8  # more would each get too little to do here
-
-
-def use_all_cores() -> None:
-    """Make each CPU core a device, if jax has not started yet; work of many small steps then runs side by side.
-
-    Only the evaluation is shared over them, task by task, so its results do not depend on their number.
-    """
-    try:
-        jax.config.update("jax_num_cpu_devices", min(len(os.sched_getaffinity(0)), MOST_CPU_DEVICES))
-    except (RuntimeError, AttributeError):  # jax is running already, or this system cannot tell its cores
-        return
 
 
 def data_mesh(num_pieces: int) -> Mesh:

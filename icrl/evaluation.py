@@ -24,7 +24,7 @@ from icrl.types import Agent, Array, Environment, History
 PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 CONTEXTS = 50  # whole contexts read side by side
-STATES_ON_CPU = 5 * 2**20  # bytes of agents' memories side by side on a CPU: more would leave its core's cache
+STATES_ON_CPU = 13 * 2**20  # bytes of agents' memories side by side on a CPU: more would leave its cache
 
 
 def online_regret(

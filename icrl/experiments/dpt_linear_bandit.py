@@ -3,6 +3,10 @@
 The ten arms have features that are the same in all tasks and that the transformer never sees; the contexts it learns
 from are rollouts of Thompson sampling that ignores them. It has to discover the structure to come near LinUCB, which
 is given the features. Published: regret(200) DPT 4.97 +- 0.21, LinUCB 3.92 +- 0.15, the source 18.3 +- 1.4.
+
+Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 4 500 steps of 64 contexts): regret(200) 7.02 [6.61, 7.42],
+0.43 times its source; the promise of 6.0 is not reached yet. With 2 layers and 6 000 steps it was 9.83. Offline it is
+as good as published (0.0033 at 200 transitions); online it loses steadily from about 25 pulls on.
 """
 
 from typing import Any
@@ -40,8 +44,8 @@ class DPTLinearBandit(DPTExperiment):
         "cpu": DPTSettings(
             **SHARED,
             env=LinearBandit(horizon=200),
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=6000, batch_size=64, learning_rate=3e-3),
+            backbone=TransformerConfig(width=32, num_layers=4, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=4500, batch_size=64, learning_rate=3e-3),
             eval_tasks=4000,
         ),
         "paper": DPTSettings(
