@@ -123,7 +123,7 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
     folder = Path(path)
     if not folder.is_dir():
         raise InputError(f"{show(path)}: no such folder")
-    manifest = _read_manifest(folder / MANIFEST)
+    manifest = read_manifest(folder / MANIFEST)
     with explained(folder):
         present = dict(_regular_files(folder))
         present.pop(MANIFEST, None)
@@ -186,7 +186,8 @@ def _seal(folder: Path, meta: dict[str, Any]) -> None:
         sync(Path(inner))
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest at ``path``, itself verified; the files it lists are not looked at (``verify_folder`` does)."""
     where = show(path)
     if path.is_symlink() or not path.is_file():
         raise DamagedError(f"{where}: expected a manifest, found none")

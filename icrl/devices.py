@@ -1,4 +1,6 @@
-"""Which devices work is shared over."""
+"""Which devices work is shared over, and how many threads feed them."""
+
+import os
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -8,3 +10,13 @@ def data_mesh(num_pieces: int) -> Mesh:
     """A mesh with one axis, "data", of as many local devices as share ``num_pieces`` evenly."""
     count = max(n for n in range(1, jax.local_device_count() + 1) if num_pieces % n == 0)
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:count])
+
+
+def host_workers() -> int:
+    """Threads that run independent computations at once.
+
+    On a CPU one a core, because small operations do not use more than one; elsewhere one, which fills the device.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

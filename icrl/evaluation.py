@@ -4,6 +4,7 @@ Online: the agent chooses, its context grows by one transition a step. Offline: 
 after every prefix of it is scored. Nothing here knows whether an agent is a model or a classic algorithm.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from icrl.datasets.contexts import Contexts, context_in
-from icrl.devices import data_mesh
+from icrl.devices import data_mesh, host_workers
 from icrl.interact import interact, replay
 from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
-from icrl.types import Agent, Array, Environment, History
+from icrl.types import Agent, Array, Curves, Environment, History
 
 PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
@@ -30,7 +31,37 @@ STATES_ON_CPU = 13 * 2**20  # bytes of agents' memories side by side on a CPU: m
 def online_regret(
     env: Environment, tasks: TaskSet, agent: Agent, num_steps: int, seed: int, agent_seed: int = 0, label: str = "agent"
 ) -> np.ndarray:
-    """Cumulative pseudo-regret [N, T] float64 of ``agent`` over N tasks, reward noise fixed by ``seed``.
+    """Cumulative pseudo-regret [N, T] float64 of ``agent`` over N tasks; arguments as for ``online_curves``."""
+    curves = online_curves(env, tasks, agent, num_steps, seed, agent_seed, label, fields=("regret",))
+    return np.cumsum(curves["regret"], axis=1, dtype=np.float64)
+
+
+def online_returns(
+    env: Environment,
+    tasks: TaskSet,
+    agent: Agent,
+    num_episodes: int,
+    seed: int,
+    agent_seed: int = 0,
+    label: str = "agent",
+) -> np.ndarray:
+    """Return of each episode [N, E] float64, for environments whose episodes all last until the time limit."""
+    episode = env.spec.max_steps_in_episode
+    curves = online_curves(env, tasks, agent, num_episodes * episode, seed, agent_seed, label, fields=("reward",))
+    return curves["reward"].reshape(len(tasks), num_episodes, episode).sum(-1, dtype=np.float64)
+
+
+def online_curves(
+    env: Environment,
+    tasks: TaskSet,
+    agent: Agent,
+    num_steps: int,
+    seed: int,
+    agent_seed: int = 0,
+    label: str = "agent",
+    fields: tuple[str, ...] = Curves._fields,
+) -> dict[str, np.ndarray]:
+    """The named ``Curves`` [N, T] float32 of ``agent`` over N tasks, environment draws fixed by ``seed``.
 
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
     agent's own draws only (one per training seed).
@@ -38,43 +69,55 @@ def online_regret(
     size = _part_size(len(tasks), _group(agent))
     mesh = data_mesh(size)
     agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
-    parts = []
-    with Progress(f"evaluating {label}", len(tasks), "tasks") as bar:
-        for low in range(0, len(tasks), size):
-            ids = np.arange(low, low + size) % len(tasks)  # the last part is filled up, so that nothing recompiles
-            part, count = tasks[ids], min(size, len(tasks) - low)
-            keys = keys_for(key_for(seed, "evaluation"), part.ids)
-            agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
-            lives = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
-            parts.append(np.asarray(_regret_per_step(lives, agent, env, num_steps, mesh))[:count])
-            bar.advance(count)
-    return np.cumsum(np.concatenate(parts), axis=1, dtype=np.float64)
+
+    def part_from(low: int) -> list[np.ndarray]:
+        ids = np.arange(low, low + size) % len(tasks)  # the last part is filled up, so that nothing recompiles
+        part = tasks[ids]
+        keys = keys_for(key_for(seed, "evaluation"), part.ids)
+        agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
+        lives = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
+        curves = _curves(lives, agent, env, num_steps, mesh, fields)
+        return [np.asarray(curve)[: len(tasks) - low] for curve in curves]
+
+    starts = range(0, len(tasks), size)
+    with Progress(f"evaluating {label}", len(tasks), "tasks") as bar, ThreadPoolExecutor(host_workers()) as pool:
+        parts = []
+        for low, part in zip(starts, pool.map(part_from, starts), strict=True):
+            parts.append(part)
+            bar.advance(min(size, len(tasks) - low))
+    return {name: np.concatenate(part) for name, part in zip(fields, zip(*parts, strict=True), strict=True)}
 
 
 def _part_size(num_tasks: int, group: int) -> int:
-    """Tasks in one jitted call: at most PART (so that progress shows), whole groups, little filling up at the end."""
-    even = -(-num_tasks // -(-num_tasks // PART))
+    """Tasks in one jitted call: few enough for progress and for every worker, whole groups, little filling up."""
+    wanted = min(PART, -(-num_tasks // host_workers()))
+    even = -(-num_tasks // -(-num_tasks // wanted))
     unit = group * jax.local_device_count()
     return even if even <= unit else -(-even // unit) * unit
 
 
-@partial(jax.jit, static_argnames=("env", "num_steps", "mesh"))
-def _regret_per_step(
-    tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh
-) -> Array:
-    share = partial(_lives, env, num_steps)
+@partial(jax.jit, static_argnames=("env", "num_steps", "mesh", "fields"))
+def _curves(
+    tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh, fields: tuple[str, ...]
+) -> tuple[Array, ...]:
+    share = partial(_lives, env, num_steps, fields)
     on_all = jax.shard_map(share, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
     return on_all(agent, tasks)
 
 
-def _lives(env: Environment, num_steps: int, agent: Agent, tasks: tuple[Array, Array, Any]) -> Array:
-    """Regret per step [n, T] of one device's share of the tasks, a group of them side by side at a time."""
-    return jax.lax.map(partial(_life, env, num_steps, agent), tasks, batch_size=_group(agent))
+def _lives(
+    env: Environment, num_steps: int, fields: tuple[str, ...], agent: Agent, tasks: tuple[Array, Array, Any]
+) -> tuple[Array, ...]:
+    """Curves [n, T] of one device's share of the tasks, a group of them side by side at a time."""
+    return jax.lax.map(partial(_life, env, num_steps, fields, agent), tasks, batch_size=_group(agent))
 
 
-def _life(env: Environment, num_steps: int, agent: Agent, task: tuple[Array, Array, Any]) -> Array:
+def _life(
+    env: Environment, num_steps: int, fields: tuple[str, ...], agent: Agent, task: tuple[Array, Array, Any]
+) -> tuple[Array, ...]:
     key, agent_key, params = task
-    return interact(key, env, params, agent, num_steps, agent_key).curves.regret
+    curves = interact(key, env, params, agent, num_steps, agent_key).curves
+    return tuple(getattr(curves, name) for name in fields)
 
 
 def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Contexts:

@@ -49,12 +49,13 @@ def draw_figures(results: Results) -> dict[str, Any]:
     import matplotlib
 
     makers: dict[str, Callable[[Results], Any]] = {
+        "episode_returns": _episode_returns,
         "online_regret": _online_regret,
         "offline_suboptimality": _offline_suboptimality,
         "cross_entropy": _cross_entropy,
         "training": _training,
     }
-    sections = {"online_regret": "online", "offline_suboptimality": "offline"}
+    sections = {"episode_returns": "episodes", "online_regret": "online", "offline_suboptimality": "offline"}
     with matplotlib.rc_context(STYLE):
         return {name: make(results) for name, make in makers.items() if results.get(sections.get(name, name))}
 
@@ -89,6 +90,15 @@ def _online_regret(results: Results) -> Any:
     bands = _bands(online["agents"])
     figure, axes = _chart(title, bands, "step in the task", "cumulative pseudo-regret (reward units)")
     _make_room(figure, _draw_lines(axes, online["steps"], _agent_lines(online["agents"], "regret")))
+    return figure
+
+
+def _episode_returns(results: Results) -> Any:
+    episodes = results["episodes"]
+    assert episodes is not None
+    title = f"Return of each episode while learning in {results['num_tasks']:,} unseen tasks"
+    figure, axes = _chart(title, f"{_bands(episodes['agents'])}; not smoothed", "episode in the task", "return")
+    _make_room(figure, _draw_lines(axes, episodes["episode"], _agent_lines(episodes["agents"], "returns")))
     return figure
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from icrl.results import Results, final_rows, format_ratio, format_value, tasks_behind
+from icrl.results import Results, final_rows, format_ratio, format_value, return_rows, short_number, tasks_behind
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -49,6 +49,7 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
         f'<p class="quiet">{escape(_facts(results))}</p>',
         _checks_section(results),
         *(_figure(name, png, results) for name, png in pictures.items()),
+        _returns_section(results),
         _regret_section(results),
         _published_section(results),
         _settings_section(results),
@@ -86,6 +87,19 @@ def _checks_section(results: Results) -> str:
     held = sum(check["ok"] for check in checks)
     title = f"{held} of {len(checks)} checks hold"
     return _section(title, _table(["check", "measured [95 % interval]", "target", "verdict"], rows))
+
+
+def _returns_section(results: Results) -> str:
+    rows = [
+        (agent["kind"], [escape(cell) for cell in (
+            agent["label"], KIND_WORDS[agent["kind"]], short_number(mean), format_value(last), agent["interval"],
+        )])
+        for _, agent, mean, last in return_rows(results)
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    head = ["agent", "kind", "mean over episodes", "last episode [95 % interval]", "interval"]
+    return _section("Return of an episode, best first", _table(head, rows))
 
 
 def _regret_section(results: Results) -> str:
@@ -138,6 +152,13 @@ def _caption(name: str, results: Results) -> str:
             f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "
             f"end after {results['num_steps']:,} steps. Dashed black: the ideal. An arrow marks agents that leave the "
             f"chart. Bands: {_methods(online['agents'])}."
+        )
+    episodes = results.get("episodes")
+    if name == "episode_returns" and episodes:
+        return (
+            "Return of each episode of agents that start with no knowledge of their task and keep their memory from "
+            f"one episode to the next. {tasks}, as they were, not smoothed. Dashed black: the ideal. "
+            f"Bands: {_methods(episodes['agents'])}."
         )
     if name == "offline_suboptimality" and offline:
         return (

@@ -120,6 +120,7 @@ agents = Registry("agent", "icrl.agents")
 models = Registry("model", "icrl.models")
 layouts = Registry("layout", "icrl.layouts")
 objectives = Registry("objective", "icrl.objectives")
+filters = Registry("filter", "icrl.filters")
 experiments = Registry("experiment", "icrl.experiments")
 
 KINDS = {
@@ -128,5 +129,6 @@ KINDS = {
     "models": models,
     "layouts": layouts,
     "objectives": objectives,
+    "filters": filters,
     "experiments": experiments,
 }

@@ -12,7 +12,17 @@ from icrl.artifacts import make_folder, publish_file
 from icrl.errors import InputError
 from icrl.figures import draw_figures, to_png
 from icrl.page import render_html
-from icrl.results import Results, check_results, final_rows, format_ratio, format_value, from_json, to_json
+from icrl.results import (
+    Results,
+    check_results,
+    final_rows,
+    format_ratio,
+    format_value,
+    from_json,
+    return_rows,
+    short_number,
+    to_json,
+)
 
 
 def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
@@ -59,10 +69,16 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
             table.add_row(*(Text(_encodable(cell, out)) for cell in cells), style=style if terminal else "")
         console.print(table)
 
+    styles = {"model": "bold", "ideal": "bold", "baseline": "", "oracle": "dim"}
+    returns = [
+        (styles[agent["kind"]], [agent["label"], short_number(mean), format_value(last)])
+        for _, agent, mean, last in return_rows(results)
+    ]
+    if returns:
+        show(results["title"], ["agent", "mean return", "return of the last episode [95 % interval]"], returns)
     rows = list(final_rows(results))
     if rows:
         columns = ["agent", f"regret({results['num_steps']}) [95 % interval]", "ratio to ideal"]
-        styles = {"model": "bold", "ideal": "bold", "baseline": "", "oracle": "dim"}
         lines = [
             (styles[agent["kind"]], [agent["label"], format_value(v), format_ratio(ratio)])
             for _, agent, v, ratio in rows

@@ -34,13 +34,14 @@ class Band(TypedDict):
 
 
 class AgentCurve(TypedDict):
-    """One agent in one evaluation. Exactly one of ``regret`` (online) and ``suboptimality`` (offline) is there."""
+    """One agent in one evaluation, with the one curve that its section is about."""
 
     kind: Literal["model", "ideal", "baseline", "oracle"]  # ideal: exact posterior sampling; oracle: knows the task
     label: str  # what readers see, "DPT (ours)"
     interval: str  # how the band was computed, ``Interval.method``
     regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
     suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
+    returns: NotRequired[Band]  # [E] return of an episode, as it was: never smoothed
 
 
 class Online(TypedDict):
@@ -56,6 +57,13 @@ class Offline(TypedDict):
     prefix: list[int]  # [P] transitions shown, >= 0, increasing
     agents: dict[str, AgentCurve]
     num_tasks: NotRequired[int]  # held-out tasks here, where it is not the document's num_tasks
+
+
+class Episodes(TypedDict):
+    """Agents living through E episodes of held-out tasks, their memory kept from one to the next."""
+
+    episode: list[int]  # [E] 1..E
+    agents: dict[str, AgentCurve]
 
 
 class CrossEntropy(TypedDict):
@@ -111,6 +119,7 @@ class Results(TypedDict):
     device: str
     versions: dict[str, str]
     online: NotRequired[Online | None]
+    episodes: NotRequired[Episodes | None]
     offline: NotRequired[Offline | None]
     cross_entropy: NotRequired[CrossEntropy | None]
     training: NotRequired[dict[str, Training] | None]  # by training seed
@@ -122,8 +131,9 @@ def check_results(results: Mapping[str, Any]) -> Results:
     document = cast(dict[str, Any], _plain("results", results))
     _check_keys("results", document, Results)
     require(document["schema"] == SCHEMA, "results.schema", document["schema"], str(SCHEMA))
-    _check_axis("results.online", document.get("online"), "steps", "regret")
-    _check_axis("results.offline", document.get("offline"), "prefix", "suboptimality")
+    _check_axis("results.online", document.get("online"), "steps", "regret", Online)
+    _check_axis("results.episodes", document.get("episodes"), "episode", "returns", Episodes)
+    _check_axis("results.offline", document.get("offline"), "prefix", "suboptimality", Offline)
     _check_cross_entropy(document.get("cross_entropy"))
     for seed, curve in (document.get("training") or {}).items():
         _check_training(f"results.training.{seed}", curve)
@@ -165,6 +175,15 @@ def final_rows(results: Results) -> Iterator[tuple[str, AgentCurve, Value, float
     for name in sorted(finals, key=lambda name: finals[name]["mean"]):
         ratio = finals[name]["mean"] / ideal if ideal > 0 else None
         yield name, agents[name], finals[name], ratio
+
+
+def return_rows(results: Results) -> Iterator[tuple[str, AgentCurve, float, Value]]:
+    """Yield (name, agent, mean return over all episodes, return in the last episode), best mean first."""
+    episodes = results.get("episodes")
+    agents = episodes["agents"] if episodes else {}
+    means = {name: sum(agent["returns"]["mean"]) / len(agent["returns"]["mean"]) for name, agent in agents.items()}
+    for name in sorted(means, key=lambda name: -means[name]):
+        yield name, agents[name], means[name], _last(agents[name]["returns"])
 
 
 def short_number(value: float, digits: int = 3) -> str:
@@ -218,10 +237,10 @@ def _check_keys(path: str, found: Any, form: Any) -> None:
         require(key in found, path, sorted(found), f"a dictionary with {key!r}")
 
 
-def _check_axis(path: str, section: Any, axis: str, field: str) -> None:
+def _check_axis(path: str, section: Any, axis: str, field: str, form: Any) -> None:
     if section is None:
         return
-    _check_keys(path, section, Online if axis == "steps" else Offline)
+    _check_keys(path, section, form)
     require(len(section[axis]) >= 1, f"{path}.{axis}", section[axis], "at least one value")
     require(len(section["agents"]) >= 1, f"{path}.agents", section["agents"], "at least one agent")
     for name, agent in section["agents"].items():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from icrl.errors import require_int
+from icrl.errors import require, require_int
 from icrl.seeding import key_for, keys_for
 from icrl.types import Array, Environment
 
@@ -29,6 +29,17 @@ class TaskSet:
         first_id = require_int("first_id", first_id, 0, MAX_TASKS - num_tasks)
         ids = jnp.arange(first_id, first_id + num_tasks, dtype=jnp.uint32)
         return cls(sample_tasks(env, key_for(seed, purpose), ids), ids)
+
+    @classmethod
+    def of(cls, env: Any, indices: Any) -> "TaskSet":
+        """Tasks by number, in the given order, from a family that numbers its tasks."""
+        require(hasattr(env, "num_tasks"), "env", type(env).__name__, "a family that numbers its tasks")
+        found = np.asarray(indices)
+        is_list = found.ndim == 1 and found.size > 0 and np.issubdtype(found.dtype, np.integer)
+        require(is_list, "indices", f"shape {found.shape} of {found.dtype}", "a list of one or more task numbers")
+        for wrong in found[(found < 0) | (found >= env.num_tasks)][:1].tolist():
+            require_int("indices", wrong, 0, env.num_tasks - 1)
+        return cls(jax.vmap(env.task)(jnp.asarray(found, jnp.int32)), jnp.asarray(found, jnp.uint32))
 
     def __len__(self) -> int:
         return self.ids.shape[0]

@@ -16,9 +16,13 @@ import numpy as np
 
 from icrl.errors import require
 from icrl.figures import draw_figures, to_pixels
-from icrl.results import Results, final_rows, format_value
+from icrl.results import Results, final_rows, format_value, return_rows, short_number
 
 EVALUATION = "evaluation"
+CURVES = (  # section of the results, its axis, its field, title of the charts
+    ("online", "steps", "regret", "cumulative regret"),
+    ("episodes", "episode", "returns", "return of an episode"),
+)
 
 
 def write_tensorboard(folder: Path, metrics_rows: Iterable[Mapping[str, Any]], results: Results | None = None) -> None:
@@ -35,7 +39,7 @@ def write_tensorboard(folder: Path, metrics_rows: Iterable[Mapping[str, Any]], r
     with _writer(folder / EVALUATION) as writer:
         layout = _add_loss_range(writer, by_seed)
         if results is not None:
-            layout |= _add_regret(writer, results)
+            layout |= _add_curves(writer, results)
             _add_figures(writer, results)
             writer.add_text("summary", _markdown(results), results["num_steps"])
         if layout:
@@ -90,25 +94,32 @@ def _add_loss_range(writer: Any, by_seed: Mapping[int, Mapping[int, Mapping[str,
     return {"training": {"loss, mean and range over seeds": ["Margin", tags]}} if shared else {}
 
 
-def _add_regret(writer: Any, results: Results) -> dict[str, Any]:
-    """Regret per step of every agent, with bands for model and ideal; returns the layout of the custom charts."""
-    online = results.get("online")
-    if not online:
-        return {}
-    slugs = {name: _slug(name) for name in online["agents"]}
-    require(len(set(slugs.values())) == len(slugs), "results.online.agents", list(slugs), "names distinct as tags")
+def _add_curves(writer: Any, results: Results) -> dict[str, Any]:
+    """Regret by step and return by episode of every agent; returns the layout of the custom charts."""
+    layout: dict[str, Any] = {}
+    for section, axis, field, title in CURVES:
+        found = results.get(section)
+        if found:
+            layout[title] = _add_agents(writer, section, found[axis], found["agents"], field)  # type: ignore[index, literal-required, arg-type]
+    return layout
+
+
+def _add_agents(writer: Any, section: str, xs: list[int], agents: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """One tag an agent, with bands for model and ideal."""
+    slugs = {name: _slug(name) for name in agents}
+    require(len(set(slugs.values())) == len(slugs), f"results.{section}.agents", list(slugs), "names distinct as tags")
     # a Multiline tag is a regular expression matched at the beginning only
-    lines = [f"^{re.escape(f'regret/{slug}')}$" for slug in slugs.values()]
+    lines = [f"^{re.escape(f'{field}/{slug}')}$" for slug in slugs.values()]
     charts: dict[str, Any] = {"all agents": ["Multiline", lines]}
-    for name, agent in online["agents"].items():
-        tags = {"mean": f"regret/{slugs[name]}"}
+    for name, agent in agents.items():
+        tags = {"mean": f"{field}/{slugs[name]}"}
         if agent["kind"] in ("model", "ideal"):
-            tags |= {bound: f"regret_{bound}/{slugs[name]}" for bound in ("low", "high")}
+            tags |= {bound: f"{field}_{bound}/{slugs[name]}" for bound in ("low", "high")}
             charts[agent["label"]] = ["Margin", [tags["mean"], tags["low"], tags["high"]]]
         for bound, tag in tags.items():
-            for step, value in zip(online["steps"], agent["regret"][bound], strict=True):  # type: ignore[literal-required]
-                writer.add_scalar(tag, value, step)
-    return {"cumulative regret": charts}
+            for x, value in zip(xs, agent[field][bound], strict=True):
+                writer.add_scalar(tag, value, x)
+    return charts
 
 
 def _add_figures(writer: Any, results: Results) -> None:
@@ -128,6 +139,11 @@ def _markdown(results: Results) -> str:
     for check in results["checks"]:
         verdict = "ok" if check["ok"] else "**not ok**"
         lines.append(_row(check["what"], format_value(check["measured"], 4), check["target"], verdict))
+    returns = list(return_rows(results))
+    lines += ["", "| agent | mean return | last episode |", "|---|---|---|"] if returns else []
+    lines += [_row(agent["label"], short_number(mean), format_value(last)) for _, agent, mean, last in returns]
+    if not results.get("online"):
+        return "\n".join(lines)
     lines += ["", f"| agent | regret({results['num_steps']}) |", "|---|---|"]
     lines += [_row(agent["label"], format_value(value)) for _, agent, value, _ in final_rows(results)]
     return "\n".join(lines)

@@ -6,12 +6,15 @@ of a token. Time is always the leading axis; batches of tasks or seeds are added
 
 import abc
 import dataclasses
+import math
 from functools import partial
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
+
+from icrl.errors import InputError
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -58,14 +61,24 @@ class EnvSpec:
     obs_low: float
     obs_high: float
     max_steps_in_episode: int
+    obs_nvec: tuple[int, ...] = ()  # each scalar of an observation is an integer in 0 .. n - 1; (): real numbers
+
+    @property
+    def num_states(self) -> int | None:
+        """How many observations there are, or None when they are real numbers."""
+        return math.prod(self.obs_nvec) if self.obs_nvec else None
+
+    def state_index(self, obs: Array) -> Array:
+        """The number of an observation [*O] among ``num_states``, row-major, [] int32."""
+        index = jnp.int32(0)
+        for value, count in zip(obs.reshape(-1), self.obs_nvec, strict=True):
+            index = index * count + value.astype(jnp.int32)
+        return index
 
     @property
     def obs_dim(self) -> int:
         """Number of scalars in one observation."""
-        size = 1
-        for length in self.obs_shape:
-            size *= length
-        return size
+        return math.prod(self.obs_shape)
 
 
 @struct.dataclass
@@ -121,6 +134,10 @@ class Environment(abc.ABC, Generic[Task]):
     @abc.abstractmethod
     def optimal_return(self, params: Task) -> Array:
         """Expected return of the optimal policy over one episode, [] float32."""
+
+    def random_state(self, key: Array, params: Task) -> tuple[Array, EnvState]:
+        """A state drawn uniformly from all of them, (obs [*O], state), for contexts of independent transitions."""
+        raise InputError(f"{self.name}: has no uniform distribution over its states; use another kind of context")
 
     @property
     def default_params(self) -> Task:
@@ -231,7 +248,16 @@ class SequenceModel(nnx.Module):
 
 
 class Layout(abc.ABC):
-    """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses."""
+    """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses.
+
+    A sequence of T steps is ``prompt``, then ``before`` and ``after`` of each step in turn. Decision t is read off
+    the last token in front of step t's action: see ``decisions``.
+    """
+
+    num_actions: int  # K
+    num_prompt: int  # P, tokens in front of the first step
+    num_before: int  # B, tokens of a step that precede its action
+    num_after: int  # A, tokens of a step that tell action and outcome
 
     @property
     @abc.abstractmethod
@@ -239,9 +265,31 @@ class Layout(abc.ABC):
         """D of a raw token."""
 
     @abc.abstractmethod
-    def encode_query(self, obs: Array) -> Array:
-        """Token [D] for an observation to be acted upon, with nothing known of its outcome."""
+    def prompt(self, query: Array) -> Array:
+        """Tokens [P, D] for an observation [*O] that is to be acted upon all along."""
 
     @abc.abstractmethod
-    def encode(self, transition: Transition) -> Array:
-        """Token [D] of one transition."""
+    def before(self, obs: Array) -> Array:
+        """Tokens [B, D] for the observation [*O] of the step to be acted upon."""
+
+    @abc.abstractmethod
+    def after(self, transition: Transition) -> Array:
+        """Tokens [A, D] of one transition, read once its outcome is known."""
+
+    def sequence(self, history: History, queries: Array) -> Array:
+        """All tokens [P + T (B + A) + B, D] of history [T, ...] up to the decision after it.
+
+        ``queries`` [T + 1, *O] are the observations to be acted upon, one a decision; a layout with a prompt takes
+        the first of them for all.
+        """
+        steps = [jax.vmap(self.before)(queries[:-1]), jax.vmap(self.after)(history)]
+        tokens = jnp.concatenate(steps, axis=1).reshape(-1, self.token_dim)
+        return jnp.concatenate([self.prompt(queries[0]), tokens, self.before(queries[-1])])
+
+    def decisions(self, num_steps: int) -> Array:
+        """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
+        return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
+
+    def num_tokens(self, num_steps: int) -> int:
+        """Length of ``sequence``."""
+        return self.num_prompt + num_steps * (self.num_before + self.num_after) + self.num_before

@@ -4,8 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from icrl.datasets.contexts import Batches, ContextGenerator
-from icrl.datasets.store import StoredContexts, store_contexts
+from icrl.datasets.contexts import Batches, ContextGenerator, StoredContexts, store_contexts
 from icrl.errors import DamagedError, InputError
 from icrl.registry import agents, environments
 

@@ -12,19 +12,20 @@ from icrl.types import Agent, Array, Environment, Layout, Transition
 
 
 class InContextState(NamedTuple):
-    """Memory of the model, and what it says of the next action."""
+    """Memory of the model, and what it says of the next action when that needs no more tokens."""
 
     carry: Any
-    logits: Array  # [K] float32
+    logits: Array  # [K] float32; of no meaning for a layout that reads the observation before each action
 
 
-@agents.register("in-context", paper="Lee et al. 2023, algorithm 1")
+@agents.register("in-context", paper="Lee et al. 2023, algorithm 1; Laskin et al. 2022, algorithm 1")
 @struct.dataclass
 class InContextAgent(Agent):
     """Samples from the model's softmax (temperature 1) and appends each transition to the context.
 
     ``policy`` maps (tokens [T, D], start, carry) to (logits [T, K], carry) and has ``initial_carry()``; it is the one
-    pretrained with ``layout``. ``query`` [*O] is the observation put first; it is constant over a bandit task.
+    pretrained with ``layout``. ``query`` [*O] is the observation put first by a layout with a prompt; it is constant
+    over a bandit task. The context holds ``max_steps`` transitions; for longer lives see ``RollingContextAgent``.
     """
 
     policy: Any
@@ -40,20 +41,29 @@ class InContextAgent(Agent):
 
     def init(self, key: Array) -> InContextState:
         del key
-        return self._read(self.layout.encode_query(self.query), self.policy.initial_carry())
+        carry = self.policy.initial_carry()
+        prompt = self.layout.prompt(self.query)
+        if prompt.shape[0] == 0:
+            return InContextState(carry, jnp.zeros(self.layout.num_actions, jnp.float32))
+        return self._read(prompt, carry)
 
     def act(self, key: Array, state: InContextState, obs: Array) -> Array:
-        del obs
-        return jax.random.categorical(key, state.logits).astype(jnp.int32)
+        return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: InContextState, obs: Array) -> Array:
         """The most likely action."""
-        del key, obs
-        return jnp.argmax(state.logits).astype(jnp.int32)
+        del key
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+
+    def logits(self, state: InContextState, obs: Array) -> Array:
+        """What the model says of each action at ``obs``, [K] float32."""
+        tokens = self.layout.before(obs)
+        return self._read(tokens, state.carry).logits if tokens.shape[0] else state.logits
 
     def update(self, state: InContextState, transition: Transition) -> InContextState:
-        return self._read(self.layout.encode(transition), state.carry)
+        tokens = jnp.concatenate([self.layout.before(transition.obs), self.layout.after(transition)])
+        return self._read(tokens, state.carry)
 
-    def _read(self, token: Array, carry: Any) -> InContextState:
-        logits, carry = self.policy(token[None], None, carry)
-        return InContextState(carry, logits[0])
+    def _read(self, tokens: Array, carry: Any) -> InContextState:
+        logits, carry = self.policy(tokens, None, carry)
+        return InContextState(carry, logits[-1])

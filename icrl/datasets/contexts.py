@@ -6,12 +6,14 @@ on disk are the same data: generating is a pure function, storing is a cache.
 
 import dataclasses
 import functools
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.errors import require_int
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
@@ -117,3 +119,25 @@ def shuffle_time(key: Array, history: History) -> History:
     """Permute the transitions of each row of history [B, T, ...], every row by its own random permutation."""
     order = jnp.argsort(jax.random.bits(key, history.action.shape), axis=1)
     return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)
+
+
+def store_contexts(
+    folder: Path, generator: ContextGenerator, num_tasks: int, card: dict[str, Any], shard_tasks: int = SHARD_TASKS
+) -> None:
+    """Write the contexts of tasks 0 .. num_tasks - 1 under ``folder``; see ``store_records``."""
+    full_card = {**card, "num_steps": generator.num_steps}
+    store_records(folder, lambda ids: _fields(generator.fetch(ids)), num_tasks, full_card, shard_tasks)
+
+
+def _fields(contexts: Contexts) -> dict[str, Array]:
+    return {**contexts.history._asdict(), "query": contexts.query, "label": contexts.label}
+
+
+class StoredContexts(StoredRecords):
+    """Contexts on disk, fetched as the generator would make them."""
+
+    def fetch(self, ids: np.ndarray) -> Contexts:  # type: ignore[override]
+        """The contexts of task ids [B]."""
+        fields = {name: jnp.asarray(field) for name, field in super().fetch(ids).items()}
+        query, label = fields.pop("query"), fields.pop("label")
+        return Contexts(History(**fields), query, label)

@@ -15,8 +15,7 @@ from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
 from icrl.config import flat
-from icrl.datasets.contexts import Batches, ContextGenerator, Contexts
-from icrl.datasets.store import StoredContexts, store_contexts
+from icrl.datasets.contexts import Batches, ContextGenerator, Contexts, StoredContexts, store_contexts
 from icrl.errors import require, require_int
 from icrl.evaluation import (
     ideal_cross_entropy,

@@ -55,7 +55,8 @@ def cached_attention(q: Array, keys: Array, values: Array, position: Array, firs
 
     Args:
       q: [T, H, d] float32, the new positions, standing in slots position .. position + T - 1.
-      keys, values: [C, H, d] float32; C a multiple of CACHE_CHUNK or smaller than it.
+      keys, values: [H, C, d] float32, heads first so that a chunk of a head is contiguous; C a multiple of
+        CACHE_CHUNK or smaller than it.
       position: [] int32, slot of the first new position.
       first: [T] int32, the earliest slot each new position may see.
 
@@ -64,7 +65,7 @@ def cached_attention(q: Array, keys: Array, values: Array, position: Array, firs
       a step grows with the context there is and not with the context there may be. ``position`` must not carry a
       batch axis under ``vmap`` (it does not when all tasks take their steps together), or every chunk is read.
     """
-    length, capacity = q.shape[0], keys.shape[0]
+    length, capacity = q.shape[0], keys.shape[1]
     q = q * q.shape[-1] ** -0.5
     chunk = min(CACHE_CHUNK, capacity)
     query_slot = position + jnp.arange(length)
@@ -72,14 +73,14 @@ def cached_attention(q: Array, keys: Array, values: Array, position: Array, firs
     def read_chunk(i: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         peak, total, mixed = running
         slot = i * chunk + jnp.arange(chunk)
-        k = jax.lax.dynamic_slice_in_dim(keys, i * chunk, chunk)
-        v = jax.lax.dynamic_slice_in_dim(values, i * chunk, chunk)
+        k = jax.lax.dynamic_slice_in_dim(keys, i * chunk, chunk, axis=1)
+        v = jax.lax.dynamic_slice_in_dim(values, i * chunk, chunk, axis=1)
         visible = (slot[None, :] <= query_slot[:, None]) & (slot[None, :] >= first[:, None])
-        scores = jnp.where(visible, jnp.einsum("thd,shd->hts", q, k, preferred_element_type=jnp.float32), -1e30)
+        scores = jnp.where(visible, jnp.einsum("thd,hsd->hts", q, k, preferred_element_type=jnp.float32), -1e30)
         new_peak = jnp.maximum(peak, jnp.max(scores, axis=-1))
         weights = jnp.where(visible, jnp.exp(scores - new_peak[..., None]), 0.0)
         shrink = jnp.exp(peak - new_peak)
-        mixed = mixed * shrink[..., None] + jnp.einsum("hts,shd->htd", weights, v)
+        mixed = mixed * shrink[..., None] + jnp.einsum("hts,hsd->htd", weights, v)
         return new_peak, total * shrink + jnp.sum(weights, axis=-1), mixed
 
     heads, dim = q.shape[1:]

@@ -22,8 +22,8 @@ POSITIONS = ("learned", "none")
 class TransformerCarry(NamedTuple):
     """Keys and values of the past. C is the capacity rounded up to whole cache chunks."""
 
-    keys: tuple[Array, ...]  # a layer: [C, H, d] float32
-    values: tuple[Array, ...]  # a layer: [C, H, d] float32
+    keys: tuple[Array, ...]  # a layer: [H, C, d] float32
+    values: tuple[Array, ...]  # a layer: [H, C, d] float32
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start: nothing before it is visible
 
@@ -94,7 +94,7 @@ class Transformer(SequenceModel):
             self.position = nnx.Embed(capacity, config.width, embedding_init=init, rngs=rngs)
 
     def initial_carry(self) -> TransformerCarry:
-        shape = (_cache_slots(self.capacity), self.config.num_heads, self.width // self.config.num_heads)
+        shape = (self.config.num_heads, _cache_slots(self.capacity), self.width // self.config.num_heads)
         empty = tuple(jnp.zeros(shape, jnp.float32) for _ in range(self.config.num_layers))
         return TransformerCarry(empty, empty, jnp.int32(0), jnp.int32(0))
 
@@ -122,14 +122,19 @@ class Transformer(SequenceModel):
         keys, values = [], []
         for block, old_keys, old_values in zip(self.blocks, carry.keys, carry.values, strict=True):
             q, k, v = block.heads(x)
-            keys.append(jax.lax.dynamic_update_slice_in_dim(old_keys, k, carry.position, 0))
-            values.append(jax.lax.dynamic_update_slice_in_dim(old_values, v, carry.position, 0))
+            keys.append(_written(old_keys, k, carry.position))
+            values.append(_written(old_values, v, carry.position))
             x = block.finish(x, cached_attention(q, keys[-1], values[-1], carry.position, first))
         after = TransformerCarry(tuple(keys), tuple(values), carry.position + x.shape[0], first[-1])
         return self.norm(x), after
 
     def _add_positions(self, x: Array, since_start: Array) -> Array:
         return x + self.position(since_start) if self.config.positions == "learned" else x
+
+
+def _written(cache: Array, new: Array, position: Array) -> Array:
+    """The cache [H, C, d] with ``new`` [T, H, d] in slots position .. position + T - 1."""
+    return jax.lax.dynamic_update_slice_in_dim(cache, new.transpose(1, 0, 2), position, axis=1)
 
 
 def _cache_slots(capacity: int) -> int:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from icrl.datasets.contexts import Contexts
 from icrl.models.token_policy import FrozenPolicy
 from icrl.registry import objectives
-from icrl.types import Array, History, Layout
+from icrl.types import Array, Layout
 
 
 @objectives.register("dpt", paper="Lee et al. 2023")
@@ -22,17 +22,18 @@ class DPT:
 
     layout: Layout
 
-    def tokens(self, history: History, query: Array) -> Array:
-        """Tokens [T + 1, D] of one context: history [T, ...], query [*O]."""
-        transitions = jax.vmap(self.layout.encode)(history)
-        return jnp.concatenate([self.layout.encode_query(query)[None], transitions])
-
     def cross_entropy(self, policy: FrozenPolicy, contexts: Contexts) -> Array:
         """-log p(label | prefix) in nats, [B, T + 1] float32."""
-        tokens = jax.vmap(self.tokens)(contexts.history, contexts.query)
-        logits, _ = jax.vmap(policy)(tokens)
+        steps = contexts.history.action.shape[1]
+        tokens = jax.vmap(self._tokens)(contexts)
+        logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps)]
         chosen = jax.nn.one_hot(contexts.label, logits.shape[-1])[:, None]
         return -jnp.sum(jax.nn.log_softmax(logits) * chosen, axis=-1)
+
+    def _tokens(self, context: Contexts) -> Array:
+        """Tokens [L, D] of one context, its query asked at every decision."""
+        queries = jnp.broadcast_to(context.query, (context.history.action.shape[0] + 1, *context.query.shape))
+        return self.layout.sequence(context.history, queries)
 
     def loss(self, policy: FrozenPolicy, contexts: Contexts) -> Array:
         """Mean cross-entropy over contexts and prefixes, [] float32."""

@@ -12,7 +12,7 @@ import pytest
 
 import icrl
 from icrl.cli import main
-from icrl.datasets.store import StoredContexts
+from icrl.datasets.contexts import StoredContexts
 from icrl.errors import InputError
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_pipeline import _generator

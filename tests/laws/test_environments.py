@@ -130,7 +130,8 @@ def test_vmap_is_a_loop(env):
 def test_a_task_does_not_depend_on_its_batch(env):
     every = TaskSet.draw(env, 5, "batch", 6)
     close(TaskSet.draw(env, 5, "batch", 2, first_id=3).params, every[3:5].params)
-    assert len(set(every.digests())) == 6
+    if not hasattr(env, "num_tasks"):  # in a finite family draws may repeat
+        assert len(set(every.digests())) == 6
 
 
 def test_no_key_is_used_twice(env):

@@ -1,0 +1,51 @@
+"""Noise-annealed play of the optimal policy: learning histories without learning (AD^eps, Zisman et al. 2024)."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.oracle import Oracle
+from icrl.registry import agents
+from icrl.types import Array, Environment, Transition
+
+
+class AnnealedState(NamedTuple):
+    """How long the life has lasted."""
+
+    time: Array  # [] int32
+
+
+@agents.register("annealed-oracle", paper="Zisman et al. 2024")
+@struct.dataclass
+class AnnealedOracle(Oracle):
+    """Optimal with probability 1 - eps, else uniform; eps falls linearly from 1 to ``final_epsilon``.
+
+    It looks like an agent that improves, and costs nothing to train. ``anneal_steps`` is the length of the fall in
+    transitions.
+    """
+
+    num_actions: int = struct.field(pytree_node=False, default=2)
+    anneal_steps: Any = 1000
+    final_epsilon: Any = 0.0
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return cls(**{"env": env, "num_actions": env.num_actions, **settings})
+
+    def init(self, key: Array) -> AnnealedState:  # type: ignore[override]
+        del key
+        return AnnealedState(jnp.int32(0))
+
+    def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:  # type: ignore[override]
+        key_noise, key_action = jax.random.split(key)
+        progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
+        epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
+        noisy = jax.random.uniform(key_noise) < epsilon
+        any_action = jax.random.randint(key_action, (), 0, self.num_actions)
+        return jnp.where(noisy, any_action, super().act(key_action, jnp.zeros(0), obs)).astype(jnp.int32)
+
+    def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:  # type: ignore[override]
+        del transition
+        return AnnealedState(state.time + 1)

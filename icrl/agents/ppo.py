@@ -1,0 +1,186 @@
+"""Proximal policy optimisation, small and pure: the learner whose lives AD, DICP and LHF distil."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from icrl.errors import require, require_int
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, Transition
+
+HIDDEN = 64  # units in each of two tanh layers, policy and value apart (the defaults of stable-baselines3)
+
+
+class Rollout(NamedTuple):
+    """What the next update will learn from; [n, S, ...]."""
+
+    obs: Array  # [n, S, D] float32
+    action: Array  # [n, S] int32
+    reward: Array  # [n, S] float32
+    next_obs: Array  # [n, S, D] float32
+    over: Array  # [n, S] bool, the episode ended after this step
+
+
+class PPOState(NamedTuple):
+    """Networks, optimiser and the rollout under way."""
+
+    params: Any
+    opt_state: Any
+    rollout: Rollout
+    fill: Array  # [] int32, steps in the rollout
+    key: Array  # typed key of the minibatch order; split at every update
+
+
+@agents.register("ppo", paper="Schulman et al. 2017; defaults of stable-baselines3 as used by Son et al. 2025")
+@struct.dataclass
+class PPO(Agent):
+    """Clipped surrogate, GAE, advantages normalised in each minibatch, global norm of gradients cut at ``max_grad``.
+
+    Acts in one environment or in S parallel copies of it (``Streams``); observations are flattened and divided by
+    their largest value. An episode's time limit is treated as its end, as the sources of the published data sets do.
+    """
+
+    obs_dim: int = struct.field(pytree_node=False)
+    num_actions: int = struct.field(pytree_node=False)
+    num_streams: int | None = struct.field(pytree_node=False, default=None)  # None: one plain environment
+    num_steps: int = struct.field(pytree_node=False, default=20)  # n, steps between updates
+    batch_size: int = struct.field(pytree_node=False, default=50)
+    num_epochs: int = struct.field(pytree_node=False, default=20)
+    obs_scale: Any = 1.0
+    learning_rate: Any = 3e-4
+    discount: Any = 0.99
+    gae_lambda: Any = 0.95
+    clip: Any = 0.2
+    value_weight: Any = 0.5
+    entropy_weight: Any = 0.0
+    max_grad: Any = 0.5
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        spec, streams = env.spec, getattr(env, "num_streams", None)
+        defaults = {
+            "obs_dim": spec.obs_dim // (streams or 1),
+            "num_actions": spec.num_actions,
+            "num_streams": streams,
+            "obs_scale": max(abs(spec.obs_high), abs(spec.obs_low), 1.0) if spec.obs_high < 1e6 else 1.0,
+        }
+        agent = cls(**{**defaults, **settings})
+        samples = require_int("ppo.num_steps", agent.num_steps, 1, 2**20) * (streams or 1)
+        fits = 1 <= agent.batch_size <= samples and samples % agent.batch_size == 0
+        require(fits or "batch_size" not in settings, "ppo.batch_size", agent.batch_size, f"a divisor of {samples}")
+        return agent if fits else agent.replace(batch_size=samples)  # type: ignore[attr-defined]
+
+    def init(self, key: Array) -> PPOState:
+        key_policy, key_value, key_order = jax.random.split(key, 3)
+        params = {
+            "policy": _init_mlp(key_policy, self.obs_dim, self.num_actions, 0.01),
+            "value": _init_mlp(key_value, self.obs_dim, 1, 1.0),
+        }
+        rows = (self.num_steps, self.num_streams or 1)
+        obs, zero = jnp.zeros((*rows, self.obs_dim), jnp.float32), jnp.zeros(rows, jnp.float32)
+        empty = Rollout(obs, zero.astype(jnp.int32), zero, obs, zero.astype(bool))
+        return PPOState(params, self._optimizer().init(params), empty, jnp.int32(0), key_order)
+
+    def act(self, key: Array, state: PPOState, obs: Array) -> Array:
+        logits = _mlp(state.params["policy"], self._flat(obs))
+        return self._plain(jax.random.categorical(key, logits).astype(jnp.int32))
+
+    def act_greedy(self, key: Array, state: PPOState, obs: Array) -> Array:
+        """The most likely action."""
+        del key
+        return self._plain(jnp.argmax(_mlp(state.params["policy"], self._flat(obs)), -1).astype(jnp.int32))
+
+    def update(self, state: PPOState, transition: Transition) -> PPOState:
+        row = Rollout(
+            self._flat(transition.obs),
+            transition.action.reshape(-1),
+            transition.reward.reshape(-1),
+            self._flat(transition.next_obs),
+            (transition.terminated | transition.truncated).reshape(-1),
+        )
+        rollout = jax.tree.map(lambda rows, new: rows.at[state.fill].set(new), state.rollout, row)
+        state = state._replace(rollout=rollout, fill=state.fill + 1)
+        return jax.lax.cond(state.fill == self.num_steps, self._learn, lambda same: same, state)
+
+    def _flat(self, obs: Array) -> Array:
+        """Observations [*O] or [S, *O] as [S, D], scaled."""
+        return obs.reshape(self.num_streams or 1, self.obs_dim) / self.obs_scale
+
+    def _plain(self, action: Array) -> Array:
+        """Actions [S] as the environment wants them."""
+        return action if self.num_streams is not None else action[0]
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_grad), optax.adam(self.learning_rate, eps=1e-5))
+
+    def _learn(self, state: PPOState) -> PPOState:
+        """``num_epochs`` passes over the full rollout in minibatches."""
+        key, key_order = jax.random.split(state.key)
+        samples = self._samples(state.params, state.rollout)
+        size = samples["advantage"].shape[0]
+        orders = jax.vmap(lambda k: jax.random.permutation(k, size))(jax.random.split(key_order, self.num_epochs))
+        batches = orders.reshape(-1, self.batch_size)
+
+        def one_batch(carry: tuple[Any, Any], index: Array) -> tuple[tuple[Any, Any], None]:
+            params, opt_state = carry
+            grads = jax.grad(self._loss)(params, jax.tree.map(lambda rows: rows[index], samples))
+            updates, opt_state = self._optimizer().update(grads, opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        (params, opt_state), _ = jax.lax.scan(one_batch, (state.params, state.opt_state), batches)
+        return PPOState(params, opt_state, state.rollout, jnp.int32(0), key)
+
+    def _samples(self, params: Any, rollout: Rollout) -> dict[str, Array]:
+        """The rollout with advantages and returns, one row a step of a stream: [n S, ...]."""
+        value = _mlp(params["value"], rollout.obs)[..., 0]
+        next_value = jnp.where(rollout.over, 0.0, _mlp(params["value"], rollout.next_obs)[..., 0])
+        error = rollout.reward + self.discount * next_value - value
+        decay = self.discount * self.gae_lambda * (1.0 - rollout.over)
+
+        def backwards(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+            advantage = step[0] + step[1] * later
+            return advantage, advantage
+
+        _, advantage = jax.lax.scan(backwards, jnp.zeros_like(error[0]), (error, decay), reverse=True)
+        log_prob = _log_prob(_mlp(params["policy"], rollout.obs), rollout.action)
+        rows = {"obs": rollout.obs, "action": rollout.action, "log_prob": log_prob, "advantage": advantage}
+        rows["target"] = advantage + value
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+
+    def _loss(self, params: Any, batch: dict[str, Array]) -> Array:
+        advantage = batch["advantage"]
+        advantage = (advantage - advantage.mean()) / (advantage.std(ddof=min(1, advantage.size - 1)) + 1e-8)
+        logits = _mlp(params["policy"], batch["obs"])
+        ratio = jnp.exp(_log_prob(logits, batch["action"]) - batch["log_prob"])
+        clipped = jnp.clip(ratio, 1.0 - self.clip, 1.0 + self.clip)
+        surrogate = jnp.minimum(ratio * advantage, clipped * advantage).mean()
+        value = _mlp(params["value"], batch["obs"])[..., 0]
+        entropy = -jnp.sum(jax.nn.softmax(logits) * jax.nn.log_softmax(logits), -1).mean()
+        return (
+            -surrogate + self.value_weight * jnp.square(value - batch["target"]).mean() - self.entropy_weight * entropy
+        )
+
+
+def _init_mlp(key: Array, size_in: int, size_out: int, last_gain: float) -> list[dict[str, Array]]:
+    """Orthogonal weights, gain sqrt 2 and ``last_gain`` at the end; no biases at first."""
+    sizes, gains = (size_in, HIDDEN, HIDDEN, size_out), (2**0.5, 2**0.5, last_gain)
+    layers = []
+    for k, rows, columns, gain in zip(jax.random.split(key, 3), sizes[:-1], sizes[1:], gains, strict=True):
+        weight = jax.nn.initializers.orthogonal(gain)(k, (rows, columns), jnp.float32)
+        layers.append({"w": weight, "b": jnp.zeros(columns)})
+    return layers
+
+
+def _mlp(layers: list[dict[str, Array]], x: Array) -> Array:
+    for layer in layers[:-1]:
+        x = jnp.tanh(x @ layer["w"] + layer["b"])
+    return x @ layers[-1]["w"] + layers[-1]["b"]
+
+
+def _log_prob(logits: Array, action: Array) -> Array:
+    """Of actions [...] under logits [..., K]; a masked sum, as gathers are slow on CPU."""
+    chosen = jax.nn.one_hot(action, logits.shape[-1])
+    return jnp.sum(jax.nn.log_softmax(logits) * chosen, -1)

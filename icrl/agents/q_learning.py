@@ -1,0 +1,76 @@
+"""Tabular Q-learning with an epsilon-greedy policy: a source of learning histories and a competitor from scratch."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import argmax_random_ties
+from icrl.errors import require
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, EnvSpec, Transition
+
+
+class QState(NamedTuple):
+    """What has been learned, and how long it took."""
+
+    q: Array  # [S, K] float32, action values
+    time: Array  # [] int32, transitions seen
+
+
+@agents.register("q-learning", paper="Watkins 1989; Sutton & Barto 2018, section 6.5")
+@struct.dataclass
+class QLearning(Agent):
+    """Q(s, a) += step_size (r + discount max_b Q(s', b) - Q(s, a)), acting epsilon-greedily, ties at random.
+
+    Epsilon falls linearly from ``epsilon`` to ``final_epsilon`` over ``anneal_steps`` transitions. A time limit is not
+    an end: only ``terminated`` cuts the target off. ``initial_value`` above what is reachable drives systematic
+    exploration (optimism); with 0 the first reward has to be found by chance. Needs observations that number
+    finitely many states.
+    """
+
+    spec: EnvSpec = struct.field(pytree_node=False)
+    step_size: Any = 0.5
+    discount: Any = 0.95
+    initial_value: Any = 0.0
+    epsilon: Any = 1.0
+    final_epsilon: Any = 0.05
+    anneal_steps: Any = 2000
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return cls(spec=finite_spec(env), **settings)
+
+    def init(self, key: Array) -> QState:
+        del key
+        shape = (self.spec.num_states, self.spec.num_actions)
+        return QState(jnp.full(shape, self.initial_value, jnp.float32), jnp.int32(0))
+
+    def act(self, key: Array, state: QState, obs: Array) -> Array:
+        key_explore, key_action, key_ties = jax.random.split(key, 3)
+        progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
+        epsilon = self.epsilon + progress * (self.final_epsilon - self.epsilon)
+        explore = jax.random.uniform(key_explore) < epsilon
+        any_action = jax.random.randint(key_action, (), 0, self.spec.num_actions)
+        best = argmax_random_ties(key_ties, state.q[self.spec.state_index(obs)])
+        return jnp.where(explore, any_action, best).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: QState, obs: Array) -> Array:
+        """The action of the largest value, ties at random."""
+        return argmax_random_ties(key, state.q[self.spec.state_index(obs)])
+
+    def update(self, state: QState, transition: Transition) -> QState:
+        here, there = self.spec.state_index(transition.obs), self.spec.state_index(transition.next_obs)
+        bootstrap = jnp.where(transition.terminated, 0.0, jnp.max(state.q[there]))
+        error = transition.reward + self.discount * bootstrap - state.q[here, transition.action]
+        return QState(state.q.at[here, transition.action].add(self.step_size * error), state.time + 1)
+
+
+def finite_spec(env: Environment) -> EnvSpec:
+    """The spec of an environment whose observations number finitely many states; others raise ``InputError``."""
+    found = "real-valued observations"
+    require(
+        bool(env.spec.obs_nvec), f"environment {env.name}", found, "one with numbered states", "this agent needs it"
+    )
+    return env.spec

@@ -1,0 +1,61 @@
+"""The in-context agent for lives longer than its context: the oldest transitions are forgotten, the rest read again."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.in_context import InContextAgent, InContextState
+from icrl.registry import agents
+from icrl.types import Array, History, Transition
+
+
+class RollingState(NamedTuple):
+    """The window of transitions behind the model's memory."""
+
+    window: History  # [C, ...], C = max_steps; the first ``fill`` are what the model has read
+    fill: Array  # [] int32 in 0 .. C - 1
+    memory: InContextState
+
+
+@agents.register("rolling-context", paper="Laskin et al. 2022, algorithm 1; Son et al. 2025")
+@struct.dataclass
+class RollingContextAgent(InContextAgent):
+    """An ``InContextAgent`` whose context of at most ``max_steps`` = C transitions moves along.
+
+    When the window is full, its oldest ``forget`` = R transitions leave and the C - R others are read afresh, so each
+    decision rests on the latest C - R .. C - 1 transitions, exactly as in training on windows of C. R = 1 is the
+    window that moves with every step; R = the length of an episode begins each episode with whole ones and costs
+    (C - R) / R tokens a step. Tasks of a batch take their steps together, so under ``vmap`` nothing is read in vain.
+    """
+
+    forget: int = struct.field(pytree_node=False, default=1)
+
+    def init(self, key: Array) -> RollingState:  # type: ignore[override]
+        obs = jnp.zeros((self.max_steps, *self.query.shape), jnp.float32)
+        number, flag = jnp.zeros(self.max_steps, jnp.int32), jnp.zeros(self.max_steps, jnp.bool_)
+        window = History(obs, number, number.astype(jnp.float32), obs, flag, flag)
+        return RollingState(window, jnp.int32(0), super().init(key))
+
+    def logits(self, state: RollingState, obs: Array) -> Array:  # type: ignore[override]
+        return super().logits(state.memory, obs)
+
+    def update(self, state: RollingState, transition: Transition) -> RollingState:  # type: ignore[override]
+        window = jax.tree.map(lambda rows, row: rows.at[state.fill].set(row), state.window, transition)
+        after = RollingState(window, state.fill + 1, super().update(state.memory, transition))
+        return jax.lax.cond(after.fill == self.max_steps, self._forget_oldest, lambda same: same, after)
+
+    def _forget_oldest(self, state: RollingState) -> RollingState:
+        kept = self.max_steps - self.forget
+        window = jax.tree.map(lambda rows: jnp.roll(rows, -self.forget, axis=0), state.window)
+        return RollingState(window, jnp.int32(kept), self._read_again(jax.tree.map(lambda rows: rows[:kept], window)))
+
+    def _read_again(self, history: History) -> InContextState:
+        """The memory of history [T, ...] alone, read in one go."""
+        memory = InContextAgent.init(self, jax.random.key(0))
+        if history.action.shape[0] == 0:
+            return memory
+        tokens = self.layout.sequence(history, jnp.append(history.obs, history.next_obs[-1:], axis=0))
+        read = slice(self.layout.num_prompt, tokens.shape[0] - self.layout.num_before)
+        return self._read(tokens[read], memory.carry)

@@ -1,0 +1,145 @@
+"""Learning histories: the complete lives of learners in many tasks, generated on the device, kept on disk.
+
+A record is all that one task left behind: R histories of T transitions, made by one or several sources (``Part``).
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.datasets.store import StoredRecords, store_records
+from icrl.envs.streams import Streams
+from icrl.errors import DamagedError, require, require_int
+from icrl.filters.table import HistoryTable
+from icrl.interact import interact
+from icrl.seeding import key_for
+from icrl.tasks import TaskSet
+from icrl.types import Agent, Array, Environment, History
+
+SHARD_STEPS = 2**22  # transitions in a shard, about: what a shard takes in memory while it is made
+
+
+class Part(NamedTuple):
+    """``num_histories`` of the R histories of each task."""
+
+    source: Agent  # built for the environment, or with ``shared`` for ``Streams(environment, num_histories)``
+    num_histories: int
+    shared: bool = False  # one learner acting in as many parallel streams, instead of independent ones
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HistoryGenerator:
+    """Histories of T = ``num_steps`` transitions in the tasks ``task_ids`` [N] of a finite family.
+
+    A history is a function of (seed, task id, part, its place in the part), whatever else is generated with it.
+    """
+
+    env: Environment
+    parts: tuple[Part, ...]
+    num_steps: int
+    task_ids: np.ndarray
+    seed: int
+
+    def __post_init__(self) -> None:
+        require_int("history_steps", self.num_steps, 1, 2**24)
+        require(len(self.parts) > 0, "parts", self.parts, "at least one source")
+        for part in self.parts:
+            require_int("histories", part.num_histories, 1, 2**20)
+
+    @property
+    def num_histories(self) -> int:
+        """R, histories of each task."""
+        return sum(part.num_histories for part in self.parts)
+
+    def fetch(self, positions: np.ndarray) -> dict[str, Array]:
+        """The records at ``positions`` [n] of ``task_ids``: the fields of a history, [n, R, T, ...] each."""
+        ids = np.asarray(self.task_ids)[np.asarray(positions)]
+        tasks = TaskSet.of(self.env, ids)
+        return self._generate(tasks.params, tasks.ids)._asdict()
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _generate(self, params: Any, ids: Array) -> History:
+        parts = [self._part(number, part, params, ids) for number, part in enumerate(self.parts)]
+        return jax.tree.map(lambda *fields: jnp.concatenate(fields, axis=1), *parts)
+
+    def _part(self, number: int, part: Part, params: Any, ids: Array) -> History:
+        """History [n, R, T, ...] of one part."""
+        root = key_for(self.seed, "histories", number)
+        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(ids)
+        env = Streams(self.env, part.num_histories) if part.shared else self.env
+
+        def live(key: Array, task: Any) -> History:
+            return interact(key, env, task, part.source, self.num_steps).history
+
+        if part.shared:
+            return jax.tree.map(lambda field: jnp.swapaxes(field, 1, 2), jax.vmap(live)(keys, params))
+        each = jax.vmap(lambda key: jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(part.num_histories)))(
+            keys
+        )
+        return jax.vmap(lambda many, task: jax.vmap(live, in_axes=(0, None))(many, task))(each, params)
+
+
+def store_histories(folder: Path, generator: HistoryGenerator, card: dict[str, Any]) -> None:
+    """Write the histories of all tasks of ``generator`` under ``folder``; see ``store_records``."""
+    horizon = generator.env.spec.max_steps_in_episode
+    tasks = TaskSet.of(generator.env, np.asarray(generator.task_ids))
+    optimal = np.asarray(jax.vmap(generator.env.optimal_return)(tasks.params), np.float64)
+    full_card = {
+        **card,
+        "num_steps": generator.num_steps,
+        "episode_steps": horizon,
+        "task_ids": np.asarray(generator.task_ids).tolist(),
+        "optimal_return": optimal.tolist(),
+    }
+    shard_tasks = max(1, SHARD_STEPS // (generator.num_steps * generator.num_histories))
+    store_records(folder, generator.fetch, len(generator.task_ids), full_card, shard_tasks)
+
+
+class StoredHistories(StoredRecords):
+    """Histories on disk. Row n = task position x R + place in the task; N rows in all."""
+
+    def __init__(self, folder: Path | str, verify: bool = True):
+        super().__init__(folder, verify)
+        if self.fields.keys() != set(History._fields):
+            raise DamagedError(f"{folder}: fields: expected {', '.join(History._fields)}, found others")
+        self.num_histories, self.num_steps = self.fields["action"]["shape"][:2]
+        require(
+            self.num_tasks == len(self.card["task_ids"]),
+            "data",
+            str(folder),
+            f"a complete set of {len(self.card['task_ids'])} tasks",
+            "go on with its collection",
+        )
+
+    def columns(self, keep_every: int = 1) -> History:
+        """All histories [N, T, ...] on the device in compact dtypes; of every ``keep_every`` episodes one is kept."""
+        return History(*(jnp.asarray(self._rows(name, keep_every)) for name in History._fields))
+
+    def table(self) -> HistoryTable:
+        """What filters look at: the episode returns of each history and the limits of its task."""
+        returns = self.episode_returns()
+        task = np.repeat(np.asarray(self.card["task_ids"], np.int64), self.num_histories)
+        optimal = np.repeat(np.asarray(self.card["optimal_return"], np.float64), self.num_histories)
+        return HistoryTable(task, returns, optimal, np.zeros_like(optimal))
+
+    def episode_returns(self) -> np.ndarray:
+        """R_k of every whole episode, [N, E] float64; an incomplete last one is dropped."""
+        episode = self.card["episode_steps"]
+        reward = self._rows("reward", 1)
+        whole = reward.shape[1] // episode * episode
+        return reward[:, :whole].reshape(len(reward), -1, episode).sum(-1, dtype=np.float64)
+
+    def _rows(self, name: str, keep_every: int) -> np.ndarray:
+        column = self.column(name)
+        rows = column.reshape(-1, *column.shape[2:])
+        if keep_every == 1:
+            return rows
+        episode = self.card["episode_steps"]
+        whole = rows.shape[1] // episode * episode
+        kept = rows[:, :whole].reshape(len(rows), -1, episode, *rows.shape[2:])[:, ::keep_every]
+        return kept.reshape(len(rows), -1, *rows.shape[2:])

@@ -1,0 +1,62 @@
+"""Windows of learning histories: what a sequence model is trained on, cut after filtering, never before."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.errors import require, require_int
+from icrl.types import Array, History
+
+_DTYPES = History(jnp.float32, jnp.int32, jnp.float32, jnp.float32, jnp.bool_, jnp.bool_)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Windows:
+    """Batches of C consecutive transitions; a pure function of the step, so that a resumed run sees the same.
+
+    ``histories`` [N, T, ...] stay in their compact dtypes, on the device; ``index`` [M] are the rows a filter chose,
+    each as likely as it occurs there. A window starts at a multiple of ``stride`` transitions (the length of an
+    episode: windows then begin as contexts do that move by whole episodes).
+    """
+
+    histories: History
+    index: np.ndarray
+    window: int  # C
+    batch_size: int
+    seed: tuple[int, ...]
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        rows, steps = self.histories.action.shape
+        require_int("window", self.window, 1, 2**20)
+        require(self.window <= steps, "window", self.window, f"at most the {steps} transitions of a history")
+        require_int("batch_size", self.batch_size, 1, 2**20)
+        require_int("stride", self.stride, 1, steps)
+        inside = self.index.size > 0 and self.index.min() >= 0 and self.index.max() < rows
+        require(bool(inside), "index", f"{self.index.size} rows", f"at least one row of 0..{rows - 1}")
+
+    def __call__(self, step: int) -> History:
+        """The batch of ``step``: History [B, C, ...]."""
+        draw = np.random.default_rng([*self.seed, step])
+        rows = self.index[draw.integers(self.index.size, size=self.batch_size)]
+        last = (self.histories.action.shape[1] - self.window) // self.stride
+        starts = self.stride * draw.integers(last + 1, size=self.batch_size)
+        return _cut(self.histories, rows.astype(np.int32), starts.astype(np.int32), self.window)
+
+
+@partial(jax.jit, static_argnames=("length",))
+def _cut(histories: History, rows: Array, starts: Array, length: int) -> History:
+    """Histories [B, length, ...] float32, int32 and bool, from rows [B] and first steps [B]."""
+
+    def one(row: Array, start: Array) -> Any:
+        def field(all_rows: Array) -> Array:
+            at = (row, start, *(jnp.int32(0) for _ in all_rows.shape[2:]))
+            return jax.lax.dynamic_slice(all_rows, at, (1, length, *all_rows.shape[2:]))[0]
+
+        return jax.tree.map(field, histories)
+
+    return jax.tree.map(lambda field, dtype: field.astype(dtype), jax.vmap(one)(rows, starts), _DTYPES)

@@ -1,0 +1,46 @@
+"""Algorithm Distillation on Dark Room (Laskin et al. 2022; grid, split and PPO source of Son et al. 2025).
+
+A causal transformer learns to predict what PPO does next from several episodes of what PPO did; frozen, it has to
+improve by itself over the episodes of rooms with goals it never saw.
+"""
+
+from typing import Any
+
+from icrl.envs.dark_room import DarkRoom
+from icrl.experiments.distillation_pipeline import DistillationExperiment, DistillationSettings
+from icrl.models.transformer import TransformerConfig
+from icrl.registry import experiments
+from icrl.training import FitSettings
+
+SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
+
+
+@experiments.register("ad-darkroom", paper="Laskin et al. 2022; Son et al. 2025")
+class ADDarkRoom(DistillationExperiment):
+    """AD on the 9 x 9 Dark Room, 20 steps an episode, goals held out."""
+
+    title = "Algorithm Distillation on Dark Room"
+    presets = {
+        "smoke": DistillationSettings(
+            **SHARED,
+            env=DarkRoom(size=4, horizon=6),
+            train_fraction=0.75,
+            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
+            fit=FitSettings(
+                train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
+            ),
+            source="q-learning",
+            streams=False,
+            histories=8,
+            history_steps=120,
+            window=24,
+            eval_episodes=10,
+            eval_lives=4,
+        ),
+        "cpu": DistillationSettings(
+            **SHARED,
+            env=DarkRoom(),
+            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4, init_std=0.1),
+            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
+        ),
+    }

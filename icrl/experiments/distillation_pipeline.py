@@ -1,0 +1,384 @@
+"""What the algorithm-distillation experiments share: collect histories, filter, distil, let the models live, report.
+
+An experiment is a subclass of ``DistillationExperiment`` with presets. Every combination of a kind of data ("clean",
+"noisy") and a filter is one variant; each variant is trained with each training seed, all of them live through the
+same episodes of the same held-out tasks. Model m of a run is variant m // S with training seed m % S.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from icrl.agents.rolling_context import RollingContextAgent
+from icrl.config import flat
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.windows import Windows
+from icrl.envs.splits import shuffled_split
+from icrl.envs.streams import Streams
+from icrl.errors import require, require_float, require_int
+from icrl.evaluation import online_returns
+from icrl.filters.selection import provenance_of, save_selection
+from icrl.filters.table import HistoryTable
+from icrl.learning_curves import trailing_mean
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.transformer import TransformerConfig
+from icrl.objectives.ad import AD
+from icrl.registry import agents, filters, layouts, models
+from icrl.runs import Run
+from icrl.seeding import key_for
+from icrl.statistics import Interval, interval, ratio_interval
+from icrl.tasks import TaskSet
+from icrl.training import FitSettings, fit, restore
+from icrl.types import Agent, Environment, History, Layout
+
+VALIDATION_WINDOWS = 128
+DATA = ("clean", "noisy")
+SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationSettings:
+    """All settings of a distillation experiment."""
+
+    env: Environment
+    backbone: TransformerConfig
+    fit: FitSettings
+    model: str = "transformer"  # registered sequence model
+    layout: str = "pairs"  # registered layout: how a step becomes tokens
+    source: str = "ppo"  # agent whose lives are distilled
+    streams: bool = True  # histories of a task are parallel streams of one learner, not independent learners
+    histories: int = 100  # histories of each training task
+    history_steps: int = 1000  # transitions in a history
+    noisy_fraction: float = 0.3  # of a task's histories that are a uniform player's, in the noisy data
+    data: tuple[str, ...] = ("clean",)  # kinds of data compared: clean, noisy
+    filters: tuple[str, ...] = ("keep-all",)  # filters compared
+    keep_every: int = 1  # of every so many episodes of a history the first is kept
+    window: int = 80  # transitions in a training window and in the context
+    label_smoothing: float = 0.0  # of the source's actions
+    train_fraction: float = 0.9  # of the family's tasks
+    split_seed: int = 0  # which tasks those are
+    train_seeds: int = 1  # independently trained models of each variant
+    eval_episodes: int = 50  # episodes lived in each held-out task
+    eval_lives: int = 25  # lives in each held-out task
+    competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
+
+    def __post_init__(self) -> None:
+        models.entry(self.model), layouts.entry(self.layout)
+        for name in (self.source, *self.competitors):
+            agents.entry(name)
+        require_int("histories", self.histories, 1, 2**20)
+        require_int("history_steps", self.history_steps, 1, 2**24)
+        require_float("noisy_fraction", self.noisy_fraction, 0.0, 1.0)
+        for field, known in (("data", DATA), ("filters", tuple(filters))):
+            names = getattr(self, field)
+            distinct = len(names) > 0 and len(set(names)) == len(names) and set(names) <= set(known)
+            require(distinct, field, ",".join(names), f"different ones of {', '.join(known)}")
+        require_int("keep_every", self.keep_every, 1, 2**20)
+        require_int("window", self.window, 2, 2**16)
+        require(self.window <= self.kept_steps, "window", self.window, f"at most the {self.kept_steps} steps kept")
+        require_int("train_seeds", self.train_seeds, 1, 1000)
+        require_int("eval_episodes", self.eval_episodes, 1, 2**20)
+        require_int("eval_lives", self.eval_lives, 1, 2**20)
+        self.objective()
+        held_out = len(self.task_ids[1])
+        require(held_out >= 2, "train_fraction", self.train_fraction, "a fraction that holds out at least two tasks")
+
+    @property
+    def episode(self) -> int:
+        """H, steps in an episode."""
+        return self.env.spec.max_steps_in_episode
+
+    @property
+    def kept_steps(self) -> int:
+        """Transitions of a history that training sees."""
+        if self.keep_every == 1:
+            return self.history_steps
+        return -(-(self.history_steps // self.episode) // self.keep_every) * self.episode
+
+    @property
+    def forget(self) -> int:
+        """Transitions that leave a full context: an episode if it holds several, else one."""
+        return self.episode if self.window > self.episode and self.window % self.episode == 0 else 1
+
+    @property
+    def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Training tasks and held-out tasks."""
+        count = getattr(self.env, "num_tasks", None)
+        require(count is not None, "env", self.env.name, "a family that numbers its tasks")
+        return shuffled_split(count, self.train_fraction, self.split_seed)  # type: ignore[arg-type]
+
+    @property
+    def variants(self) -> list[tuple[str, str]]:
+        """(kind of data, filter) of every variant, in order."""
+        return list(product(self.data, self.filters))
+
+    def new_layout(self) -> Layout:
+        """The layout for this environment."""
+        return layouts[self.layout](self.env.spec)
+
+    def objective(self) -> AD:
+        """The objective with its layout."""
+        return AD(self.new_layout(), self.label_smoothing)
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network; models of the same training seed begin alike, whatever their data."""
+        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), self.new_layout()
+        backbone = models[self.model](self.backbone, layout.num_tokens(self.window), rngs)
+        policy = TokenPolicy(layout.token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
+        return FrozenPolicy.split(policy)
+
+    def agent(self, policy: FrozenPolicy) -> RollingContextAgent:
+        """The distilled policy as an agent of the family's environments."""
+        query = self.env.reset(jax.random.key(0))[0]
+        return RollingContextAgent(
+            policy=policy, query=query, layout=self.new_layout(), max_steps=self.window, forget=self.forget
+        )
+
+
+class DistillationExperiment:
+    """Base of the distillation recipes; what differs between them is a class attribute."""
+
+    title: ClassVar[str]
+    presets: ClassVar[dict[str, DistillationSettings]]
+    published: ClassVar[tuple[dict[str, Any], ...]] = ()
+
+    @classmethod
+    def validate(cls, settings: DistillationSettings, seed: int) -> None:
+        """Raise ``InputError`` for an agent that does not fit the environment."""
+        del seed
+        _source(settings)
+        for name in settings.competitors:
+            agents[name].for_env(settings.env)
+
+    @classmethod
+    def collect(cls, settings: DistillationSettings, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the histories of the first ``num_tasks`` training tasks."""
+        require_int("num-tasks", num_tasks, 1, len(settings.task_ids[0]))
+        _store(settings, seed, folder, _source(settings), num_tasks)
+
+    @classmethod
+    def run(cls, settings: DistillationSettings, run: Run) -> dict[str, Any]:
+        """The whole recipe: collect, filter, distil, evaluate, and the results document."""
+        started = time.monotonic()
+        histories = _collected(settings, run)
+        collected = time.monotonic()
+        policies = [cls._fit(settings, run, histories, model) for model in _models(settings)]
+        seconds = {"collection": collected - started, "training": time.monotonic() - collected}
+        return cls._results(settings, run, policies, histories["source"], seconds)
+
+    @classmethod
+    def reevaluate(cls, settings: DistillationSettings, run: Run) -> dict[str, Any]:
+        """The results document of the checkpoints that are there."""
+        policies = [cls.restore(settings, run, model) for model in _models(settings)]
+        source = StoredHistories(run.folder / "data" / "source")
+        return cls._results(settings, run, policies, source, {"collection": 0.0, "training": 0.0})
+
+    @classmethod
+    def restore(cls, settings: DistillationSettings, run: Run, model: int) -> FrozenPolicy:
+        """The policy of ``model`` at its newest checkpoint."""
+        require_int("seed", model, 0, len(_models(settings)) - 1)
+        template = settings.new_policy(run.seed, model % settings.train_seeds)
+        return restore(settings.fit, template, run.folder, model)
+
+    @classmethod
+    def load_agent(cls, settings: DistillationSettings, run: Run, train_seed: int) -> Agent:
+        """The distilled agent of model ``train_seed``."""
+        return settings.agent(cls.restore(settings, run, train_seed))
+
+    @classmethod
+    def _fit(
+        cls, settings: DistillationSettings, run: Run, histories: dict[str, StoredHistories], model: int
+    ) -> FrozenPolicy:
+        """Train (or restore and go on with) one model."""
+        variant, train_seed = divmod(model, settings.train_seeds)
+        data, name = settings.variants[variant]
+        table, columns = _union(settings, histories, data)
+        rule, digest = filters[name](), "+".join(histories[part].digest for part in sorted(histories))
+        chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
+        require(not chosen.first_episode.any(), "filters", name, "filters that select whole histories")
+        path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
+        save_selection(path, chosen, provenance_of(name, rule, table, run.seed, digest))
+        stride = settings.episode if settings.forget == settings.episode else 1
+        draws = (run.seed, train_seed, 1)
+        batches = Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride)
+        held_out = dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(run.seed, train_seed, 2))(0)
+        objective = settings.objective()
+        validate = partial(_loss, objective, held_out)
+        policy = settings.new_policy(run.seed, train_seed)
+        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=model, validate=validate)
+
+    @classmethod
+    def _results(
+        cls,
+        settings: DistillationSettings,
+        run: Run,
+        policies: list[FrozenPolicy],
+        source: StoredHistories,
+        seconds: dict[str, float],
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        returns = _evaluate(settings, run.seed, policies)
+        checks = _checks(settings, returns) if run.preset != "smoke" else []
+        seconds = {**seconds, "evaluation": time.monotonic() - started}
+        curves = {name: _curve(settings, name, interval(values)) for name, values in returns.items()}
+        curves |= _source_lines(settings, source)
+        return run.results(
+            title=cls.title,
+            claim=_claim(settings, returns),
+            train_seeds=list(range(settings.train_seeds)),
+            env={"id": settings.env.name, **flat(settings.env)},
+            num_tasks=len(settings.task_ids[1]),
+            num_steps=settings.eval_episodes * settings.episode,
+            published=list(cls.published),
+            seconds={**seconds, "total": sum(seconds.values())},
+            episodes={"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
+            checks=checks,
+        )
+
+
+def _models(settings: DistillationSettings) -> range:
+    return range(len(settings.variants) * settings.train_seeds)
+
+
+def _source(settings: DistillationSettings) -> Part:
+    env = Streams(settings.env, settings.histories) if settings.streams else settings.env
+    return Part(agents[settings.source].for_env(env), settings.histories, settings.streams)
+
+
+def _num_random(settings: DistillationSettings) -> int:
+    """Histories of each task that are a uniform player's in the noisy data."""
+    return round(settings.noisy_fraction * settings.histories)
+
+
+def _collected(settings: DistillationSettings, run: Run) -> dict[str, StoredHistories]:
+    """The data sets of the run, collected as far as they are not there yet."""
+    num_tasks, parts = len(settings.task_ids[0]), {"source": _source(settings)}
+    if "noisy" in settings.data and _num_random(settings):
+        parts["random"] = Part(agents["uniform"].for_env(settings.env), _num_random(settings))
+    for name, part in parts.items():
+        _store(settings, run.seed, run.folder / "data" / name, part, num_tasks)
+    return {name: StoredHistories(run.folder / "data" / name) for name in parts}
+
+
+def _store(settings: DistillationSettings, seed: int, folder: Path, part: Part, num_tasks: int) -> None:
+    ids = np.asarray(settings.task_ids[0][:num_tasks])
+    card = {
+        "env": {"id": settings.env.name, **flat(settings.env)},
+        "source": type(part.source).__name__,
+        "streams": part.shared,
+        "histories": part.num_histories,
+        "seed": seed,
+    }
+    store_histories(folder, HistoryGenerator(settings.env, (part,), settings.history_steps, ids, seed), card)
+
+
+def _union(
+    settings: DistillationSettings, histories: dict[str, StoredHistories], data: str
+) -> tuple[HistoryTable, History]:
+    """Returns and transitions of one kind of data; in the noisy one random players replace the last of each task."""
+    table, columns = histories["source"].table(), histories["source"].columns(settings.keep_every)
+    if data == "clean" or "random" not in histories:
+        return table, columns
+    kept = np.arange(len(table.task)) % settings.histories < settings.histories - _num_random(settings)
+    random, random_columns = histories["random"].table(), histories["random"].columns(settings.keep_every)
+    rows = [np.append(old[kept], new, 0) for old, new in zip(table, random, strict=True)]
+    table = HistoryTable(*rows)  # type: ignore[arg-type]
+    return table, jax.tree.map(lambda old, new: jnp.append(old[kept], new, 0), columns, random_columns)
+
+
+def _evaluate(settings: DistillationSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
+    """Return of each episode [S, goals, E], means over the lives in a task; S = 1 for all but the models."""
+    env, ids = settings.env, np.asarray(settings.task_ids[1])
+    params = TaskSet.of(env, np.repeat(ids, settings.eval_lives)).params
+    tasks = TaskSet(params, jnp.arange(len(ids) * settings.eval_lives, dtype=jnp.uint32))
+
+    def lived(agent: Agent, agent_seed: int, label: str) -> np.ndarray:
+        returns = online_returns(env, tasks, agent, settings.eval_episodes, seed, agent_seed, label)
+        return returns.reshape(len(ids), settings.eval_lives, -1).mean(1)
+
+    found = {}
+    for number, variant in enumerate(settings.variants):
+        name = _variant_name(settings, *variant)
+        each = policies[number * settings.train_seeds : (number + 1) * settings.train_seeds]
+        found[name] = np.stack([lived(settings.agent(policy), s, f"{name}, seed {s}") for s, policy in enumerate(each)])
+    for name in settings.competitors:
+        found[name] = lived(agents[name].for_env(env), 0, name)[None]
+    return found
+
+
+def _variant_name(settings: DistillationSettings, data: str, rule: str) -> str:
+    name = "AD" if rule == "keep-all" else f"AD + {rule}"
+    return name if len(settings.data) == 1 else f"{name}, {data}"
+
+
+def _curve(settings: DistillationSettings, name: str, measured: Interval) -> dict[str, Any]:
+    models_of_run = {_variant_name(settings, *variant) for variant in settings.variants}
+    kind = "model" if name in models_of_run else "ideal" if name == "oracle" else "baseline"
+    label = {"oracle": "optimum"}.get(name, name)
+    return {"kind": kind, "label": label, "interval": measured.method, "returns": _band(measured)}
+
+
+def _source_lines(settings: DistillationSettings, source: StoredHistories) -> dict[str, Any]:
+    """The source on its own training tasks: at the same episode, and at the end of its histories."""
+    returns = source.episode_returns().reshape(source.num_tasks, source.num_histories, -1).mean(1)
+    count = settings.eval_episodes
+    last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
+    lines = {f"{settings.source}, its last tenth": np.repeat(last[:, None], count, 1)}
+    if returns.shape[1] >= count:
+        lines[f"{settings.source}, same episode"] = returns[:, :count]
+    return {name: _curve(settings, name, interval(values[None])) for name, values in lines.items()}
+
+
+def _checks(settings: DistillationSettings, returns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Improvement in context of every variant, and the relative enhancement of every filter over keep-all."""
+    rows = []
+    for data, rule in settings.variants:
+        name = _variant_name(settings, data, rule)
+        curve, fifth = returns[name], max(1, settings.eval_episodes // 5)
+        gain = interval(curve[..., -fifth:].mean(-1) - curve[..., :fifth].mean(-1))
+        rows.append(_check(f"{name}: last fifth of episodes minus first fifth", gain))
+        base = _variant_name(settings, data, "keep-all")
+        if rule != "keep-all" and "keep-all" in settings.filters:
+            raw = ratio_interval(curve.mean(-1), returns[base].mean(-1))
+            smooth = ratio_interval(*(trailing_mean(returns[n], SMOOTHED).mean(-1) for n in (name, base)))
+            rows.append(_check(f"E of {name}, raw", _minus_one(raw)))
+            rows.append(_check(f"E of {name}, trailing mean of {SMOOTHED}", _minus_one(smooth)))
+    return rows
+
+
+def _minus_one(ratio: Interval) -> Interval:
+    return Interval(ratio.mean - 1.0, ratio.low - 1.0, ratio.high - 1.0, ratio.method)
+
+
+def _check(what: str, measured: Interval) -> dict[str, Any]:
+    return {"what": what, "measured": _band(measured), "target": "> 0", "ok": bool(measured.mean > 0)}
+
+
+def _band(measured: Interval) -> dict[str, Any]:
+    return {"mean": measured.mean, "low": measured.low, "high": measured.high}
+
+
+def _claim(settings: DistillationSettings, returns: dict[str, np.ndarray]) -> str:
+    name = _variant_name(settings, *settings.variants[-1])
+    first, last = (returns[name][..., at].mean() for at in (0, -1))
+    return (
+        f"{name}: with frozen weights the return of an episode goes from {first:.2f} to {last:.2f} "
+        f"within {settings.eval_episodes} episodes of unseen tasks."
+    )
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _mean_loss(objective: AD, policy: FrozenPolicy, windows: History) -> jax.Array:
+    return objective.loss(policy, windows)
+
+
+def _loss(objective: AD, windows: History, policy: FrozenPolicy) -> float:
+    return float(_mean_loss(objective, policy, windows))

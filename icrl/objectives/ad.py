@@ -1,0 +1,44 @@
+"""Algorithm distillation (Laskin et al. 2022, section 3): predict the source's own action from its past."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from icrl.errors import require_float
+from icrl.models.token_policy import FrozenPolicy
+from icrl.registry import objectives
+from icrl.types import Array, History, Layout
+
+
+@objectives.register("ad", paper="Laskin et al. 2022")
+@dataclasses.dataclass(frozen=True)
+class AD:
+    """-log p(a_t | h_{t-1}, o_t) at every step of a window that crosses the borders of episodes.
+
+    ``label_smoothing`` e puts e / K on every action (their Dark Room Hard: 0.2).
+    """
+
+    layout: Layout
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
+
+    def cross_entropy(self, policy: FrozenPolicy, windows: History) -> Array:
+        """-log p of the source's actions in nats, [B, C] float32, for windows [B, C, ...]."""
+        steps = windows.action.shape[1]
+        tokens = jax.vmap(self._tokens)(windows)
+        logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps - 1)]
+        labels = jax.nn.one_hot(windows.action, self.layout.num_actions)
+        labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions
+        return -jnp.sum(jax.nn.log_softmax(logits) * labels, axis=-1)
+
+    def loss(self, policy: FrozenPolicy, windows: History) -> Array:
+        """Mean cross-entropy over windows and steps, [] float32."""
+        return jnp.mean(self.cross_entropy(policy, windows))
+
+    def _tokens(self, window: History) -> Array:
+        """Tokens [L, D] of one window, up to the decision of its last step."""
+        earlier = jax.tree.map(lambda field: field[:-1], window)
+        return self.layout.sequence(earlier, window.obs)

@@ -1,0 +1,97 @@
+"""Laws of every registered layout: what an agent reads step by step is what training reads at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from icrl.agents.in_context import InContextAgent
+from icrl.agents.rolling_context import RollingContextAgent
+from icrl.envs.dark_room import DarkRoom
+from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.interact import interact
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.transformer import Transformer, TransformerConfig
+from icrl.registry import agents, layouts
+from icrl.types import History
+
+STEPS, WINDOW = 30, 12
+ENVS = {"grid": DarkRoom(size=4, horizon=6), "real": GaussianBandit(num_arms=3, horizon=10)}
+
+
+@pytest.fixture(params=[(layout, env) for layout in layouts for env in ENVS], ids=str)
+def case(request):
+    name, kind = request.param
+    env = ENVS[kind]
+    if name == "query-first" and kind == "grid":
+        pytest.skip("a prompt stands for all decisions, so the query must not change")
+    layout = layouts[name](env.spec)
+    config = TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.3)
+    backbone = Transformer(config, layout.num_tokens(STEPS), nnx.Rngs(0))
+    policy = FrozenPolicy.split(TokenPolicy(layout.token_dim, env.num_actions, backbone, 0.3, nnx.Rngs(1)))
+    history = interact(
+        jax.random.key(1), env, env.sample_task(jax.random.key(0)), agents["uniform"].for_env(env), STEPS
+    ).history
+    return env, layout, policy, history
+
+
+def query(env):
+    return env.reset(jax.random.key(0), env.sample_task(jax.random.key(0)))[0]
+
+
+def all_at_once(layout, policy, history: History):
+    """Logits [T, K] in front of each step of ``history``, read in one go."""
+    tokens = layout.sequence(history, jnp.append(history.obs, history.next_obs[-1:], 0))
+    return policy(tokens)[0][layout.decisions(history.action.shape[0])][:-1]
+
+
+def one_by_one(agent, history: History):
+    """Logits [T, K] in front of each step, as an agent meets them."""
+
+    def step(state, transition):
+        return agent.update(state, transition), agent.logits(state, transition.obs)
+
+    return jax.lax.scan(step, agent.init(jax.random.key(0)), history)[1]
+
+
+def test_sequence_has_the_promised_length_and_decisions_stand_before_their_actions(case):
+    _, layout, _, history = case
+    queries = jnp.append(history.obs, history.next_obs[-1:], 0)
+    tokens = layout.sequence(history, queries)
+    assert tokens.shape == (layout.num_tokens(STEPS), layout.token_dim)
+    other = history._replace(action=(history.action + 1) % layout.num_actions, reward=history.reward + 1.0)
+    changed = np.flatnonzero(np.any(np.asarray(tokens != layout.sequence(other, queries)), axis=1))
+    first = [changed[changed > d].min() for d in np.asarray(layout.decisions(STEPS))[:-1]]
+    np.testing.assert_array_equal(first, np.asarray(layout.decisions(STEPS))[:-1] + 1)  # told right after, not before
+    assert changed.min() == first[0]
+
+
+def test_reading_step_by_step_is_reading_at_once(case):
+    env, layout, policy, history = case
+    agent = InContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS)
+    np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
+
+
+@pytest.mark.parametrize("forget", [1, 5, WINDOW])
+def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
+    env, layout, policy, history = case
+    agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=forget)
+    found = np.asarray(one_by_one(agent, history))
+    fill = 0
+    for t in range(STEPS):
+        window = jax.tree.map(lambda field, t=t, fill=fill: field[t - fill : t + 1], history)
+        expected = all_at_once(layout, policy, window)[-1]
+        np.testing.assert_allclose(found[t], expected, atol=2e-5, err_msg=f"step {t}, {fill} in the context")
+        fill = fill + 1 if fill + 1 < WINDOW else WINDOW - forget
+
+
+def test_many_tasks_side_by_side_forget_together(case):
+    """The branch that reads again must stay a branch under ``vmap``, or every step pays for it."""
+    env, layout, policy, history = case
+    agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=6)
+    batch = jax.tree.map(lambda field: jnp.stack([field, field]), history)
+    jaxpr = jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch)
+    assert "cond[" in str(jaxpr)
+    both = jax.vmap(lambda h: one_by_one(agent, h))(batch)
+    np.testing.assert_allclose(both[1], one_by_one(agent, history), atol=2e-5)
