@@ -39,11 +39,12 @@ def fit(env_name: str, agent_name: str):
 
 
 FITTING = [pair for pair in PAIRS if fit(*pair) is not None]
-# For the dearer laws: an agent that fits everywhere is tried in one environment, a choosy one in all that it fits.
+# For the dearer laws: an agent that fits everywhere is tried in one environment, a choosy one in two that it fits.
+FIRST = next(iter(environments))
 HOMES = [
     (env, agent)
-    for env, agent in FITTING
-    if env == next(iter(environments)) or fit(next(iter(environments)), agent) is None
+    for agent in agents
+    for env in ([FIRST] if fit(FIRST, agent) else [env for env, other in FITTING if other == agent][:2])
 ]
 
 
@@ -95,6 +96,12 @@ def test_regret_is_never_negative(pair):
         assert np.all(lived.curves.regret == 0)
 
 
+def plain(tree):
+    """Leaves with keys as their numbers, which NumPy can compare."""
+    is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(tree)]
+    return [jax.random.key_data(x) if key else x for x, key in zip(jax.tree.leaves(tree), is_key, strict=True)]
+
+
 def test_vmap_is_a_loop_and_the_key_decides(home):
     """The same key gives the same life, alone or among others; ties of floats aside, so actions agree almost always."""
     env, agent, keys, tasks, lived = lives(*home)
@@ -102,7 +109,7 @@ def test_vmap_is_a_loop_and_the_key_decides(home):
     for i in (0, TASKS - 1):
         alone = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
         again = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
-        assert all(map(np.array_equal, jax.tree.leaves(alone), jax.tree.leaves(again)))
+        assert all(map(np.array_equal, plain(alone), plain(again)))
         assert np.array_equal(alone.history.action, lived.history.action[i])
         np.testing.assert_allclose(alone.curves.regret, lived.curves.regret[i], atol=1e-5)
 
