@@ -48,6 +48,10 @@ def _dispatch(argv: list[str]) -> int:
         raise InputError(f"unrecognized arguments: {' '.join(rest)}")
     if args.command == "list":
         return _list(args.kind, args.json)
+    if args.command == "verify":
+        return _verify(Path(args.folder))
+    if args.command == "inspect":
+        return _inspect(Path(args.folder), args.png)
     from icrl import runs
 
     run = runs.reopen(Path(args.folder))
@@ -87,6 +91,11 @@ def _top_parser() -> _Parser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", help="output folder of a run")
+    verify = commands.add_parser("verify", help="check every byte of collected data against its digests")
+    verify.add_argument("folder", help="a folder of collected data")
+    inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
+    inspect.add_argument("folder", help="a folder of collected histories")
+    inspect.add_argument("--png", default=None, help="also draw them into this file")
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
@@ -119,6 +128,25 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
     values = _setting_values(runs.settings_of(args.experiment, args.preset, {}), rest)
     runs.collect(args.experiment, args.preset, seed, values, Path(args.out), num_tasks)
     print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {args.out}")
+    return 0
+
+
+def _verify(folder: Path) -> int:
+    from icrl.datasets.store import StoredRecords
+
+    stored = StoredRecords(folder)
+    print(f"intact: {stored.num_tasks:,} tasks, digest {stored.digest}")
+    return 0
+
+
+def _inspect(folder: Path, png: str | None) -> int:
+    from icrl.datasets.histories import StoredHistories
+    from icrl.datasets.inspect import describe, draw
+
+    stored = StoredHistories(folder)
+    print(describe(stored))
+    if png is not None:
+        draw(stored, Path(png))
     return 0
 
 

@@ -131,6 +131,22 @@ def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps
     return jax.vmap(lambda key, task: context_in(env, task, source, num_steps, key))(keys, params)
 
 
+def offline_returns(env: Environment, tasks: TaskSet, agent: Any, contexts: History, seed: int) -> np.ndarray:
+    """Return [N] float64 of one episode played on given contexts [N, C, ...]; ``agent`` has a field ``context``."""
+    keys = keys_for(key_for(seed, "offline/episode"), tasks.ids)
+    return np.asarray(_offline_returns(keys, tasks.params, contexts, agent, env), np.float64)
+
+
+@partial(jax.jit, static_argnames=("env",))
+def _offline_returns(keys: Array, params: Any, contexts: History, agent: Any, env: Environment) -> Array:
+    def one_task(task: tuple[Array, Any, History]) -> Array:
+        key, task_params, context = task
+        told = agent.replace(context=context)
+        return jnp.sum(interact(key, env, task_params, told, env.spec.max_steps_in_episode).curves.reward)
+
+    return jax.lax.map(one_task, (keys, params, contexts), batch_size=_group(agent))
+
+
 def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: Contexts, seed: int) -> np.ndarray:
     """mu* - mu of the greedy choice after 0 .. T transitions of contexts [N, T, ...]: [N, T + 1] float64."""
     keys = keys_for(key_for(seed, "offline/agent"), tasks.ids)

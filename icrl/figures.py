@@ -60,6 +60,31 @@ def draw_figures(results: Results) -> dict[str, Any]:
         return {name: make(results) for name, make in makers.items() if results.get(sections.get(name, name))}
 
 
+def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
+    """A figure of stored learning histories: returns [tasks, R, E], optimal returns [tasks].
+
+    Faint: the mean curve of each task; thick: their mean; band: the middle 90 % of all histories.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        num_tasks, num_histories, num_episodes = returns.shape
+        title = f"Learning histories of {num_tasks:,} tasks, {num_histories:,} each"
+        subtitle = "faint: a task's mean; thick: their mean; band: 5 % to 95 % of all histories"
+        figure, axes = _chart(title, subtitle, "episode of the history", "return of the episode")
+        episode = np.arange(1, num_episodes + 1)
+        low, high = np.quantile(returns, (0.05, 0.95), axis=(0, 1))
+        axes.fill_between(episode, low, high, color=STRONG[1], alpha=0.12, linewidth=0)
+        axes.plot(episode, returns.mean(1)[:200].T, color=STRONG[1], linewidth=0.6, alpha=0.3)
+        axes.plot(episode, returns.mean((0, 1)), color=STRONG[1], linewidth=3.0)
+        axes.axhline(optimal.mean(), color="#000000", linewidth=1.5, dashes=(4, 2))
+        axes.annotate("mean optimum", (episode[-1], optimal.mean()), ha="right", va="bottom", fontsize=9.5, color=INK)
+        axes.set_ylim(bottom=min(0.0, float(returns.min())))
+        axes.margins(x=0.0)
+        figure.subplots_adjust(right=0.97)
+    return figure
+
+
 def to_png(figure: Any) -> bytes:
     """Render a figure at 1280 x 768 pixels."""
     buffer = io.BytesIO()

@@ -26,6 +26,10 @@ class _SpecLayout(Layout):
         return self.spec.num_actions
 
     @property
+    def obs_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.spec.obs_shape
+
+    @property
     def obs_features(self) -> int:
         """Slots of one observation."""
         return sum(self.spec.obs_nvec) or self.spec.obs_dim

@@ -34,6 +34,10 @@ class Interval(NamedTuple):
     high: Floats
     method: str  # how it was computed, in words for captions and tables
 
+    def band(self) -> dict[str, Floats]:
+        """Mean, low and high by name, as a results document holds them."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
 
 def interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
     """Interval of the mean of x [S, N, ...]: two-way for S >= 2, over tasks only (and labelled so) for S == 1."""

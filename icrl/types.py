@@ -255,6 +255,7 @@ class Layout(abc.ABC):
     """
 
     num_actions: int  # K
+    obs_shape: tuple[int, ...]  # O
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome

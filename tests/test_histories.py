@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.cli import main
 from icrl.datasets import histories as module
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.windows import Windows
@@ -145,7 +146,23 @@ def test_damage_and_absence_are_found(tmp_path, monkeypatch):
         StoredHistories(tmp_path / "a")
     with pytest.raises(InputError, match=r"card\.json"):
         StoredHistories(tmp_path)
+    path.write_bytes(bytes(data[:-1] + bytes([data[-1] ^ 1])))
     card = (tmp_path / "a" / "card.json").read_text()
+    (tmp_path / "a" / "card.json").write_text(card.replace('"num_steps": 30', '"num_steps": 29'))
+    with pytest.raises(DamagedError, match=r"card\.json: sha256"):
+        StoredHistories(tmp_path / "a")
     (tmp_path / "a" / "card.json").write_text(card.replace('"format": 1', '"format": 2'))
     with pytest.raises(InputError, match=r"format: got 2"):
         StoredHistories(tmp_path / "a")
+
+
+def test_a_set_is_described_and_drawn(tmp_path, capsys):
+    store_histories(tmp_path / "a", generator(independent("annealed-oracle")), {})
+    assert main(["verify", str(tmp_path / "a")]) == 0
+    assert main(["inspect", str(tmp_path / "a"), "--png", str(tmp_path / "curves.png")]) == 0
+    out = capsys.readouterr().out
+    assert "intact: 5 tasks" in out and "5 tasks x 4 x 30 transitions" in out and out.count("task  ") == 5
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["verify", str(tmp_path)]) == 2
+    (tmp_path / "a" / "card.json").unlink()
+    assert main(["inspect", str(tmp_path / "a")]) == 2

@@ -165,11 +165,15 @@ class PPO(Agent):
 
 
 def _init_mlp(key: Array, size_in: int, size_out: int, last_gain: float) -> list[dict[str, Array]]:
-    """Orthogonal weights, gain sqrt 2 and ``last_gain`` at the end; no biases at first."""
+    """Normal weights of variance gain^2 / rows, gain sqrt 2 and ``last_gain`` at the end; biases 0.
+
+    stable-baselines3 draws orthogonal matrices of these gains. They need a QR decomposition for each learner, and
+    LAPACK's batched one, called from two threads of jaxlib's pool at once, waits for that pool for ever on two cores.
+    """
     sizes, gains = (size_in, HIDDEN, HIDDEN, size_out), (2**0.5, 2**0.5, last_gain)
     layers = []
     for k, rows, columns, gain in zip(jax.random.split(key, 3), sizes[:-1], sizes[1:], gains, strict=True):
-        weight = jax.nn.initializers.orthogonal(gain)(k, (rows, columns), jnp.float32)
+        weight = gain * rows**-0.5 * jax.random.normal(k, (rows, columns))
         layers.append({"w": weight, "b": jnp.zeros(columns)})
     return layers
 

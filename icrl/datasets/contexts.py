@@ -26,7 +26,7 @@ class Contexts(NamedTuple):
     """A batch of pretraining contexts."""
 
     history: History  # [B, T, ...]
-    query: Array  # [B, *O] float32, the observation to act upon
+    query: Array  # [B, *O] float32, the observation to act upon at every prefix
     label: Array  # [B] int32, an optimal action at the query
 
 
@@ -61,6 +61,51 @@ class ContextGenerator:
 
     def _context(self, key_task: Array, key_life: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndependentContexts:
+    """Contexts of T independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
+
+    Each context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``;
+    the query is a uniform state.
+    """
+
+    env: Environment
+    task_ids: np.ndarray
+    num_steps: int
+    seed: int
+    purpose: str = "pretrain"
+    ordered: bool = False
+
+    def __post_init__(self) -> None:
+        require_int("context_steps", self.num_steps, 1, 2**24)
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of ids [B] uint32, generated on the device in one jitted call."""
+        return self._generate(jnp.asarray(ids, jnp.uint32))
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _generate(self, ids: Array) -> Contexts:
+        tasks = jnp.asarray(self.task_ids, jnp.int32)
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids)
+        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
+        numbers = tasks[ids % len(tasks) if self.ordered else drawn]
+        return jax.vmap(self._context)(keys_for(key_for(self.seed, f"{self.purpose}/life"), ids), numbers)
+
+    def _context(self, key: Array, number: Array) -> Contexts:
+        task = self.env.task(number)  # type: ignore[attr-defined]
+        key_query, key_steps = jax.random.split(key)
+        query, state = self.env.random_state(key_query, task)
+        history = jax.vmap(functools.partial(self._transition, task))(jax.random.split(key_steps, self.num_steps))
+        return Contexts(history, query, self.env.optimal_action(task, state))
+
+    def _transition(self, task: Any, key: Array) -> History:
+        key_state, key_action, key_step = jax.random.split(key, 3)
+        obs, state = self.env.random_state(key_state, task)
+        action = jax.random.randint(key_action, (), 0, self.env.num_actions)
+        next_obs, _, reward, terminated, _ = self.env.step_env(key_step, state, action, task)
+        return History(obs, action, reward, next_obs, terminated, jnp.bool_(False))
 
 
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
@@ -122,7 +167,11 @@ def shuffle_time(key: Array, history: History) -> History:
 
 
 def store_contexts(
-    folder: Path, generator: ContextGenerator, num_tasks: int, card: dict[str, Any], shard_tasks: int = SHARD_TASKS
+    folder: Path,
+    generator: ContextGenerator | IndependentContexts,
+    num_tasks: int,
+    card: dict[str, Any],
+    shard_tasks: int = SHARD_TASKS,
 ) -> None:
     """Write the contexts of tasks 0 .. num_tasks - 1 under ``folder``; see ``store_records``."""
     full_card = {**card, "num_steps": generator.num_steps}

@@ -56,11 +56,11 @@ def store_records(
     make_folder(folder)
     full_card = json.loads(json.dumps({**card, "shard_tasks": shard_tasks, "format": FORMAT}))
     if (folder / CARD).exists():
-        found = read_json(folder / CARD)
+        found = _read_card(folder)
         differing = sorted(key for key in full_card.keys() | found.keys() if full_card.get(key) != found.get(key))
         require(not differing, "data", str(folder), f"a folder for the same data; {', '.join(differing)} differ")
     else:
-        publish_json(folder / CARD, full_card)
+        publish_json(folder / CARD, {**full_card, "sha256": _card_digest(full_card)})
     with RunLock(folder, "collect"), Progress("collecting", num_tasks, "tasks") as bar:
         sweep_temporaries(folder)
         for low in range(0, num_tasks, shard_tasks):
@@ -71,6 +71,22 @@ def store_records(
                     discard_folder(folder / _shard_name(low, short))
                 _write_shard(folder, low, high, fetch(np.arange(low, high)))
             bar.advance(high - low)
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    """The card in ``folder`` without its digest, which must be right."""
+    where, card = folder / CARD, read_json(folder / CARD)
+    if not isinstance(card, dict):
+        raise DamagedError(f"{where}: expected a dictionary, found {type(card).__name__}")
+    require(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}, or a newer icrl")
+    stated = card.pop("sha256", None)
+    if stated != _card_digest(card):
+        raise DamagedError(f"{where}: sha256: expected {stated!r}, found {_card_digest(card)!r}")
+    return card
+
+
+def _card_digest(card: dict[str, Any]) -> str:
+    return hashlib.sha256(encode_json(card)).hexdigest()
 
 
 def _shard_name(low: int, high: int) -> str:
@@ -130,9 +146,7 @@ class StoredRecords:
         self.folder = Path(folder)
         is_store = (self.folder / CARD).is_file()
         require(is_store, "data", str(folder), "a folder of collected data", f"it has no {CARD}")
-        self.card = read_json(self.folder / CARD)
-        found = self.card.get("format")
-        require(found == FORMAT, f"{self.folder / CARD}: format", found, f"{FORMAT}, or a newer icrl")
+        self.card = _read_card(self.folder)
         names = sorted(path.name for path in self.folder.glob("tasks-*-*"))
         ranges = [re.fullmatch(r"tasks-(\d{10})-(\d{10})", name) for name in names]
         self._lows = [int(found[1]) for found in ranges if found]

@@ -323,7 +323,7 @@ def _curve(settings: DistillationSettings, name: str, measured: Interval) -> dic
     models_of_run = {_variant_name(settings, *variant) for variant in settings.variants}
     kind = "model" if name in models_of_run else "ideal" if name == "oracle" else "baseline"
     label = {"oracle": "optimum"}.get(name, name)
-    return {"kind": kind, "label": label, "interval": measured.method, "returns": _band(measured)}
+    return {"kind": kind, "label": label, "interval": measured.method, "returns": measured.band()}
 
 
 def _source_lines(settings: DistillationSettings, source: StoredHistories) -> dict[str, Any]:
@@ -359,11 +359,7 @@ def _minus_one(ratio: Interval) -> Interval:
 
 
 def _check(what: str, measured: Interval) -> dict[str, Any]:
-    return {"what": what, "measured": _band(measured), "target": "> 0", "ok": bool(measured.mean > 0)}
-
-
-def _band(measured: Interval) -> dict[str, Any]:
-    return {"mean": measured.mean, "low": measured.low, "high": measured.high}
+    return {"what": what, "measured": measured.band(), "target": "> 0", "ok": bool(measured.mean > 0)}
 
 
 def _claim(settings: DistillationSettings, returns: dict[str, np.ndarray]) -> str:

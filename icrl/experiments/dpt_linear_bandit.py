@@ -45,7 +45,7 @@ class DPTLinearBandit(DPTExperiment):
             **SHARED,
             env=LinearBandit(horizon=200),
             backbone=TransformerConfig(width=32, num_layers=4, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=4500, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=10_000, batch_size=64, learning_rate=3e-3),
             eval_tasks=4000,
         ),
         "paper": DPTSettings(

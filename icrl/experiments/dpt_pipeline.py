@@ -270,13 +270,13 @@ def _offline(
 
     objective = settings.objective()
     entropy = np.stack([model_cross_entropy(objective, policy, contexts) for policy in policies])[..., prefixes]
-    section: dict[str, Any] = {"prefix": prefixes.tolist(), "model": _band(interval(entropy))}
+    section: dict[str, Any] = {"prefix": prefixes.tolist(), "model": interval(entropy).band()}
     section |= {"ideal": None, "gap": None, "num_tasks": settings.offline_tasks}
     exact = agents[settings.ideal].for_env(env)
     if not hasattr(exact, "optimal_action_probs"):
         return offline, section, None
     ideal = ideal_cross_entropy(exact, contexts, prefixes)
-    section |= {"ideal": _band(interval(ideal[None])), "gap": _band(interval(entropy - ideal))}
+    section |= {"ideal": interval(ideal[None]).band(), "gap": interval(entropy - ideal).band()}
     return offline, section, interval((entropy - ideal).mean(-1))
 
 
@@ -289,16 +289,12 @@ def _curve(settings: DPTSettings, name: str, field: str, measured: Interval) -> 
     kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
     labels = {MODEL: "DPT (ours)", settings.ideal: "exact posterior sampling"}
     look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
-    return {**look, "interval": measured.method, field: _band(measured)}
-
-
-def _band(measured: Interval) -> dict[str, Any]:
-    return {"mean": measured.mean, "low": measured.low, "high": measured.high}
+    return {**look, "interval": measured.method, field: measured.band()}
 
 
 def _check(what: str, measured: Interval, limit: float) -> dict[str, Any]:
     ok = bool(measured.mean <= limit)
-    return {"what": what, "measured": _band(measured), "target": f"<= {limit:g}", "ok": ok}
+    return {"what": what, "measured": measured.band(), "target": f"<= {limit:g}", "ok": ok}
 
 
 def _leak_check(gap: Interval | None) -> list[dict[str, Any]]:
@@ -306,7 +302,7 @@ def _leak_check(gap: Interval | None) -> list[dict[str, Any]]:
     if gap is None:
         return []
     what = "cross-entropy above the exact posterior's, nats (below 0: a leak)"
-    return [{"what": what, "measured": _band(gap), "target": ">= 0 within the interval", "ok": bool(gap.high >= 0)}]
+    return [{"what": what, "measured": gap.band(), "target": ">= 0 within the interval", "ok": bool(gap.high >= 0)}]
 
 
 def _claim(online: dict[str, Any], settings: DPTSettings) -> str:

@@ -1,0 +1,27 @@
+"""Advantage actor-critic: one gradient step a rollout (the synchronous form of A3C, the source of Laskin et al.)."""
+
+from typing import Any, Self
+
+from flax import struct
+
+from icrl.agents.ppo import PPO
+from icrl.registry import agents
+from icrl.types import Environment
+
+
+@agents.register("a2c", paper="Mnih et al. 2016; Laskin et al. 2022, appendix H")
+@struct.dataclass
+class A2C(PPO):
+    """PPO with one epoch of one batch: at a ratio of 1 the surrogate's gradient is the policy gradient.
+
+    Entropy weight, discount and lambda are those of Laskin et al. 2022; their 100 actors are ``Streams``.
+    """
+
+    num_epochs: int = struct.field(pytree_node=False, default=1)
+    learning_rate: Any = 1e-3
+    entropy_weight: Any = 0.01
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        steps, streams = settings.get("num_steps", cls.num_steps), getattr(env, "num_streams", None) or 1
+        return super().for_env(env, **{"batch_size": steps * streams, **settings})

@@ -1,0 +1,77 @@
+"""The in-context agent of DPT on MDPs: the query changes with every step, so the whole context is read each time."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.errors import InputError
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, History, Layout, Transition
+
+
+class FrozenContextState(NamedTuple):
+    """The context decisions rest on, and the one that is being gathered."""
+
+    context: History  # [C, ...]; the first ``fill`` transitions count
+    fill: Array  # [] int32 in 0 .. C
+    recent: History  # [C, ...], the episode under way
+    step: Array  # [] int32, steps done in the episode
+
+
+@agents.register("frozen-context", paper="Lee et al. 2023, algorithm 1 and its released code")
+@struct.dataclass
+class FrozenContextAgent(Agent):
+    """Acts on a context that stands still during an episode and is then replaced by that episode.
+
+    The paper's text appends episodes, its code keeps the latest C transitions, and with C = H that is one episode.
+    A ``context`` [C, ...] given beforehand is never replaced: the offline evaluation. ``greedy`` plays the most
+    likely action instead of sampling. Needs a layout whose prompt is the query; C is the length of an episode.
+    """
+
+    policy: Any
+    layout: Layout = struct.field(pytree_node=False)
+    max_steps: int = struct.field(pytree_node=False)  # C = H
+    context: History | None = None
+    greedy: bool = struct.field(pytree_node=False, default=False)
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        if "policy" not in settings:
+            raise InputError("frozen-context agent: needs a trained policy; use icrl.load_agent(folder)")
+        return cls(**settings)
+
+    def init(self, key: Array) -> FrozenContextState:
+        del key
+        zero = jnp.zeros(self.max_steps, jnp.int32)
+        obs, flag = jnp.zeros((self.max_steps, *self.layout.obs_shape), jnp.float32), zero.astype(bool)
+        empty = History(obs, zero, zero.astype(jnp.float32), obs, flag, flag)
+        if self.context is None:
+            return FrozenContextState(empty, jnp.int32(0), empty, jnp.int32(0))
+        return FrozenContextState(self.context, jnp.int32(self.max_steps), empty, jnp.int32(0))
+
+    def act(self, key: Array, state: FrozenContextState, obs: Array) -> Array:
+        if self.greedy:
+            return self.act_greedy(key, state, obs)
+        return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: FrozenContextState, obs: Array) -> Array:
+        """The most likely action."""
+        del key
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+
+    def logits(self, state: FrozenContextState, obs: Array) -> Array:
+        """What the model says of each action at ``obs``, [K] float32."""
+        queries = jnp.broadcast_to(obs, (self.max_steps + 1, *obs.shape))
+        logits, _ = self.policy(self.layout.sequence(state.context, queries))
+        return logits[self.layout.decisions(self.max_steps)[state.fill]]
+
+    def update(self, state: FrozenContextState, transition: Transition) -> FrozenContextState:
+        if self.context is not None:
+            return state
+        recent = jax.tree.map(lambda rows, row: rows.at[state.step].set(row), state.recent, transition)
+        step = (state.step + 1) % self.max_steps
+        over = step == 0
+        context = jax.tree.map(lambda new, old: jnp.where(over, new, old), recent, state.context)
+        return FrozenContextState(context, jnp.where(over, self.max_steps, state.fill), recent, step)

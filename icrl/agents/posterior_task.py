@@ -1,0 +1,75 @@
+"""Exact posterior action sampling in families of finitely many deterministic tasks: what a perfect DPT would do."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.errors import require
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, Transition
+
+MEMORIES = ("all", "episode")
+
+
+class PosteriorState(NamedTuple):
+    """Which tasks are possible, and where the agent would be in each of them."""
+
+    known: Array  # [N] bool, tasks that agree with the context; actions rest on these
+    recent: Array  # [N] bool, tasks that agree with the episode under way
+    states: Any  # environment states [N, ...], one under each task
+    step: Array  # [] int32 in 0 .. H - 1, steps done in the episode
+
+
+@agents.register("posterior-task", paper="Lee et al. 2023, section 6")
+@struct.dataclass
+class PosteriorTask(Agent):
+    """At each step draws a task from the posterior over all tasks and plays its optimal action (Lee et al., theorem 1).
+
+    The posterior of a deterministic family is uniform over the tasks that explain everything in the context. As in
+    the online protocol of the paper, what an episode shows enters the context at its end; ``memory`` says whether
+    the context is "all" episodes so far or only the last "episode" (their released code). Needs a family that numbers
+    its tasks (``num_tasks``, ``task``, ``begin``, ``advance``) and fixed-length episodes.
+    """
+
+    env: Any = struct.field(pytree_node=False)
+    memory: str = struct.field(pytree_node=False, default="all")
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        numbered = all(hasattr(env, name) for name in ("num_tasks", "task", "begin", "advance"))
+        require(numbered, f"environment {env.name}", "no numbered tasks", "a numbered family", "this agent needs it")
+        agent = cls(env=env, **settings)
+        require(agent.memory in MEMORIES, "posterior-task.memory", agent.memory, " or ".join(MEMORIES))
+        return agent
+
+    def init(self, key: Array) -> PosteriorState:
+        del key
+        everything = jnp.ones(self.env.num_tasks, bool)
+        return PosteriorState(everything, everything, self._begin(jnp.zeros(2)), jnp.int32(0))
+
+    def act(self, key: Array, state: PosteriorState, obs: Array) -> Array:
+        drawn = jax.random.categorical(key, jnp.where(state.known, 0.0, -jnp.inf))
+        there = jax.tree.map(lambda leaf: leaf[drawn], self._states(state, obs))
+        return self.env.optimal_action(self.env.task(drawn), there)
+
+    def update(self, state: PosteriorState, transition: Transition) -> PosteriorState:
+        tasks, before = jax.vmap(self.env.task)(jnp.arange(self.env.num_tasks)), self._states(state, transition.obs)
+        after, reward = jax.vmap(self.env.advance, in_axes=(0, 0, None))(tasks, before, transition.action)
+        explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs, axis=-1)
+        recent = state.recent & explains
+        step = (state.step + 1) % self.env.spec.max_steps_in_episode
+        over = step == 0
+        context = recent if self.memory == "episode" else state.known & recent
+        known = jnp.where(over, context, state.known)
+        return PosteriorState(known, recent | over, after, step)
+
+    def _states(self, state: PosteriorState, obs: Array) -> Any:
+        """States [N, ...] under each task, those of a new episode at its first step."""
+        first = state.step == 0
+        return jax.tree.map(lambda new, old: jnp.where(first, new, old), self._begin(obs), state.states)
+
+    def _begin(self, obs: Array) -> Any:
+        begun = self.env.begin(obs.astype(jnp.int32))
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self.env.num_tasks, *leaf.shape)), begun)

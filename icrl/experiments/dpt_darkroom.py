@@ -1,0 +1,289 @@
+"""Decision-Pretrained Transformer on Dark Room (Lee et al. 2023, section 5.2, figure 4).
+
+Contexts are independent transitions from 80 of the 100 goals of a 10 x 10 room; the label is the optimal action at a
+query state. Frozen, the model plays 100-step episodes in rooms with the 20 other goals: on a given context (offline)
+and from nothing, its context being the last episode (online, as the released code does). Published, held-out goals:
+offline 61.5 on random and 87.0 on expert data, online 61 at episode 5 and 65 at episode 10; optimum 90.9. The exact
+posterior with the same one-episode memory loses as much at first: forgetting, not the model, makes the curve slow.
+"""
+
+import dataclasses
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from icrl.agents.frozen_context import FrozenContextAgent
+from icrl.config import flat
+from icrl.datasets.contexts import Batches, Contexts, IndependentContexts, store_contexts
+from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
+from icrl.envs.splits import dpt_goal_split, shuffled_split
+from icrl.errors import require, require_int
+from icrl.evaluation import offline_returns, online_returns
+from icrl.interact import interact
+from icrl.layouts import QueryFirst
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.transformer import TransformerConfig
+from icrl.objectives.dpt import DPT
+from icrl.registry import agents, experiments, models
+from icrl.runs import Run
+from icrl.seeding import key_for, keys_for
+from icrl.statistics import Interval, interval
+from icrl.tasks import TaskSet
+from icrl.training import FitSettings, fit, restore
+from icrl.types import Agent
+
+VALIDATION_CONTEXTS = 256
+MODEL = "dpt"
+
+
+@dataclasses.dataclass(frozen=True)
+class DPTDarkRoomSettings:
+    """All settings of the experiment."""
+
+    env: DarkRoom
+    backbone: TransformerConfig
+    fit: FitSettings
+    model: str = "transformer"  # registered sequence model
+    pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
+    train_seeds: int = 1  # independently pretrained models
+    eval_episodes: int = 40  # episodes lived online in each held-out task
+    eval_lives: int = 5  # lives, and offline contexts, in each held-out task
+    competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
+
+    def __post_init__(self) -> None:
+        models.entry(self.model)
+        for name in self.competitors:
+            agents.entry(name)
+        if self.pretrain_contexts is not None:
+            require_int("pretrain_contexts", self.pretrain_contexts, 1, 2**31 - 1)
+        require_int("train_seeds", self.train_seeds, 1, 1000)
+        require_int("eval_episodes", self.eval_episodes, 5, 2**20)
+        require_int("eval_lives", self.eval_lives, 1, 2**20)
+        require(self.env.num_tasks >= 10, "size", self.env.size, "a room of at least ten cells")
+
+    @property
+    def context_steps(self) -> int:
+        """C = H, transitions in a context."""
+        return self.env.spec.max_steps_in_episode
+
+    @property
+    def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Training goals and held-out goals: the published lists in the 10 x 10 room, else a shuffle of their sizes."""
+        return dpt_goal_split() if self.env.size == 10 else shuffled_split(self.env.num_tasks, 0.8, 0)
+
+    def objective(self) -> DPT:
+        """The pretraining objective with its layout."""
+        return DPT(QueryFirst(self.env.spec))
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network."""
+        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), QueryFirst(self.env.spec)
+        backbone = models[self.model](self.backbone, layout.num_tokens(self.context_steps), rngs)
+        policy = TokenPolicy(layout.token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
+        return FrozenPolicy.split(policy)
+
+    def agent(self, policy: FrozenPolicy, greedy: bool = False) -> FrozenContextAgent:
+        """The pretrained policy with the last episode as its context."""
+        layout = QueryFirst(self.env.spec)
+        return FrozenContextAgent(policy=policy, layout=layout, max_steps=self.context_steps, greedy=greedy)
+
+    def contexts(self, seed: int, purpose: str, held_out: bool = False, ordered: bool = False) -> IndependentContexts:
+        """The stream of contexts of one purpose."""
+        ids = np.asarray(self.task_ids[held_out])
+        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered)
+
+
+@experiments.register("dpt-darkroom", paper="Lee et al. 2023")
+class DPTDarkRoom:
+    """DPT on the 10 x 10 Dark Room, goals held out."""
+
+    title = "Decision-Pretrained Transformer on Dark Room"
+    shared: ClassVar[dict[str, Any]] = {"competitors": ("ucb-vi", "q-learning", "uniform", "oracle")}
+    presets: ClassVar[dict[str, DPTDarkRoomSettings]] = {
+        "smoke": DPTDarkRoomSettings(
+            **shared,
+            env=DarkRoomCorner(size=4, horizon=12),
+            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(
+                train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
+            ),
+            eval_episodes=6,
+            eval_lives=2,
+        ),
+        "cpu": DPTDarkRoomSettings(
+            **shared,
+            env=DarkRoomCorner(),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=6000, batch_size=64, learning_rate=3e-3),
+        ),
+        "paper": DPTDarkRoomSettings(
+            **shared,
+            env=DarkRoomCorner(),
+            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4),
+            fit=FitSettings(
+                train_steps=125_000,  # 100 epochs of 80 000 contexts
+                batch_size=64,
+                learning_rate=1e-3,
+                schedule="constant",
+                warmup_steps=0,
+                log_every=1000,
+                save_every=5000,
+            ),
+            pretrain_contexts=80_000,
+            train_seeds=5,
+        ),
+    }
+    published = (
+        {"what": "DPT offline, random data", "value": "61.5 +- 4.2", "where": "Lee et al. 2023, figure 4a"},
+        {"what": "DPT offline, expert data", "value": "87.0 +- 1.0", "where": "Lee et al. 2023, figure 4a"},
+        {"what": "DPT online, episode 5 / 10 / 40", "value": "61 / 65 / 76", "where": "Lee et al. 2023, figure 4b"},
+    )
+
+    @classmethod
+    def validate(cls, settings: DPTDarkRoomSettings, seed: int) -> None:
+        """Raise ``InputError`` for an agent that does not fit the environment."""
+        del seed
+        for name in settings.competitors:
+            agents[name].for_env(settings.env)
+
+    @classmethod
+    def collect(cls, settings: DPTDarkRoomSettings, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the first ``num_tasks`` contexts of the stream of training seed 0."""
+        card = {"env": {"id": settings.env.name, **flat(settings.env)}, "source": "independent", "seed": seed}
+        store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
+
+    @classmethod
+    def run(cls, settings: DPTDarkRoomSettings, run: Run) -> dict[str, Any]:
+        """The whole recipe: pretrain, evaluate, and the results document."""
+        started = time.monotonic()
+        policies = [cls._fit(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
+        return cls._results(settings, run, policies, time.monotonic() - started)
+
+    @classmethod
+    def reevaluate(cls, settings: DPTDarkRoomSettings, run: Run) -> dict[str, Any]:
+        """The results document of the checkpoints that are there."""
+        policies = [cls.restore(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
+        return cls._results(settings, run, policies, 0.0)
+
+    @classmethod
+    def restore(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> FrozenPolicy:
+        """The policy of ``train_seed`` at its newest checkpoint."""
+        require_int("seed", train_seed, 0, settings.train_seeds - 1)
+        return restore(settings.fit, settings.new_policy(run.seed, train_seed), run.folder, train_seed)
+
+    @classmethod
+    def load_agent(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> Agent:
+        """The pretrained agent of ``train_seed``."""
+        return settings.agent(cls.restore(settings, run, train_seed))
+
+    @classmethod
+    def _fit(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> FrozenPolicy:
+        objective, stream = settings.objective(), settings.contexts(run.seed, f"pretrain/{train_seed}")
+        batches = Batches(stream, settings.fit.batch_size, run.seed + train_seed, settings.pretrain_contexts)
+        held_out = settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+        policy, validate = settings.new_policy(run.seed, train_seed), partial(_loss, objective, held_out)
+        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=train_seed, validate=validate)
+
+    @classmethod
+    def _results(
+        cls, settings: DPTDarkRoomSettings, run: Run, policies: list[FrozenPolicy], training_seconds: float
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        returns, offline = _online(settings, run.seed, policies), _offline(settings, run.seed, policies)
+        curves = {name: _curve(name, interval(values)) for name, values in returns.items()}
+        seconds = {"training": training_seconds, "evaluation": time.monotonic() - started}
+        fifth, last = (float(returns[MODEL][..., at].mean()) for at in (4, -1))
+        return run.results(
+            title=cls.title,
+            claim=f"With frozen weights: return {fifth:.1f} in episode 5 of unseen rooms, {last:.1f} in the last.",
+            train_seeds=list(range(settings.train_seeds)),
+            env={"id": settings.env.name, **flat(settings.env)},
+            num_tasks=len(settings.task_ids[1]),
+            num_steps=settings.eval_episodes * settings.context_steps,
+            published=list(cls.published),
+            seconds={**seconds, "total": sum(seconds.values())},
+            episodes={"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
+            checks=_checks(offline, returns) if run.preset != "smoke" else [],
+        )
+
+
+def _lives(settings: DPTDarkRoomSettings) -> TaskSet:
+    """Every held-out task ``eval_lives`` times, the tasks in turn."""
+    ids = np.tile(np.asarray(settings.task_ids[1]), settings.eval_lives)
+    return TaskSet(TaskSet.of(settings.env, ids).params, jnp.arange(len(ids), dtype=jnp.uint32))
+
+
+def _by_task(settings: DPTDarkRoomSettings, values: np.ndarray) -> np.ndarray:
+    """Means over the lives in a task: [lives x tasks, ...] to [tasks, ...]."""
+    return values.reshape(settings.eval_lives, -1, *values.shape[1:]).mean(0)
+
+
+def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
+    """Return of each episode [S, tasks, E]; S = 1 for all but the model."""
+    env, tasks = settings.env, _lives(settings)
+
+    def lived(agent: Agent, agent_seed: int, label: str) -> np.ndarray:
+        returns = online_returns(env, tasks, agent, settings.eval_episodes, seed, agent_seed, label)
+        return _by_task(settings, returns)
+
+    found = {MODEL: np.stack([lived(settings.agent(p), s, f"DPT seed {s}") for s, p in enumerate(policies)])}
+    for memory in ("episode", "all"):
+        agent = agents["posterior-task"].for_env(env, memory=memory)
+        found[f"posterior, {memory}"] = lived(agent, 0, f"exact posterior, {memory}")[None]
+    for name in settings.competitors:
+        found[name] = lived(agents[name].for_env(env), 0, name)[None]
+    return found
+
+
+def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
+    """Return of the greedy policy on given contexts, [S, tasks] by kind of context."""
+    env, tasks = settings.env, _lives(settings)
+    random = settings.contexts(seed, "offline", held_out=True, ordered=True).fetch(np.arange(len(tasks))).history
+    keys, expert = keys_for(key_for(seed, "offline/expert"), tasks.ids), agents["oracle"].for_env(env)
+    shown = jax.vmap(lambda key, task: interact(key, env, task, expert, settings.context_steps).history)
+    found = {}
+    for kind, contexts in (("random", random), ("expert", jax.jit(shown)(keys, tasks.params))):
+        each = [offline_returns(env, tasks, settings.agent(policy, greedy=True), contexts, seed) for policy in policies]
+        found[kind] = np.stack([_by_task(settings, values) for values in each])
+    return found
+
+
+def _curve(name: str, measured: Interval) -> dict[str, Any]:
+    kinds = {MODEL: "model", "posterior, episode": "ideal", "oracle": "oracle"}
+    labels = {
+        MODEL: "DPT (ours)",
+        "oracle": "optimum",
+        "posterior, episode": "exact posterior, last episode",
+        "posterior, all": "exact posterior, all episodes",
+    }
+    look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name), "interval": measured.method}
+    return {**look, "returns": measured.band()}
+
+
+def _checks(offline: dict[str, np.ndarray], returns: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    rows = [
+        ("offline return, random data", offline["random"], 55.0, 66.0),
+        ("offline return, expert data", offline["expert"], 85.0, 91.0),
+        ("online return, episode 5", returns[MODEL][..., 4], 45.0, 65.0),
+    ]
+    return [_check(what, interval(values), low, high) for what, values, low, high in rows]
+
+
+def _check(what: str, measured: Interval, low: float, high: float) -> dict[str, Any]:
+    ok = bool(low <= measured.mean <= high)
+    return {"what": what, "measured": measured.band(), "target": f"in {low:g} .. {high:g}", "ok": ok}
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _mean_loss(objective: DPT, policy: FrozenPolicy, contexts: Contexts) -> jax.Array:
+    return objective.loss(policy, contexts)
+
+
+def _loss(objective: DPT, contexts: Contexts, policy: FrozenPolicy) -> float:
+    return float(_mean_loss(objective, policy, contexts))
