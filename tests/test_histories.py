@@ -1,5 +1,7 @@
 """Learning histories: made reproducibly, stored exactly, cut into windows that are what they say."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,9 +126,24 @@ def test_windows_are_slices_of_the_chosen_rows(tmp_path):
     assert sum(row == 7 for row, _ in places) > sum(row == 2 for row, _ in places)
 
 
+def test_windows_begin_where_the_filter_says(tmp_path):
+    store_histories(tmp_path, generator(), {})
+    columns = StoredHistories(tmp_path).columns()
+    batches = Windows(columns, np.array([7, 2]), 12, 256, (0,), stride=6, first=np.array([12, 6]))
+    steps = np.arange(STEPS) + 100 * np.arange(20)[:, None]  # each step tells its row and time
+    told = dataclasses.replace(batches, histories=columns._replace(action=jnp.asarray(steps)))(0)
+    rows, starts = np.divmod(np.asarray(told.action)[:, 0], 100)
+    assert set(zip(rows.tolist(), starts.tolist(), strict=True)) == {(7, 12), (7, 18), (2, 6), (2, 12), (2, 18)}
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
-    [({"window": 31}, "window"), ({"index": np.array([20])}, "index"), ({"index": np.array([], int)}, "index")],
+    [
+        ({"first": np.full(20, 19)}, "first"),
+        ({"window": 31}, "window"),
+        ({"index": np.array([20])}, "index"),
+        ({"index": np.array([], int)}, "index"),
+    ],
 )
 def test_windows_that_do_not_fit_are_refused(settings, field):
     fetched = generator().fetch(np.arange(5))

@@ -19,8 +19,9 @@ class Windows:
     """Batches of C consecutive transitions; a pure function of the step, so that a resumed run sees the same.
 
     ``histories`` [N, T, ...] stay in their compact dtypes, on the device; ``index`` [M] are the rows a filter chose,
-    each as likely as it occurs there. A window starts at a multiple of ``stride`` transitions (the length of an
-    episode: windows then begin as contexts do that move by whole episodes).
+    each as likely as it occurs there, and ``first`` [M] the step from which on it is used (None: all of it). Windows
+    start at multiples of ``stride`` transitions behind that (the length of an episode: they then begin as contexts
+    do that move by whole episodes).
     """
 
     histories: History
@@ -29,6 +30,7 @@ class Windows:
     batch_size: int
     seed: tuple[int, ...]
     stride: int = 1
+    first: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, steps = self.histories.action.shape
@@ -38,14 +40,20 @@ class Windows:
         require_int("stride", self.stride, 1, steps)
         inside = self.index.size > 0 and self.index.min() >= 0 and self.index.max() < rows
         require(bool(inside), "index", f"{self.index.size} rows", f"at least one row of 0..{rows - 1}")
+        if self.first is not None:
+            latest = int(self.first.max(initial=0))
+            fits = self.first.shape == self.index.shape and self.first.min() >= 0 and latest + self.window <= steps
+            require(bool(fits), "first", latest, f"steps 0..{steps - self.window}, one for each row, before a window")
 
     def __call__(self, step: int) -> History:
         """The batch of ``step``: History [B, C, ...]."""
         draw = np.random.default_rng([*self.seed, step])
-        rows = self.index[draw.integers(self.index.size, size=self.batch_size)]
-        last = (self.histories.action.shape[1] - self.window) // self.stride
-        starts = self.stride * draw.integers(last + 1, size=self.batch_size)
-        return _cut(self.histories, rows.astype(np.int32), starts.astype(np.int32), self.window)
+        chosen = draw.integers(self.index.size, size=self.batch_size)
+        first = 0 if self.first is None else self.first[chosen]
+        last = (self.histories.action.shape[1] - self.window - first) // self.stride
+        starts = first + self.stride * draw.integers(last + 1, size=self.batch_size)
+        rows = self.index[chosen]
+        return _cut(self.histories, rows.astype(np.int32), np.asarray(starts, np.int32), self.window)
 
 
 @partial(jax.jit, static_argnames=("length",))

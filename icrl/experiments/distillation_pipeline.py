@@ -203,12 +203,12 @@ class DistillationExperiment:
         table, columns = _union(settings, histories, data)
         rule, digest = filters[name](), "+".join(histories[part].digest for part in sorted(histories))
         chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
-        require(not chosen.first_episode.any(), "filters", name, "filters that select whole histories")
         path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
         save_selection(path, chosen, provenance_of(name, rule, table, run.seed, digest))
         stride = settings.episode if settings.forget == settings.episode else 1
         draws = (run.seed, train_seed, 1)
-        batches = Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride)
+        first = -(-chosen.first_episode // settings.keep_every) * settings.episode
+        batches = Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
         held_out = dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(run.seed, train_seed, 2))(0)
         objective = settings.objective()
         validate = partial(_loss, objective, held_out)

@@ -58,7 +58,7 @@ class DPTBandit(DPTExperiment):
             **SHARED,
             env=GaussianBandit(horizon=200),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=7500, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=6500, batch_size=64, learning_rate=3e-3),
             eval_tasks=4000,
         ),
         "paper": DPTSettings(

@@ -1,0 +1,59 @@
+"""Algorithm distillation in seconds: a model of histories that improve has to improve, one of their ends must not."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icrl.datasets.histories import HistoryGenerator, Part
+from icrl.datasets.windows import Windows
+from icrl.envs.dark_room import DarkRoom
+from icrl.evaluation import online_returns
+from icrl.experiments.distillation_pipeline import DistillationSettings
+from icrl.models.transformer import TransformerConfig
+from icrl.registry import agents
+from icrl.tasks import TaskSet
+from icrl.training import FitSettings, TrainState, make_train_step
+from icrl.types import History
+
+ENV = DarkRoom(size=3, horizon=6)
+SETTINGS = DistillationSettings(
+    env=ENV,
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.2),
+    fit=FitSettings(train_steps=500, batch_size=32, learning_rate=5e-3, warmup_steps=20),
+    train_fraction=0.7,
+    window=30,
+    history_steps=240,
+    eval_episodes=20,
+)
+
+
+def lived(history_steps: slice) -> np.ndarray:
+    """Return by episode [20] of a model distilled from that part of the histories, in the tasks it was trained on."""
+    source = Part(agents["annealed-oracle"].for_env(ENV, anneal_steps=200.0), 24)
+    records = HistoryGenerator(ENV, (source,), 240, np.arange(9), seed=0).fetch(np.arange(9))
+    rows = History(*(records[name].reshape(-1, *records[name].shape[2:])[:, history_steps] for name in History._fields))
+    batches = Windows(rows, np.arange(9 * 24), SETTINGS.window, SETTINGS.fit.batch_size, (0,), ENV.horizon)
+    policy = SETTINGS.new_policy(0, 0)
+    optimizer = SETTINGS.fit.optimizer().init(policy.params)
+    state = TrainState(policy.params, optimizer, jnp.int32(0), jnp.zeros(SETTINGS.fit.log_every))
+    step = make_train_step(SETTINGS.fit, policy, SETTINGS.objective().loss)
+    for number in range(SETTINGS.fit.train_steps):
+        state = step(state, batches(number))
+    agent = SETTINGS.agent(policy.replace(params=state.params))
+    tasks = TaskSet(TaskSet.of(ENV, np.arange(90) % 9).params, jnp.arange(90, dtype=jnp.uint32))
+    return online_returns(ENV, tasks, agent, SETTINGS.eval_episodes, seed=1).mean(0)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return lived(slice(None))
+
+
+def test_distilled_histories_improve_in_context(whole):
+    assert whole[-5:].mean() > whole[:2].mean() + 1.0
+
+
+def test_distilled_experts_do_not(whole):
+    """Expert distillation, the paper's control: windows from the end of the histories show no improvement to copy."""
+    experts = lived(slice(210, None))
+    assert experts[-5:].mean() < whole[-5:].mean() - 0.5
