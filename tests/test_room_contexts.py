@@ -35,7 +35,8 @@ def policy():
 def test_a_context_depends_on_its_id_alone_and_is_stored_exactly(tmp_path):
     every, some = stream().fetch(np.arange(20)), stream().fetch(np.array([11, 3]))
     assert all(
-        np.array_equal(a[[11, 3]], b) for a, b in zip(jax.tree.leaves(every), jax.tree.leaves(some), strict=True)
+        np.array_equal(a[np.array([11, 3])], b)
+        for a, b in zip(jax.tree.leaves(every), jax.tree.leaves(some), strict=True)
     )
     store_contexts(tmp_path, stream(), 20, {})
     stored = StoredContexts(tmp_path).fetch(np.arange(20))

@@ -6,6 +6,7 @@ same episodes of the same held-out tasks. Model m of a run is variant m // S wit
 """
 
 import dataclasses
+import json
 import time
 from functools import partial
 from itertools import product
@@ -18,6 +19,7 @@ import numpy as np
 from flax import nnx
 
 from icrl.agents.rolling_context import RollingContextAgent
+from icrl.artifacts import make_folder
 from icrl.config import flat
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.windows import Windows
@@ -40,7 +42,7 @@ from icrl.training import FitSettings, fit, restore
 from icrl.types import Agent, Environment, History, Layout
 
 VALIDATION_WINDOWS = 128
-DATA = ("clean", "noisy")
+CONDITIONS = ("clean", "noisy")
 SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
 
 
@@ -58,7 +60,8 @@ class DistillationSettings:
     histories: int = 100  # histories of each training task
     history_steps: int = 1000  # transitions in a history
     noisy_fraction: float = 0.3  # of a task's histories that are a uniform player's, in the noisy data
-    data: tuple[str, ...] = ("clean",)  # kinds of data compared: clean, noisy
+    data: str = ""  # folder of the source's histories (icrl collect); empty: collect them in the output folder
+    conditions: tuple[str, ...] = ("clean",)  # kinds of data compared: clean, noisy
     filters: tuple[str, ...] = ("keep-all",)  # filters compared
     keep_every: int = 1  # of every so many episodes of a history the first is kept
     window: int = 80  # transitions in a training window and in the context
@@ -77,7 +80,7 @@ class DistillationSettings:
         require_int("histories", self.histories, 1, 2**20)
         require_int("history_steps", self.history_steps, 1, 2**24)
         require_float("noisy_fraction", self.noisy_fraction, 0.0, 1.0)
-        for field, known in (("data", DATA), ("filters", tuple(filters))):
+        for field, known in (("conditions", CONDITIONS), ("filters", tuple(filters))):
             names = getattr(self, field)
             distinct = len(names) > 0 and len(set(names)) == len(names) and set(names) <= set(known)
             require(distinct, field, ",".join(names), f"different ones of {', '.join(known)}")
@@ -118,7 +121,7 @@ class DistillationSettings:
     @property
     def variants(self) -> list[tuple[str, str]]:
         """(kind of data, filter) of every variant, in order."""
-        return list(product(self.data, self.filters))
+        return list(product(self.conditions, self.filters))
 
     def new_layout(self) -> Layout:
         """The layout for this environment."""
@@ -157,6 +160,8 @@ class DistillationExperiment:
         _source(settings)
         for name in settings.competitors:
             agents[name].for_env(settings.env)
+        if settings.data:
+            _stored(settings)
 
     @classmethod
     def collect(cls, settings: DistillationSettings, seed: int, folder: Path, num_tasks: int) -> None:
@@ -178,7 +183,7 @@ class DistillationExperiment:
     def reevaluate(cls, settings: DistillationSettings, run: Run) -> dict[str, Any]:
         """The results document of the checkpoints that are there."""
         policies = [cls.restore(settings, run, model) for model in _models(settings)]
-        source = StoredHistories(run.folder / "data" / "source")
+        source = _stored(settings) if settings.data else StoredHistories(run.folder / "data" / "source")
         return cls._results(settings, run, policies, source, {"collection": 0.0, "training": 0.0})
 
     @classmethod
@@ -204,6 +209,7 @@ class DistillationExperiment:
         rule, digest = filters[name](), "+".join(histories[part].digest for part in sorted(histories))
         chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
         path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
+        make_folder(path.parent)
         save_selection(path, chosen, provenance_of(name, rule, table, run.seed, digest))
         stride = settings.episode if settings.forget == settings.episode else 1
         draws = (run.seed, train_seed, 1)
@@ -261,22 +267,32 @@ def _num_random(settings: DistillationSettings) -> int:
 def _collected(settings: DistillationSettings, run: Run) -> dict[str, StoredHistories]:
     """The data sets of the run, collected as far as they are not there yet."""
     num_tasks, parts = len(settings.task_ids[0]), {"source": _source(settings)}
-    if "noisy" in settings.data and _num_random(settings):
+    if "noisy" in settings.conditions and _num_random(settings):
         parts["random"] = Part(agents["uniform"].for_env(settings.env), _num_random(settings))
-    for name, part in parts.items():
-        _store(settings, run.seed, run.folder / "data" / name, part, num_tasks)
-    return {name: StoredHistories(run.folder / "data" / name) for name in parts}
+    found = {"source": _stored(settings)} if settings.data else {}
+    for name in parts.keys() - found.keys():
+        _store(settings, run.seed, run.folder / "data" / name, parts[name], num_tasks)
+    return {name: StoredHistories(run.folder / "data" / name) for name in parts.keys() - found.keys()} | found
+
+
+def _stored(settings: DistillationSettings) -> StoredHistories:
+    """The histories that the settings name; those of another seed are data of the same kind."""
+    stored, ids = StoredHistories(settings.data), np.asarray(settings.task_ids[0])
+    expected = {**_card(settings, _source(settings)), "num_steps": settings.history_steps, "task_ids": ids.tolist()}
+    wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if stored.card.get(name) != value)
+    require(not wrong, "data", settings.data, f"histories of this experiment; {', '.join(wrong)} differ")
+    return stored
+
+
+def _card(settings: DistillationSettings, part: Part) -> dict[str, Any]:
+    """What made a set of histories, but for the seed."""
+    env = {"id": settings.env.name, **flat(settings.env)}
+    made_by = {"source": type(part.source).__name__, "streams": part.shared, "histories": part.num_histories}
+    return {"env": env, **made_by}
 
 
 def _store(settings: DistillationSettings, seed: int, folder: Path, part: Part, num_tasks: int) -> None:
-    ids = np.asarray(settings.task_ids[0][:num_tasks])
-    card = {
-        "env": {"id": settings.env.name, **flat(settings.env)},
-        "source": type(part.source).__name__,
-        "streams": part.shared,
-        "histories": part.num_histories,
-        "seed": seed,
-    }
+    ids, card = np.asarray(settings.task_ids[0][:num_tasks]), {**_card(settings, part), "seed": seed}
     store_histories(folder, HistoryGenerator(settings.env, (part,), settings.history_steps, ids, seed), card)
 
 
@@ -316,7 +332,7 @@ def _evaluate(settings: DistillationSettings, seed: int, policies: list[FrozenPo
 
 def _variant_name(settings: DistillationSettings, data: str, rule: str) -> str:
     name = "AD" if rule == "keep-all" else f"AD + {rule}"
-    return name if len(settings.data) == 1 else f"{name}, {data}"
+    return name if len(settings.conditions) == 1 else f"{name}, {data}"
 
 
 def _curve(settings: DistillationSettings, name: str, measured: Interval) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from icrl.registry import experiments
 from icrl.training import FitSettings
 
 SHARED: dict[str, Any] = {
-    "data": ("clean", "noisy"),
+    "conditions": ("clean", "noisy"),
     "filters": ("keep-all", "lhf"),
     "competitors": ("ucb-vi", "q-learning", "uniform", "oracle"),
 }

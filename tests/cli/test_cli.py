@@ -86,6 +86,33 @@ def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path,
     assert "data" in err and "differ" in err
 
 
+def test_distillation_on_collected_histories(tmp_path, capsys):
+    data, small = tmp_path / "data", ["--preset", "smoke", "--history-steps", "60"]
+    assert call(capsys, "collect", "ad-darkroom", *small, "--num-tasks", "12", "--out", data)[0] == 0
+    run = [
+        "run",
+        "ad-darkroom",
+        *small,
+        "--train-steps",
+        "5",
+        "--eval-episodes",
+        "5",
+        "--eval-lives",
+        "2",
+        "--data",
+        data,
+    ]
+    assert call(capsys, *run, "--out", tmp_path / "run")[0] == 0
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["episodes"]
+    assert found["episode"] == [1, 2, 3, 4, 5]
+    assert {"AD", "oracle", "uniform"} <= found["agents"].keys()
+    assert not (tmp_path / "run" / "data" / "source").exists()
+    assert call(capsys, "verify", data)[0] == 0
+    code, _, err = call(capsys, *run, "--histories", "9", "--out", tmp_path / "other")
+    assert code == 2
+    assert "histories differ" in err
+
+
 class SomebodyElsesBandit(gymnasium.Env):
     """A bandit that has never heard of this package."""
 
