@@ -7,7 +7,7 @@ improve by itself over the episodes of rooms with goals it never saw.
 from typing import Any
 
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import DistillationExperiment, DistillationSettings
+from icrl.experiments.distillation_pipeline import PAPER, DistillationExperiment, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
 from icrl.training import FitSettings
@@ -40,25 +40,10 @@ class ADDarkRoom(DistillationExperiment):
         "cpu": DistillationSettings(
             **SHARED,
             env=DarkRoom(),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4, init_std=0.1),
-            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
+            fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
         ),
-        "paper": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4),
-            fit=FitSettings(
-                train_steps=50_000,
-                batch_size=512,
-                learning_rate=1e-2,
-                warmup_steps=0,
-                weight_decay=0.01,
-                log_every=500,
-                save_every=5000,
-            ),
-            train_seeds=5,
-            eval_episodes=1000,
-        ),
+        "paper": DistillationSettings(**SHARED, **PAPER, env=DarkRoom(), eval_episodes=1000),
     }
     published = (
         {

@@ -46,6 +46,23 @@ CONDITIONS = ("clean", "noisy")
 SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
 
 
+# Transformer and optimiser of Son et al. 2025 and Chen et al. 2025 on grids, for the presets "paper". They use RMSNorm,
+# rotary positions and SwiGLU; ours is the registered GPT-style model.
+PAPER: dict[str, Any] = {
+    "backbone": TransformerConfig(width=32, num_layers=4, num_heads=4),
+    "fit": FitSettings(
+        train_steps=50_000,
+        batch_size=512,
+        learning_rate=1e-2,
+        warmup_steps=0,
+        weight_decay=0.01,
+        log_every=500,
+        save_every=5000,
+    ),
+    "train_seeds": 5,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class DistillationSettings:
     """All settings of a distillation experiment."""
@@ -90,7 +107,10 @@ class DistillationSettings:
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_episodes", self.eval_episodes, 1, 2**20)
         require_int("eval_lives", self.eval_lives, 1, 2**20)
-        self.objective()
+        reads_each = self.objective().layout.num_before > 0
+        require(
+            reads_each, "layout", self.layout, "a layout that reads the observation of every step: pairs, interleaved"
+        )
         held_out = len(self.task_ids[1])
         require(held_out >= 2, "train_fraction", self.train_fraction, "a fraction that holds out at least two tasks")
 
@@ -256,7 +276,10 @@ def _models(settings: DistillationSettings) -> range:
 
 def _source(settings: DistillationSettings) -> Part:
     env = Streams(settings.env, settings.histories) if settings.streams else settings.env
-    return Part(agents[settings.source].for_env(env), settings.histories, settings.streams)
+    agent = agents[settings.source].for_env(env)
+    able = not settings.streams or hasattr(agent, "num_streams")
+    require(able, "source", settings.source, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
+    return Part(agent, settings.histories, settings.streams)
 
 
 def _num_random(settings: DistillationSettings) -> int:

@@ -120,7 +120,7 @@ class DPTDarkRoom:
             **shared,
             env=DarkRoomCorner(),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=6000, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
         ),
         "paper": DPTDarkRoomSettings(
             **shared,

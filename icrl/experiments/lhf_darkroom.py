@@ -5,12 +5,17 @@ each once as collected and once filtered by LHF with lambda = 1; the same seeds,
 The score is E, the mean return over all test episodes relative to no filter. Published, 3 runs: E = 25.1 % on clean
 and 90.7 % on noisy data, both on curves smoothed over 20 episodes (undone for clean data: 22.9 %). Their run-to-run
 noise is of the order of two returns, as large as many of their differences.
+
+Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 15 minutes; 5 training seeds, 8 held-out goals, 50 episodes,
+9 957 parameters, 1 200 steps of 32 windows): noisy data E = 106 % [48, 164] raw, 83 % [37, 129] smoothed; clean data
+E = -9 % [-34, 16] raw, -8 % [-30, 14] smoothed: the gain on noisy data is there, the published one on clean data is not
+seen. Mean returns 3.99 and 3.64 on clean data, 1.76 and 3.62 on noisy; UCB-VI from scratch 8.07, the source 13.3.
 """
 
 from typing import Any
 
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import DistillationExperiment, DistillationSettings
+from icrl.experiments.distillation_pipeline import PAPER, DistillationExperiment, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
 from icrl.training import FitSettings
@@ -49,22 +54,7 @@ class LHFDarkRoom(DistillationExperiment):
             fit=FitSettings(train_steps=1200, batch_size=32, learning_rate=1e-2, warmup_steps=100, save_every=1200),
             train_seeds=5,
         ),
-        "paper": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4),
-            fit=FitSettings(
-                train_steps=50_000,
-                batch_size=512,
-                learning_rate=1e-2,
-                warmup_steps=0,
-                weight_decay=0.01,
-                log_every=500,
-                save_every=5000,
-            ),
-            train_seeds=5,
-            eval_episodes=100,
-        ),
+        "paper": DistillationSettings(**SHARED, **PAPER, env=DarkRoom(), eval_episodes=100),
     }
     published = (
         {"what": "E of LHF for AD, clean, smoothed", "value": "25.1 %", "where": "Chen et al. 2025, section 5.1"},
