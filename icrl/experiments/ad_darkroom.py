@@ -2,6 +2,10 @@
 
 A causal transformer learns to predict what PPO does next from several episodes of what PPO did; frozen, it has to
 improve by itself over the episodes of rooms with goals it never saw.
+
+Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 3 minutes after 4 of collection; 8 held-out goals, 25 lives in
+each): the return of an episode goes from 1.33 in the first to 14.8 [11.4, 18.3] in the 50th, mean over the 50 episodes
+10.0; optimum 17.2, the source's end 16.3 (on training goals). Preset paper has not been run.
 """
 
 from typing import Any
