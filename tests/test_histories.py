@@ -71,7 +71,7 @@ def test_streams_share_one_learner():
     assert agent.act(jax.random.key(2), state, obs).shape == (EACH,)
 
 
-@pytest.mark.parametrize("shard_steps", [1, 300, 10**6])
+@pytest.mark.parametrize("shard_steps", [1, 300])
 def test_stored_histories_are_the_generated_ones_and_shards_leave_the_digest_alone(tmp_path, monkeypatch, shard_steps):
     store_histories(tmp_path / "a", generator(), {"x": 1})
     monkeypatch.setattr(module, "SHARD_STEPS", shard_steps)
