@@ -30,7 +30,12 @@ def make(name: str, **settings):
     return environments[name](**{**short, **settings})
 
 
-@pytest.fixture(params=list(environments), ids=str)
+def by_day(name):
+    """Families that differ from another one in their settings alone are for the night."""
+    return pytest.param(name, marks=pytest.mark.nightly if name in ("DarkRoomCorner-v0", "DarkRoomLarge-v0") else ())
+
+
+@pytest.fixture(params=[by_day(name) for name in environments])
 def env(request):
     return make(request.param)
 
