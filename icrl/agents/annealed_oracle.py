@@ -39,12 +39,12 @@ class AnnealedOracle(Oracle):
         return AnnealedState(jnp.int32(0))
 
     def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:  # type: ignore[override]
-        key_noise, key_action = jax.random.split(key)
+        key_noise, key_action, key_optimal = jax.random.split(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
         noisy = jax.random.uniform(key_noise) < epsilon
         any_action = jax.random.randint(key_action, (), 0, self.num_actions)
-        return jnp.where(noisy, any_action, super().act(key_action, jnp.zeros(0), obs)).astype(jnp.int32)
+        return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0), obs)).astype(jnp.int32)
 
     def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:  # type: ignore[override]
         del transition

@@ -17,7 +17,7 @@ from icrl.envs.streams import Streams
 from icrl.errors import DamagedError, require, require_int
 from icrl.filters.table import HistoryTable
 from icrl.interact import interact
-from icrl.seeding import key_for
+from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
@@ -69,8 +69,7 @@ class HistoryGenerator:
 
     def _part(self, number: int, part: Part, params: Any, ids: Array) -> History:
         """History [n, R, T, ...] of one part."""
-        root = key_for(self.seed, "histories", number)
-        keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(ids)
+        keys = keys_for(key_for(self.seed, "histories", number), ids)
         env = Streams(self.env, part.num_histories) if part.shared else self.env
 
         def live(key: Array, task: Any) -> History:
@@ -78,10 +77,8 @@ class HistoryGenerator:
 
         if part.shared:
             return jax.tree.map(lambda field: jnp.swapaxes(field, 1, 2), jax.vmap(live)(keys, params))
-        each = jax.vmap(lambda key: jax.vmap(lambda r: jax.random.fold_in(key, r))(jnp.arange(part.num_histories)))(
-            keys
-        )
-        return jax.vmap(lambda many, task: jax.vmap(live, in_axes=(0, None))(many, task))(each, params)
+        each = jax.vmap(keys_for, in_axes=(0, None))(keys, jnp.arange(part.num_histories))
+        return jax.vmap(jax.vmap(live, in_axes=(0, None)))(each, params)
 
 
 def store_histories(folder: Path, generator: HistoryGenerator, card: dict[str, Any]) -> None:

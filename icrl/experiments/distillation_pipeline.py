@@ -194,8 +194,10 @@ class DistillationExperiment:
         """The whole recipe: collect, filter, distil, evaluate, and the results document."""
         started = time.monotonic()
         histories = _collected(settings, run)
+        unions = {data: _union(settings, histories, data) for data in settings.conditions}
+        digest = "+".join(histories[part].digest for part in sorted(histories))
         collected = time.monotonic()
-        policies = [cls._fit(settings, run, histories, model) for model in _models(settings)]
+        policies = [cls._fit(settings, run, unions, digest, model) for model in _models(settings)]
         seconds = {"collection": collected - started, "training": time.monotonic() - collected}
         return cls._results(settings, run, policies, histories["source"], seconds)
 
@@ -220,13 +222,17 @@ class DistillationExperiment:
 
     @classmethod
     def _fit(
-        cls, settings: DistillationSettings, run: Run, histories: dict[str, StoredHistories], model: int
+        cls,
+        settings: DistillationSettings,
+        run: Run,
+        unions: dict[str, tuple[HistoryTable, History]],
+        digest: str,
+        model: int,
     ) -> FrozenPolicy:
         """Train (or restore and go on with) one model."""
         variant, train_seed = divmod(model, settings.train_seeds)
         data, name = settings.variants[variant]
-        table, columns = _union(settings, histories, data)
-        rule, digest = filters[name](), "+".join(histories[part].digest for part in sorted(histories))
+        (table, columns), rule = unions[data], filters[name]()
         chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
         path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
         make_folder(path.parent)
