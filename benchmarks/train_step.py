@@ -6,9 +6,9 @@ python benchmarks/train_step.py [--steps 500] [--heads 4] [--repeats 9]
 import argparse
 import statistics
 import time
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from torch_gpt2 import GPT2
@@ -18,7 +18,7 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
-from icrl.training import FitSettings, TrainState, make_train_step
+from icrl.training import FitSettings, initial_state, train_step
 
 
 def main() -> None:
@@ -55,12 +55,11 @@ def our_step(length: int, heads: int):
     source = agents["dirichlet-mix"].for_env(settings.env)
     batch = ContextGenerator(settings.env, source, length, seed=0).fetch(np.arange(64))
     policy = settings.new_policy(0, 0)
-    state = TrainState(policy.params, settings.fit.optimizer().init(policy.params), jnp.int32(0), jnp.zeros(50))
-    train_step = make_train_step(settings.fit, policy, settings.objective().loss)
-    holder = [jax.block_until_ready(train_step(state, batch))]
+    one_step = partial(train_step, settings.fit, settings.objective(), policy.graphdef)
+    holder = [jax.block_until_ready(one_step(initial_state(settings.fit, policy), batch))]
 
     def step() -> None:
-        holder[0] = jax.block_until_ready(train_step(holder[0], batch))
+        holder[0] = jax.block_until_ready(one_step(holder[0], batch))
 
     return step
 

@@ -8,6 +8,7 @@ ends in the same bits as one that was left alone (same versions, same machine ki
 import dataclasses
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self
@@ -22,12 +23,10 @@ from icrl.errors import IcrlError, require, require_float, require_int
 from icrl.models.token_policy import FrozenPolicy
 from icrl.progress import Progress
 from icrl.records import append_jsonl, truncate_jsonl
-from icrl.types import Array
+from icrl.types import Array, Objective
 
 SCHEDULES = ("cosine", "constant")
 CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; an accelerator takes the whole batch
-
-Loss = Callable[[FrozenPolicy, Any], Array]  # (policy, batch) -> scalar, a mean over the batch
 
 
 class Diverged(IcrlError):
@@ -101,27 +100,41 @@ class TrainState(NamedTuple):
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
 
 
-def make_train_step(settings: FitSettings, policy: FrozenPolicy, loss: Loss) -> Callable[[TrainState, Any], TrainState]:
-    """A jitted (state, batch) -> state; gradients of micro-batches are summed in order inside the one call."""
-    optimizer, micro = settings.optimizer(), settings.resolved_micro_batch()
+def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
+    """The state of step 0."""
+    params = jax.tree.map(jnp.array, policy.params)  # a copy: the train step donates its input
+    recent = jnp.zeros(settings.log_every, jnp.float32)
+    return TrainState(params, settings.optimizer().init(params), jnp.int32(0), recent)
+
+
+@partial(jax.jit, static_argnames=("settings", "objective", "graphdef"), donate_argnames=("state",))
+def train_step(settings: FitSettings, objective: Objective, graphdef: Any, state: TrainState, batch: Any) -> TrainState:
+    """The state after one more step; gradients of micro-batches are summed in order inside the one call.
+
+    Models that differ in their training seed or data only share the compiled code.
+    """
+    micro = settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
 
-    def loss_of(params: Any, batch: Any) -> Array:
-        return loss(policy.replace(params=params), batch)  # type: ignore[attr-defined]
+    def loss_of(params: Any, piece: Any) -> Array:
+        return objective.loss(FrozenPolicy(params=params, graphdef=graphdef), piece)
 
-    def train_step(state: TrainState, batch: Any) -> TrainState:
-        def add_gradient(total: Any, piece: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, piece)), None
+    def add_gradient(total: Any, piece: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, piece)), None
 
-        split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
-        zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params))
-        total, _ = jax.lax.scan(add_gradient, zero, split)
-        value, gradient = jax.tree.map(lambda x: x / pieces, total)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        recent = state.recent.at[state.step % settings.log_every].set(value)
-        return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
+    split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
+    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params))
+    total, _ = jax.lax.scan(add_gradient, zero, split)
+    value, gradient = jax.tree.map(lambda x: x / pieces, total)
+    updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
+    recent = state.recent.at[state.step % settings.log_every].set(value)
+    return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
 
-    return jax.jit(train_step, donate_argnums=0)
+
+@partial(jax.jit, static_argnames=("objective",))
+def mean_loss(objective: Objective, policy: FrozenPolicy, batch: Any) -> Array:
+    """The objective's loss of a batch, [] float32."""
+    return objective.loss(policy, batch)
 
 
 class StopRequest:
@@ -153,22 +166,22 @@ class StopRequest:
 def fit(
     settings: FitSettings,
     policy: FrozenPolicy,
-    loss: Loss,
+    objective: Objective,
     batches: Callable[[int], Any],
     folder: Path,
     *,
     seed: int = 0,
-    validate: Callable[[FrozenPolicy], float] | None = None,
+    held_out: Any = None,
 ) -> FrozenPolicy:
     """Pretrain ``policy`` and return it, continuing from the newest checkpoint in ``folder`` if there is one.
 
     Args:
       policy: initial parameters (also the template a checkpoint must match).
-      loss: scalar mean loss of a batch.
+      objective: has the loss of a batch.
       batches: step -> batch, a pytree with leading axis [batch_size].
       folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
       seed: training seed, names the rows and the checkpoint folder.
-      validate: policy -> validation loss, called at every row.
+      held_out: a batch whose loss is the validation loss of every row.
 
     Raises:
       Interrupted: after a signal; the current step has been saved.
@@ -179,15 +192,14 @@ def fit(
     state = _newest_state(settings, policy, saves)
     done = int(state.step)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
-    train_step = make_train_step(settings, policy, loss)
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
-            state = train_step(state, batches(step - 1))
+            state = train_step(settings, objective, policy.graphdef, state, batches(step - 1))
             last = step == settings.train_steps
             if last or step % settings.log_every == 0:
                 row = {"seed": seed, **_metrics(settings, state, step)}
-                if validate is not None:
-                    row["val_loss"] = validate(policy.replace(params=state.params))  # type: ignore[attr-defined]
+                if held_out is not None:
+                    row["val_loss"] = float(mean_loss(objective, _with(policy, state.params), held_out))
                 bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
                 append_jsonl(metrics, [{**row, "steps_per_second": bar.rate}])
             if last or stop.number is not None or step % settings.save_every == 0:
@@ -195,7 +207,7 @@ def fit(
             if stop.number is not None and not last:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    return policy.replace(params=state.params)  # type: ignore[attr-defined]
+    return _with(policy, state.params)
 
 
 def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:
@@ -206,7 +218,11 @@ def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int
     """
     saves = saves_of(folder, seed)
     require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
-    return policy.replace(params=_newest_state(settings, policy, saves).params)  # type: ignore[attr-defined]
+    return _with(policy, _newest_state(settings, policy, saves).params)
+
+
+def _with(policy: FrozenPolicy, params: Any) -> FrozenPolicy:
+    return FrozenPolicy(params=params, graphdef=policy.graphdef)
 
 
 def saves_of(folder: Path, seed: int) -> Path:
@@ -216,9 +232,7 @@ def saves_of(folder: Path, seed: int) -> Path:
 
 def _newest_state(settings: FitSettings, policy: FrozenPolicy, saves: Path) -> TrainState:
     """The state of the newest checkpoint in ``saves``, or that of step 0."""
-    params = jax.tree.map(jnp.array, policy.params)  # a copy: the train step donates its input
-    recent = jnp.zeros(settings.log_every, jnp.float32)
-    state = TrainState(params, settings.optimizer().init(params), jnp.int32(0), recent)
+    state = initial_state(settings, policy)
     return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state
 
 

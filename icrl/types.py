@@ -247,6 +247,18 @@ class SequenceModel(nnx.Module):
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
+class Objective(abc.ABC):
+    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
+
+    @abc.abstractmethod
+    def cross_entropy(self, policy: Any, batch: Any) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+
+    def loss(self, policy: Any, batch: Any) -> Array:
+        """Mean cross-entropy over the batch and all decisions, [] float32."""
+        return jnp.mean(self.cross_entropy(policy, batch))
+
+
 class Layout(abc.ABC):
     """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses.
 

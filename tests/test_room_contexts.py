@@ -69,14 +69,15 @@ def test_a_context_stands_still_until_the_episode_ends(policy):
     lived = stream().fetch(np.arange(1)).history
     episodes = [History(*(field[0, low : low + 6] for field in lived)) for low in (0, 6)]
     obs, state = jnp.array([1.0, 2.0]), agent.init(jax.random.key(0))
+    logits, update = jax.jit(agent.logits), jax.jit(agent.update)
+    read = jax.jit(lambda tokens: policy(tokens)[0][-1])
     for t in range(12):
         if t < 6:
-            expected = policy(agent.layout.prompt(obs))[0][-1]
+            expected = read(agent.layout.prompt(obs))
         else:
-            tokens = agent.layout.sequence(episodes[0], jnp.broadcast_to(obs, (7, 2)))
-            expected = policy(tokens)[0][-1]
-        np.testing.assert_allclose(agent.logits(state, obs), expected, atol=1e-5, err_msg=f"step {t}")
-        state = agent.update(state, jax.tree.map(lambda field, t=t: field[t % 6], episodes[t // 6]))
+            expected = read(agent.layout.sequence(episodes[0], jnp.broadcast_to(obs, (7, 2))))
+        np.testing.assert_allclose(logits(state, obs), expected, atol=1e-5, err_msg=f"step {t}")
+        state = update(state, jax.tree.map(lambda field, t=t: field[t % 6], episodes[t // 6]))
     np.testing.assert_array_equal(state.context.action, episodes[1].action)
 
 

@@ -8,10 +8,9 @@ same episodes of the same held-out tasks. Model m of a run is variant m // S wit
 import dataclasses
 import json
 import time
-from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +26,7 @@ from icrl.envs.splits import shuffled_split
 from icrl.envs.streams import Streams
 from icrl.errors import require, require_float, require_int
 from icrl.evaluation import online_returns
+from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.filters.selection import provenance_of, save_selection
 from icrl.filters.table import HistoryTable
 from icrl.learning_curves import trailing_mean
@@ -38,7 +38,7 @@ from icrl.runs import Run
 from icrl.seeding import key_for
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, fit, restore
+from icrl.training import FitSettings
 from icrl.types import Agent, Environment, History, Layout
 
 VALIDATION_WINDOWS = 128
@@ -166,12 +166,13 @@ class DistillationSettings:
         )
 
 
-class DistillationExperiment:
+class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
     """Base of the distillation recipes; what differs between them is a class attribute."""
 
-    title: ClassVar[str]
-    presets: ClassVar[dict[str, DistillationSettings]]
-    published: ClassVar[tuple[dict[str, Any], ...]] = ()
+    @classmethod
+    def num_models(cls, settings: DistillationSettings) -> int:
+        """One of each variant for each training seed."""
+        return len(settings.variants) * settings.train_seeds
 
     @classmethod
     def validate(cls, settings: DistillationSettings, seed: int) -> None:
@@ -190,94 +191,49 @@ class DistillationExperiment:
         _store(settings, seed, folder, _source(settings), num_tasks)
 
     @classmethod
-    def run(cls, settings: DistillationSettings, run: Run) -> dict[str, Any]:
-        """The whole recipe: collect, filter, distil, evaluate, and the results document."""
+    def pretrain(cls, settings: DistillationSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+        """Collect the histories, and distil every variant."""
         started = time.monotonic()
         histories = _collected(settings, run)
         unions = {data: _union(settings, histories, data) for data in settings.conditions}
         digest = "+".join(histories[part].digest for part in sorted(histories))
-        collected = time.monotonic()
-        policies = [cls._fit(settings, run, unions, digest, model) for model in _models(settings)]
-        seconds = {"collection": collected - started, "training": time.monotonic() - collected}
-        return cls._results(settings, run, policies, histories["source"], seconds)
+        collected, policies = time.monotonic(), []
+        for model in range(cls.num_models(settings)):
+            batches = _windows(settings, run, unions, digest, model)
+            held_out = dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(*batches.seed[:2], 2))(0)
+            policies.append(cls._fit(settings, run, model, batches, held_out))
+        return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
-    def reevaluate(cls, settings: DistillationSettings, run: Run) -> dict[str, Any]:
-        """The results document of the checkpoints that are there."""
-        policies = [cls.restore(settings, run, model) for model in _models(settings)]
-        source = _stored(settings) if settings.data else StoredHistories(run.folder / "data" / "source")
-        return cls._results(settings, run, policies, source, {"collection": 0.0, "training": 0.0})
-
-    @classmethod
-    def restore(cls, settings: DistillationSettings, run: Run, model: int) -> FrozenPolicy:
-        """The policy of ``model`` at its newest checkpoint."""
-        require_int("seed", model, 0, len(_models(settings)) - 1)
-        template = settings.new_policy(run.seed, model % settings.train_seeds)
-        return restore(settings.fit, template, run.folder, model)
-
-    @classmethod
-    def load_agent(cls, settings: DistillationSettings, run: Run, train_seed: int) -> Agent:
-        """The distilled agent of model ``train_seed``."""
-        return settings.agent(cls.restore(settings, run, train_seed))
-
-    @classmethod
-    def _fit(
-        cls,
-        settings: DistillationSettings,
-        run: Run,
-        unions: dict[str, tuple[HistoryTable, History]],
-        digest: str,
-        model: int,
-    ) -> FrozenPolicy:
-        """Train (or restore and go on with) one model."""
-        variant, train_seed = divmod(model, settings.train_seeds)
-        data, name = settings.variants[variant]
-        (table, columns), rule = unions[data], filters[name]()
-        chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
-        path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
-        make_folder(path.parent)
-        save_selection(path, chosen, provenance_of(name, rule, table, run.seed, digest))
-        stride = settings.episode if settings.forget == settings.episode else 1
-        draws = (run.seed, train_seed, 1)
-        first = -(-chosen.first_episode // settings.keep_every) * settings.episode
-        batches = Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
-        held_out = dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(run.seed, train_seed, 2))(0)
-        objective = settings.objective()
-        validate = partial(_loss, objective, held_out)
-        policy = settings.new_policy(run.seed, train_seed)
-        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=model, validate=validate)
-
-    @classmethod
-    def _results(
-        cls,
-        settings: DistillationSettings,
-        run: Run,
-        policies: list[FrozenPolicy],
-        source: StoredHistories,
-        seconds: dict[str, float],
-    ) -> dict[str, Any]:
-        started = time.monotonic()
+    def evaluate(cls, settings: DistillationSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+        """Section ``episodes`` and the checks."""
         returns = _evaluate(settings, run.seed, policies)
-        checks = _checks(settings, returns) if run.preset != "smoke" else []
-        seconds = {**seconds, "evaluation": time.monotonic() - started}
         curves = {name: _curve(settings, name, interval(values)) for name, values in returns.items()}
-        curves |= _source_lines(settings, source)
-        return run.results(
-            title=cls.title,
-            claim=_claim(settings, returns),
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": settings.env.name, **flat(settings.env)},
-            num_tasks=len(settings.task_ids[1]),
-            num_steps=settings.eval_episodes * settings.episode,
-            published=list(cls.published),
-            seconds={**seconds, "total": sum(seconds.values())},
-            episodes={"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
-            checks=checks,
-        )
+        curves |= _source_lines(settings, _source_histories(settings, run))
+        return {
+            "claim": _claim(settings, returns),
+            "num_tasks": len(settings.task_ids[1]),
+            "num_steps": settings.eval_episodes * settings.episode,
+            "episodes": {"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
+            "checks": _checks(settings, returns) if run.preset != "smoke" else [],
+        }
 
 
-def _models(settings: DistillationSettings) -> range:
-    return range(len(settings.variants) * settings.train_seeds)
+def _windows(
+    settings: DistillationSettings, run: Run, unions: dict[str, tuple[HistoryTable, History]], digest: str, model: int
+) -> Windows:
+    """What ``model`` is trained on; which histories those are is written down."""
+    variant, train_seed = divmod(model, settings.train_seeds)
+    data, name = settings.variants[variant]
+    (table, columns), rule = unions[data], filters[name]()
+    chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
+    path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
+    make_folder(path.parent)
+    save_selection(path, chosen, provenance_of(name, rule, table, run.seed, digest))
+    stride = settings.episode if settings.forget == settings.episode else 1
+    draws = (run.seed, train_seed, 1)
+    first = -(-chosen.first_episode // settings.keep_every) * settings.episode
+    return Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
 
 
 def _source(settings: DistillationSettings) -> Part:
@@ -302,6 +258,11 @@ def _collected(settings: DistillationSettings, run: Run) -> dict[str, StoredHist
     for name in parts.keys() - found.keys():
         _store(settings, run.seed, run.folder / "data" / name, parts[name], num_tasks)
     return {name: StoredHistories(run.folder / "data" / name) for name in parts.keys() - found.keys()} | found
+
+
+def _source_histories(settings: DistillationSettings, run: Run) -> StoredHistories:
+    """The source's histories of a run that has been collected."""
+    return StoredHistories(settings.data or run.folder / "data" / "source", verify=False)
 
 
 def _stored(settings: DistillationSettings) -> StoredHistories:
@@ -414,12 +375,3 @@ def _claim(settings: DistillationSettings, returns: dict[str, np.ndarray]) -> st
         f"{name}: with frozen weights the return of an episode goes from {first:.2f} to {last:.2f} "
         f"within {settings.eval_episodes} episodes of unseen tasks."
     )
-
-
-@partial(jax.jit, static_argnames=("objective",))
-def _mean_loss(objective: AD, policy: FrozenPolicy, windows: History) -> jax.Array:
-    return objective.loss(policy, windows)
-
-
-def _loss(objective: AD, windows: History, policy: FrozenPolicy) -> float:
-    return float(_mean_loss(objective, policy, windows))

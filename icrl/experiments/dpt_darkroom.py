@@ -12,7 +12,6 @@ the prior's (0.80 nats against 0.82 for an empty context; the exact posterior's 
 
 import dataclasses
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,11 +22,12 @@ from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.config import flat
-from icrl.datasets.contexts import Batches, Contexts, IndependentContexts, store_contexts
+from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split, shuffled_split
 from icrl.errors import require, require_int
 from icrl.evaluation import offline_returns, online_returns
+from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.interact import interact
 from icrl.layouts import QueryFirst
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
@@ -38,7 +38,7 @@ from icrl.runs import Run
 from icrl.seeding import key_for, keys_for
 from icrl.statistics import Interval, interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, fit, restore
+from icrl.training import FitSettings
 from icrl.types import Agent
 
 VALIDATION_CONTEXTS = 256
@@ -103,7 +103,7 @@ class DPTDarkRoomSettings:
 
 
 @experiments.register("dpt-darkroom", paper="Lee et al. 2023")
-class DPTDarkRoom:
+class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
     """DPT on the 10 x 10 Dark Room, goals held out."""
 
     title = "Decision-Pretrained Transformer on Dark Room"
@@ -162,58 +162,30 @@ class DPTDarkRoom:
         store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
 
     @classmethod
-    def run(cls, settings: DPTDarkRoomSettings, run: Run) -> dict[str, Any]:
-        """The whole recipe: pretrain, evaluate, and the results document."""
+    def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+        """One policy per training seed."""
         started = time.monotonic()
-        policies = [cls._fit(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
-        return cls._results(settings, run, policies, time.monotonic() - started)
-
-    @classmethod
-    def reevaluate(cls, settings: DPTDarkRoomSettings, run: Run) -> dict[str, Any]:
-        """The results document of the checkpoints that are there."""
-        policies = [cls.restore(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
-        return cls._results(settings, run, policies, 0.0)
-
-    @classmethod
-    def restore(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> FrozenPolicy:
-        """The policy of ``train_seed`` at its newest checkpoint."""
-        require_int("seed", train_seed, 0, settings.train_seeds - 1)
-        return restore(settings.fit, settings.new_policy(run.seed, train_seed), run.folder, train_seed)
-
-    @classmethod
-    def load_agent(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> Agent:
-        """The pretrained agent of ``train_seed``."""
-        return settings.agent(cls.restore(settings, run, train_seed))
-
-    @classmethod
-    def _fit(cls, settings: DPTDarkRoomSettings, run: Run, train_seed: int) -> FrozenPolicy:
-        objective, stream = settings.objective(), settings.contexts(run.seed, f"pretrain/{train_seed}")
-        batches = Batches(stream, settings.fit.batch_size, run.seed + train_seed, settings.pretrain_contexts)
         held_out = settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
-        policy, validate = settings.new_policy(run.seed, train_seed), partial(_loss, objective, held_out)
-        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=train_seed, validate=validate)
+        size, pool, policies = settings.fit.batch_size, settings.pretrain_contexts, []
+        for train_seed in range(settings.train_seeds):
+            stream = settings.contexts(run.seed, f"pretrain/{train_seed}")
+            batches = Batches(stream, size, run.seed + train_seed, pool)
+            policies.append(cls._fit(settings, run, train_seed, batches, held_out))
+        return policies, {"training": time.monotonic() - started}
 
     @classmethod
-    def _results(
-        cls, settings: DPTDarkRoomSettings, run: Run, policies: list[FrozenPolicy], training_seconds: float
-    ) -> dict[str, Any]:
-        started = time.monotonic()
+    def evaluate(cls, settings: DPTDarkRoomSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+        """Section ``episodes`` and the checks."""
         returns, offline = _online(settings, run.seed, policies), _offline(settings, run.seed, policies)
         curves = {name: _curve(name, interval(values)) for name, values in returns.items()}
-        seconds = {"training": training_seconds, "evaluation": time.monotonic() - started}
         fifth, last = (float(returns[MODEL][..., at].mean()) for at in (4, -1))
-        return run.results(
-            title=cls.title,
-            claim=f"With frozen weights: return {fifth:.1f} in episode 5 of unseen rooms, {last:.1f} in the last.",
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": settings.env.name, **flat(settings.env)},
-            num_tasks=len(settings.task_ids[1]),
-            num_steps=settings.eval_episodes * settings.context_steps,
-            published=list(cls.published),
-            seconds={**seconds, "total": sum(seconds.values())},
-            episodes={"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
-            checks=_checks(offline, returns) if run.preset != "smoke" else [],
-        )
+        return {
+            "claim": f"With frozen weights: return {fifth:.1f} in episode 5 of unseen rooms, {last:.1f} in the last.",
+            "num_tasks": len(settings.task_ids[1]),
+            "num_steps": settings.eval_episodes * settings.context_steps,
+            "episodes": {"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
+            "checks": _checks(offline, returns) if run.preset != "smoke" else [],
+        }
 
 
 def _lives(settings: DPTDarkRoomSettings) -> TaskSet:
@@ -281,12 +253,3 @@ def _checks(offline: dict[str, np.ndarray], returns: dict[str, np.ndarray]) -> l
 def _check(what: str, measured: Interval, low: float, high: float) -> dict[str, Any]:
     ok = bool(low <= measured.mean <= high)
     return {"what": what, "measured": measured.band(), "target": f"in {low:g} .. {high:g}", "ok": ok}
-
-
-@partial(jax.jit, static_argnames=("objective",))
-def _mean_loss(objective: DPT, policy: FrozenPolicy, contexts: Contexts) -> jax.Array:
-    return objective.loss(policy, contexts)
-
-
-def _loss(objective: DPT, contexts: Contexts, policy: FrozenPolicy) -> float:
-    return float(_mean_loss(objective, policy, contexts))

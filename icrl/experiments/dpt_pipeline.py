@@ -5,7 +5,6 @@ An experiment is a subclass of ``DPTExperiment`` that fills in presets, publishe
 
 import dataclasses
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,7 +14,7 @@ from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
 from icrl.config import flat
-from icrl.datasets.contexts import Batches, ContextGenerator, Contexts, StoredContexts, store_contexts
+from icrl.datasets.contexts import Batches, ContextGenerator, StoredContexts, store_contexts
 from icrl.errors import require, require_int
 from icrl.evaluation import (
     ideal_cross_entropy,
@@ -24,6 +23,7 @@ from icrl.evaluation import (
     online_regret,
     recorded_contexts,
 )
+from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.layouts import QueryFirst
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.models.transformer import TransformerConfig
@@ -33,7 +33,7 @@ from icrl.runs import Run
 from icrl.seeding import key_for
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, fit, restore
+from icrl.training import FitSettings
 from icrl.types import Environment
 
 VALIDATION_CONTEXTS = 256
@@ -93,12 +93,9 @@ class DPTSettings:
         return InContextAgent(policy=policy, query=query, layout=layout, max_steps=self.context_steps)
 
 
-class DPTExperiment:
+class DPTExperiment(PretrainingExperiment[DPTSettings]):
     """Base of the DPT recipes; everything that differs between them is a class attribute."""
 
-    title: ClassVar[str]
-    presets: ClassVar[dict[str, DPTSettings]]
-    published: ClassVar[tuple[dict[str, Any], ...]] = ()
     max_ratio: ClassVar[dict[str, float]] = {}  # competitor -> largest allowed regret(T) of DPT / its regret(T)
     max_regret: ClassVar[float | None] = None  # largest allowed regret(T) of DPT, at the preset's own T
 
@@ -111,29 +108,15 @@ class DPTExperiment:
             _stored(settings, seed)
 
     @classmethod
-    def pretrain(cls, settings: DPTSettings, run: Run) -> list[FrozenPolicy]:
-        """Train (or restore and go on with) one policy per training seed."""
-        return [cls._pretrain_one(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
-
-    @classmethod
-    def _pretrain_one(cls, settings: DPTSettings, run: Run, train_seed: int) -> FrozenPolicy:
-        objective = settings.objective()
-        batches = _batches(settings, run.seed, train_seed)
+    def pretrain(cls, settings: DPTSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+        """One policy per training seed."""
+        started = time.monotonic()
         held_out = _generator(settings, run.seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
-        validate = partial(_validation_loss, objective, held_out)
-        policy = settings.new_policy(run.seed, train_seed)
-        return fit(settings.fit, policy, objective.loss, batches, run.folder, seed=train_seed, validate=validate)
-
-    @classmethod
-    def restore(cls, settings: DPTSettings, run: Run, train_seed: int) -> FrozenPolicy:
-        """The policy of ``train_seed`` at its newest checkpoint."""
-        require_int("seed", train_seed, 0, settings.train_seeds - 1)
-        return restore(settings.fit, settings.new_policy(run.seed, train_seed), run.folder, train_seed)
-
-    @classmethod
-    def load_agent(cls, settings: DPTSettings, run: Run, train_seed: int) -> InContextAgent:
-        """The pretrained agent of ``train_seed``."""
-        return settings.agent(cls.restore(settings, run, train_seed))
+        policies = [
+            cls._fit(settings, run, train_seed, _batches(settings, run.seed, train_seed), held_out)
+            for train_seed in range(settings.train_seeds)
+        ]
+        return policies, {"training": time.monotonic() - started}
 
     @classmethod
     def evaluate(cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
@@ -142,7 +125,15 @@ class DPTExperiment:
         offline, cross_entropy, gap = _offline(settings, run.seed, policies)
         promised = run.preset != "smoke"  # seconds of training promise nothing
         checks = [*(cls._regret_checks(settings, regrets) if promised else ()), *_leak_check(gap)]
-        return {"online": online, "offline": offline, "cross_entropy": cross_entropy, "checks": checks}
+        return {
+            "claim": _claim(online, settings),
+            "num_tasks": settings.eval_tasks,
+            "num_steps": settings.context_steps,
+            "online": online,
+            "offline": offline,
+            "cross_entropy": cross_entropy,
+            "checks": checks,
+        }
 
     @classmethod
     def _regret_checks(cls, settings: DPTSettings, regrets: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -159,47 +150,6 @@ class DPTExperiment:
     def collect(cls, settings: DPTSettings, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the first ``num_tasks`` contexts of the stream that training seed 0 would generate."""
         store_contexts(folder, _generator(settings, seed, "pretrain/0"), num_tasks, _card(settings, seed))
-
-    @classmethod
-    def run(cls, settings: DPTSettings, run: Run) -> dict[str, Any]:
-        """The whole recipe: pretrain, evaluate, and the results document."""
-        started = time.monotonic()
-        policies = cls.pretrain(settings, run)
-        return cls._results(settings, run, policies, time.monotonic() - started)
-
-    @classmethod
-    def reevaluate(cls, settings: DPTSettings, run: Run) -> dict[str, Any]:
-        """The results document of the checkpoints that are there."""
-        policies = [cls.restore(settings, run, train_seed) for train_seed in range(settings.train_seeds)]
-        return cls._results(settings, run, policies, 0.0)
-
-    @classmethod
-    def _results(
-        cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy], training_seconds: float
-    ) -> dict[str, Any]:
-        started = time.monotonic()
-        sections = cls.evaluate(settings, run, policies)
-        seconds = {"training": training_seconds, "evaluation": time.monotonic() - started}
-        return run.results(
-            title=cls.title,
-            claim=_claim(sections["online"], settings),
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": settings.env.name, **flat(settings.env)},
-            num_tasks=settings.eval_tasks,
-            num_steps=settings.context_steps,
-            published=list(cls.published),
-            seconds={**seconds, "total": sum(seconds.values())},
-            **sections,
-        )
-
-
-def _validation_loss(objective: DPT, held_out: Contexts, policy: FrozenPolicy) -> float:
-    return float(_mean_cross_entropy(objective, policy, held_out))
-
-
-@partial(jax.jit, static_argnames=("objective",))
-def _mean_cross_entropy(objective: DPT, policy: FrozenPolicy, contexts: Contexts) -> jax.Array:
-    return objective.loss(policy, contexts)
 
 
 def _batches(settings: DPTSettings, seed: int, train_seed: int) -> Batches:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from icrl.errors import require_float
 from icrl.models.token_policy import FrozenPolicy
 from icrl.registry import objectives
-from icrl.types import Array, History, Layout
+from icrl.types import Array, History, Layout, Objective
 
 
 @objectives.register("ad", paper="Laskin et al. 2022")
 @dataclasses.dataclass(frozen=True)
-class AD:
+class AD(Objective):
     """-log p(a_t | h_{t-1}, o_t) at every step of a window that crosses the borders of episodes.
 
     ``label_smoothing`` e puts e / K on every action (their Dark Room Hard: 0.2).
@@ -25,18 +25,14 @@ class AD:
     def __post_init__(self) -> None:
         require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
 
-    def cross_entropy(self, policy: FrozenPolicy, windows: History) -> Array:
-        """-log p of the source's actions in nats, [B, C] float32, for windows [B, C, ...]."""
-        steps = windows.action.shape[1]
-        tokens = jax.vmap(self._tokens)(windows)
+    def cross_entropy(self, policy: FrozenPolicy, batch: History) -> Array:
+        """-log p of the source's actions in nats, [B, C] float32, for a batch of windows [B, C, ...]."""
+        steps = batch.action.shape[1]
+        tokens = jax.vmap(self._tokens)(batch)
         logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps - 1)]
-        labels = jax.nn.one_hot(windows.action, self.layout.num_actions)
+        labels = jax.nn.one_hot(batch.action, self.layout.num_actions)
         labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions
         return -jnp.sum(jax.nn.log_softmax(logits) * labels, axis=-1)
-
-    def loss(self, policy: FrozenPolicy, windows: History) -> Array:
-        """Mean cross-entropy over windows and steps, [] float32."""
-        return jnp.mean(self.cross_entropy(policy, windows))
 
     def _tokens(self, window: History) -> Array:
         """Tokens [L, D] of one window, up to the decision of its last step."""

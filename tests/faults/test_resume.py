@@ -94,7 +94,7 @@ def test_a_signal_saves_the_current_step_and_exits(tmp_path, undisturbed, number
 def smoke_fit(folder: Path, batches=None) -> None:
     settings = DPTBandit.presets["smoke"]
     batches = batches or _batches(settings, 0, 0)
-    fit(settings.fit, settings.new_policy(0, 0), settings.objective().loss, batches, folder)
+    fit(settings.fit, settings.new_policy(0, 0), settings.objective(), batches, folder)
 
 
 def test_a_poisoned_batch_stops_the_run_by_name_and_leaves_the_last_good_checkpoint(tmp_path):

@@ -12,7 +12,7 @@ from icrl.experiments.distillation_pipeline import DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, TrainState, make_train_step
+from icrl.training import FitSettings, initial_state, train_step
 from icrl.types import History
 
 ENV = DarkRoom(size=3, horizon=6)
@@ -34,11 +34,9 @@ def lived(history_steps: slice) -> np.ndarray:
     rows = History(*(records[name].reshape(-1, *records[name].shape[2:])[:, history_steps] for name in History._fields))
     batches = Windows(rows, np.arange(9 * 24), SETTINGS.window, SETTINGS.fit.batch_size, (0,), ENV.horizon)
     policy = SETTINGS.new_policy(0, 0)
-    optimizer = SETTINGS.fit.optimizer().init(policy.params)
-    state = TrainState(policy.params, optimizer, jnp.int32(0), jnp.zeros(SETTINGS.fit.log_every))
-    step = make_train_step(SETTINGS.fit, policy, SETTINGS.objective().loss)
+    state = initial_state(SETTINGS.fit, policy)
     for number in range(SETTINGS.fit.train_steps):
-        state = step(state, batches(number))
+        state = train_step(SETTINGS.fit, SETTINGS.objective(), policy.graphdef, state, batches(number))
     agent = SETTINGS.agent(policy.replace(params=state.params))
     tasks = TaskSet(TaskSet.of(ENV, np.arange(90) % 9).params, jnp.arange(90, dtype=jnp.uint32))
     return online_returns(ENV, tasks, agent, SETTINGS.eval_episodes, seed=1).mean(0)

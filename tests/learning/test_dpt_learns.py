@@ -12,7 +12,7 @@ from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, TrainState, make_train_step
+from icrl.training import FitSettings, initial_state, train_step
 
 SETTINGS = DPTSettings(
     env=GaussianBandit(num_arms=2, horizon=30, noise_std=0.1),
@@ -28,12 +28,9 @@ def train(settings: DPTSettings, spoil=lambda contexts: contexts):
     source = agents[settings.source].for_env(env)
     batches = Batches(ContextGenerator(env, source, env.horizon, seed=0), settings.fit.batch_size, seed=0)
     policy = settings.new_policy(0, 0)
-    state = TrainState(
-        policy.params, settings.fit.optimizer().init(policy.params), jnp.int32(0), jnp.zeros(settings.fit.log_every)
-    )
-    step = make_train_step(settings.fit, policy, objective.loss)
+    state = initial_state(settings.fit, policy)
     for i in range(settings.fit.train_steps):
-        state = step(state, spoil(batches(i)))
+        state = train_step(settings.fit, objective, policy.graphdef, state, spoil(batches(i)))
     return policy.replace(params=state.params), float(state.recent.mean())
 
 

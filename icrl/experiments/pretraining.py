@@ -1,0 +1,117 @@
+"""What all recipes share that pretrain models, freeze them and evaluate the frozen ones.
+
+A recipe subclasses ``PretrainingExperiment`` and says how its models are pretrained and what they are evaluated on.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from icrl.config import flat
+from icrl.errors import require_int
+from icrl.models.token_policy import FrozenPolicy
+from icrl.runs import Run
+from icrl.training import FitSettings, fit, restore
+from icrl.types import Agent, Environment, Objective
+
+
+class PretrainingSettings(Protocol):
+    """What the settings of such a recipe have at least."""
+
+    @property
+    def env(self) -> Environment:
+        """The family of tasks."""
+
+    @property
+    def fit(self) -> FitSettings:
+        """How to optimise."""
+
+    @property
+    def train_seeds(self) -> int:
+        """Independently trained models of each kind."""
+
+    def objective(self) -> Objective:
+        """What is predicted from what."""
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network."""
+
+    def agent(self, policy: FrozenPolicy) -> Agent:
+        """The frozen policy as an agent of the family's environments."""
+
+
+Settings = TypeVar("Settings", bound=PretrainingSettings)
+
+
+class PretrainingExperiment(Generic[Settings]):
+    """Base of the recipes. Model m of a run keeps its checkpoints as seed m; its training seed is m % train_seeds."""
+
+    title: ClassVar[str]
+    presets: ClassVar[dict[str, Any]]
+    published: ClassVar[tuple[dict[str, Any], ...]] = ()
+
+    @classmethod
+    def pretrain(cls, settings: Settings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+        """Train (or restore and go on with) every model; and the seconds that each stage took."""
+        raise NotImplementedError(f"{cls.__name__} must define pretrain")
+
+    @classmethod
+    def evaluate(cls, settings: Settings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+        """``claim``, ``num_tasks``, ``num_steps``, ``checks`` and the sections of the results."""
+        raise NotImplementedError(f"{cls.__name__} must define evaluate")
+
+    @classmethod
+    def num_models(cls, settings: Settings) -> int:
+        """Models of a run."""
+        return settings.train_seeds
+
+    @classmethod
+    def run(cls, settings: Settings, run: Run) -> dict[str, Any]:
+        """The whole recipe: pretrain, evaluate, and the results document."""
+        return cls._results(settings, run, *cls.pretrain(settings, run))
+
+    @classmethod
+    def reevaluate(cls, settings: Settings, run: Run) -> dict[str, Any]:
+        """The results document of the checkpoints that are there."""
+        policies = [cls.restore(settings, run, model) for model in range(cls.num_models(settings))]
+        return cls._results(settings, run, policies, {"training": 0.0})
+
+    @classmethod
+    def restore(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
+        """The policy of ``model`` at its newest checkpoint."""
+        require_int("seed", model, 0, cls.num_models(settings) - 1)
+        return restore(settings.fit, cls._untrained(settings, run, model), run.folder, model)
+
+    @classmethod
+    def load_agent(cls, settings: Settings, run: Run, model: int) -> Agent:
+        """The pretrained agent of ``model``."""
+        return settings.agent(cls.restore(settings, run, model))
+
+    @classmethod
+    def _fit(
+        cls, settings: Settings, run: Run, model: int, batches: Callable[[int], Any], held_out: Any
+    ) -> FrozenPolicy:
+        """Train (or restore and go on with) one model."""
+        policy = cls._untrained(settings, run, model)
+        return fit(settings.fit, policy, settings.objective(), batches, run.folder, seed=model, held_out=held_out)
+
+    @classmethod
+    def _untrained(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
+        """Models of the same training seed begin alike, whatever their data."""
+        return settings.new_policy(run.seed, model % settings.train_seeds)
+
+    @classmethod
+    def _results(
+        cls, settings: Settings, run: Run, policies: list[FrozenPolicy], seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        started = time.monotonic()
+        found = cls.evaluate(settings, run, policies)
+        seconds = {**seconds, "evaluation": time.monotonic() - started}
+        return run.results(
+            title=cls.title,
+            train_seeds=list(range(settings.train_seeds)),
+            env={"id": settings.env.name, **flat(settings.env)},
+            published=list(cls.published),
+            seconds={**seconds, "total": sum(seconds.values())},
+            **found,
+        )
