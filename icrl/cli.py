@@ -52,6 +52,8 @@ def _dispatch(argv: list[str]) -> int:
         return _verify(Path(args.folder))
     if args.command == "inspect":
         return _inspect(Path(args.folder), args.png)
+    if args.command == "export":
+        return _export(args)
     from icrl import runs
 
     run = runs.reopen(Path(args.folder))
@@ -95,7 +97,13 @@ def _top_parser() -> _Parser:
     verify.add_argument("folder", help="a folder of collected data")
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
     inspect.add_argument("folder", help="a folder of collected histories")
-    inspect.add_argument("--png", default=None, help="also draw them into this file")
+    inspect.add_argument("--png", default=None, help="also draw them, and a walk through a room, into this file")
+    export = commands.add_parser("export", help="write collected histories as a Minari dataset", allow_abbrev=False)
+    export.add_argument("folder", help="a folder of collected histories")
+    export.add_argument("out", help="folder of the dataset, a new one whose name is its id: NAME-v0")
+    export.add_argument("--tasks", default=None, help="FIRST:END, places in the set (default all)")
+    export.add_argument("--histories", default=None, help="FIRST:END, of each task (default all)")
+    export.add_argument("--author", default="icrl", help="author in the dataset's metadata (default icrl)")
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
@@ -150,6 +158,17 @@ def _inspect(folder: Path, png: str | None) -> int:
     return 0
 
 
+def _export(args: argparse.Namespace) -> int:
+    from icrl.datasets.histories import StoredHistories
+    from icrl.datasets.minari_export import export_minari
+
+    tasks, histories = _range("tasks", args.tasks), _range("histories", args.histories)
+    out = Path(args.out)
+    count = export_minari(StoredHistories(args.folder), out, tasks, histories, args.author)
+    print(f"{count:,} episodes: {out}   MINARI_DATASETS_PATH={out.parent}, minari.load_dataset({out.name!r})")
+    return 0
+
+
 def _check_experiment(name: str | None) -> None:
     """Refuse an unknown experiment before jax is imported."""
     names = [row.name for row in _declared("experiments")]
@@ -163,6 +182,16 @@ def _integer(field: str, text: str) -> int:
     if not text.isascii() or not text.removeprefix("-").isdigit():
         raise InputError(f"{field}: got {text!r}, allowed: an integer")
     return int(text)
+
+
+def _range(field: str, text: str | None) -> range | None:
+    """The numbers that FIRST:END means; None means all of them."""
+    if text is None:
+        return None
+    first, _, end = text.partition(":")
+    if not all(part.isascii() and part.isdigit() for part in (first, end)):
+        raise InputError(f"{field}: got {text!r}, allowed: FIRST:END, for instance 0:3")
+    return range(int(first), int(end))
 
 
 def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:

@@ -85,16 +85,17 @@ def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
     return figure
 
 
-def to_png(figure: Any) -> bytes:
-    """Render a figure at 1280 x 768 pixels."""
+def to_png(*figures: Any) -> bytes:
+    """Render figures of one width, each below the one before; a chart has 1280 x 768 pixels."""
+    from matplotlib.image import imsave
+
     buffer = io.BytesIO()
-    with _any_script():
-        figure.savefig(buffer, format="png", dpi=DPI)
+    imsave(buffer, np.concatenate([to_pixels(figure) for figure in figures]), format="png", dpi=DPI)
     return buffer.getvalue()
 
 
 def to_pixels(figure: Any) -> np.ndarray:
-    """Render a figure as [768, 1280, 3] uint8."""
+    """Render a figure as [height, width, 3] uint8, a chart as [768, 1280, 3]."""
     with _any_script():
         figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

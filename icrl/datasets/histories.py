@@ -5,6 +5,7 @@ A record is all that one task left behind: R histories of T transitions, made by
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.config import replaced
 from icrl.datasets.store import StoredRecords, store_records
 from icrl.envs.streams import Streams
-from icrl.errors import DamagedError, require, require_int
+from icrl.errors import require, require_int
 from icrl.filters.table import HistoryTable
 from icrl.interact import interact
+from icrl.registry import environments
 from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
@@ -97,13 +100,21 @@ def store_histories(folder: Path, generator: HistoryGenerator, card: dict[str, A
     store_records(folder, generator.fetch, len(generator.task_ids), full_card, shard_tasks)
 
 
+def episodes(history: History) -> list[History]:
+    """``history`` [T, ...] in NumPy, cut behind every step that ended an episode; the last part may be unfinished."""
+    ends = np.flatnonzero(history.terminated | history.truncated) + 1
+    cuts = np.unique([0, *ends, len(history.action)])
+    return [History(*(field[low:high] for field in history)) for low, high in itertools.pairwise(cuts)]
+
+
 class StoredHistories(StoredRecords):
     """Histories on disk. Row n = task position x R + place in the task; N rows in all."""
 
     def __init__(self, folder: Path | str, verify: bool = True):
         super().__init__(folder, verify)
-        if self.fields.keys() != set(History._fields):
-            raise DamagedError(f"{folder}: fields: expected {', '.join(History._fields)}, found others")
+        found = ", ".join(self.fields)
+        are_histories = self.fields.keys() == set(History._fields)
+        require(are_histories, "data", str(folder), "learning histories", f"its records are of {found}")
         self.num_histories, self.num_steps = self.fields["action"]["shape"][:2]
         require(
             self.num_tasks == len(self.card["task_ids"]),
@@ -112,6 +123,24 @@ class StoredHistories(StoredRecords):
             f"a complete set of {len(self.card['task_ids'])} tasks",
             "go on with its collection",
         )
+
+    @property
+    def env_id(self) -> str | None:
+        """The registered name of the environment on the card (which tells its class), None if it is not registered."""
+        family = self.card.get("env", {}).get("id")
+        return next((name for name in environments if environments[name].__name__ == family), None)
+
+    def environment(self) -> Environment | None:
+        """The environment that the histories were lived in, None if it is not a registered one."""
+        if self.env_id is None:
+            return None
+        settings = {name: value for name, value in self.card["env"].items() if name != "id"}
+        return replaced(environments[self.env_id](), settings)
+
+    def of_task(self, position: int) -> list[History]:
+        """The R histories of the task at ``position`` in the set, in NumPy, [T, ...] each."""
+        record = self.fetch(np.array([position]))
+        return [History(*(record[name][0, place] for name in History._fields)) for place in range(self.num_histories)]
 
     def columns(self, keep_every: int = 1) -> History:
         """All histories [N, T, ...] on the device in compact dtypes; of every ``keep_every`` episodes one is kept."""

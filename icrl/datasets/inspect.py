@@ -1,12 +1,15 @@
-"""A look into stored learning histories: their learning curves as text and as a picture."""
+"""A look into stored learning histories: their learning curves as text and as a picture, and walks through a room."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from icrl.artifacts import publish_file
-from icrl.datasets.histories import StoredHistories
+from icrl.datasets.histories import StoredHistories, episodes
+from icrl.envs.grid_room import GridRoom
 from icrl.figures import draw_learning_curves, to_png
+from icrl.room_picture import draw_walks
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # characters of a curve
@@ -38,8 +41,25 @@ def describe(stored: StoredHistories) -> str:
 
 
 def draw(stored: StoredHistories, path: Path) -> None:
-    """Write a PNG of the learning curves to ``path``."""
-    publish_file(path, to_png(draw_learning_curves(_by_task(stored), np.asarray(stored.card["optimal_return"]))))
+    """Write a PNG of the learning curves to ``path``, and below them walks if they were lived in a grid room."""
+    figures = [draw_learning_curves(_by_task(stored), np.asarray(stored.card["optimal_return"]))]
+    room = stored.environment()
+    if isinstance(room, GridRoom):
+        figures.append(_draw_typical(stored, room))
+    publish_file(path, to_png(*figures))
+
+
+def _draw_typical(stored: StoredHistories, room: GridRoom) -> Any:
+    """The first, the middle and the last whole episode of the median history, as measured by its last returns."""
+    last = _ends(_by_task(stored), -1).reshape(-1)
+    row = int(np.argsort(last, kind="stable")[len(last) // 2])
+    position, number = divmod(row, stored.num_histories)
+    lived, task = stored.of_task(position)[number], stored.card["task_ids"][position]
+    whole = episodes(lived)[: int((lived.terminated | lived.truncated).sum())]
+    chosen = np.unique([0, len(whole) // 2, len(whole) - 1])
+    shown = {f"episode {place + 1:,} of {len(whole):,}": whole[place] for place in chosen}
+    title = f"History {number} of task {task}, the median one by its last returns"
+    return draw_walks(room, room.task(task), shown, title)
 
 
 def _by_task(stored: StoredHistories) -> np.ndarray:

@@ -83,6 +83,9 @@ class DarkKeyToDoor(GridRoom[DarkKeyToDoorTask]):
         after_key = jnp.where(state.opened, state.position, params.goal)
         return jnp.where(state.has_key, after_key, params.key)
 
+    def landmarks(self, params: DarkKeyToDoorTask) -> dict[str, Array]:
+        return {"key": params.key, "door": params.goal}
+
     def validate_task(self, params: DarkKeyToDoorTask) -> None:
         super().validate_task(params)
         self.require_cell("task.key", params.key)

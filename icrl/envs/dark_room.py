@@ -80,6 +80,9 @@ class DarkRoom(GridRoom[DarkRoomTask]):
     def target(self, params: DarkRoomTask, state: DarkRoomState) -> Array:
         return jnp.where(state.rewarded, state.position, params.goal) if self.reward_once else params.goal
 
+    def landmarks(self, params: DarkRoomTask) -> dict[str, Array]:
+        return {"goal": params.goal}
+
     def action_of_move(self, params: DarkRoomTask, move: Array) -> Array:
         return jnp.argmax(params.action_order == move).astype(jnp.int32)
 

@@ -67,6 +67,10 @@ class GridRoom(Environment[RoomTask]):
     def target(self, params: RoomTask, state: EnvState) -> Array:
         """The cell to go to next, [2] int32; the agent's own when nothing is left to earn."""
 
+    @abc.abstractmethod
+    def landmarks(self, params: RoomTask) -> dict[str, Array]:
+        """The cells that make the task, by what is in them, [2] int32 each; for pictures, no agent may know them."""
+
     def action_of_move(self, params: RoomTask, move: Array) -> Array:
         """The number of the action which makes ``move``, [] int32."""
         del params

@@ -18,6 +18,7 @@ LAYERS = (
     "registry seeding",
     "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
     "interact host_agent checkpoints figures page records run_folder filters",
+    "room_picture",
     "datasets report tensorboard",
     "objectives",
     "training evaluation gym",
