@@ -192,7 +192,8 @@ def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Arr
         states = states_along(agent, context.history)
         chosen = jax.tree.map(lambda leaf: leaf[prefixes], states)
         probs = jax.vmap(agent.optimal_action_probs)(chosen)
-        return -jnp.log(jnp.maximum(probs[:, context.label], 1e-30))
+        labels = jnp.broadcast_to(context.label, context.history.action.shape[0] + 1)[prefixes]
+        return -jnp.log(jnp.maximum(jnp.take_along_axis(probs, labels[:, None], axis=1)[:, 0], 1e-30))
 
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 

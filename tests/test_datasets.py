@@ -36,7 +36,7 @@ def test_labels_are_the_best_arms_and_mixes_follow_the_paper():
     np.testing.assert_allclose(shares.mean(0), 0.2, atol=4.3 * shares.std() / np.sqrt(4000))
     # E[max share] of w * e + (1 - w) * Dir(1) is larger than Dirichlet's own H_5 / 5 = 0.4567
     assert 0.55 < shares.max(1).mean() < 0.75
-    counts = np.bincount(np.asarray(contexts.label), minlength=5) / 4000
+    counts = np.bincount(np.asarray(contexts.label[:, 0]), minlength=5) / 4000
     np.testing.assert_allclose(counts, 0.2, atol=4.3 * np.sqrt(0.16 / 4000))
 
 

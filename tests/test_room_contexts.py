@@ -43,8 +43,9 @@ def test_a_context_depends_on_its_id_alone_and_is_stored_exactly(tmp_path):
     assert all(map(np.array_equal, jax.tree.leaves(stored), jax.tree.leaves(every)))
 
 
-def test_transitions_are_steps_from_uniform_states_and_labels_are_optimal():
-    found = stream(ordered=True).fetch(np.arange(300))
+@pytest.mark.parametrize("num_queries", [1, 51])
+def test_transitions_are_steps_from_uniform_states_and_labels_are_optimal(num_queries):
+    found = stream(ordered=True, num_queries=num_queries).fetch(np.arange(300))
     history = jax.tree.map(np.asarray, found.history)
     goal = np.stack([GOALS // 4, GOALS % 4], 1)[np.arange(300) % 3]
     moves = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])[history.action]
@@ -52,9 +53,10 @@ def test_transitions_are_steps_from_uniform_states_and_labels_are_optimal():
     np.testing.assert_array_equal(history.reward, (history.next_obs == goal[:, None]).all(-1))
     cells = np.bincount((history.obs @ [4, 1]).astype(int).ravel(), minlength=16)
     assert np.abs(cells - 15_000 / 16).max() < 4.3 * (15_000 / 16) ** 0.5
-    gap = goal - np.asarray(found.query)
-    along_y = np.where(gap[:, 1] > 0, 2, np.where(gap[:, 1] < 0, 3, 4))
-    np.testing.assert_array_equal(found.label, np.where(gap[:, 0] > 0, 0, np.where(gap[:, 0] < 0, 1, along_y)))
+    gap = goal[:, None] - np.asarray(found.query)
+    along_y = np.where(gap[..., 1] > 0, 2, np.where(gap[..., 1] < 0, 3, 4))
+    np.testing.assert_array_equal(found.label, np.where(gap[..., 0] > 0, 0, np.where(gap[..., 0] < 0, 1, along_y)))
+    assert found.label.shape == (300, num_queries)
 
 
 def test_tasks_are_drawn_from_the_given_ones():

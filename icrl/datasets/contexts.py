@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
-from icrl.errors import require_int
+from icrl.errors import require, require_int
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
 from icrl.types import Agent, Array, Environment, History
@@ -23,11 +23,11 @@ MAX_POOL = 2**31 - 1
 
 
 class Contexts(NamedTuple):
-    """A batch of pretraining contexts."""
+    """A batch of pretraining contexts, with Q = 1 query for all prefixes or Q = T + 1, one for each."""
 
     history: History  # [B, T, ...]
-    query: Array  # [B, *O] float32, the observation to act upon at every prefix
-    label: Array  # [B] int32, an optimal action at the query
+    query: Array  # [B, Q, *O] float32, the observations to act upon
+    label: Array  # [B, Q] int32, optimal actions at the queries
 
 
 class ContextSource(Protocol):
@@ -68,7 +68,7 @@ class IndependentContexts:
     """Contexts of T independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
 
     Each context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``;
-    the query is a uniform state.
+    queries are uniform states, ``num_queries`` of them.
     """
 
     env: Environment
@@ -77,9 +77,12 @@ class IndependentContexts:
     seed: int
     purpose: str = "pretrain"
     ordered: bool = False
+    num_queries: int = 1  # Q: 1 or num_steps + 1
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
+        one_or_each = self.num_queries in (1, self.num_steps + 1)
+        require(one_or_each, "num_queries", self.num_queries, f"1 or {self.num_steps + 1}, one for each prefix")
 
     def fetch(self, ids: np.ndarray) -> Contexts:
         """The contexts of ids [B] uint32, generated on the device in one jitted call."""
@@ -96,9 +99,10 @@ class IndependentContexts:
     def _context(self, key: Array, number: Array) -> Contexts:
         task = self.env.task(number)  # type: ignore[attr-defined]
         key_query, key_steps = jax.random.split(key)
-        query, state = self.env.random_state(key_query, task)
+        drawn = jax.vmap(self.env.random_state, in_axes=(0, None))
+        query, states = drawn(jax.random.split(key_query, self.num_queries), task)
         history = jax.vmap(functools.partial(self._transition, task))(jax.random.split(key_steps, self.num_steps))
-        return Contexts(history, query, self.env.optimal_action(task, state))
+        return Contexts(history, query, jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, states))
 
     def _transition(self, task: Any, key: Array) -> History:
         key_state, key_action, key_step = jax.random.split(key, 3)
@@ -113,7 +117,7 @@ def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: 
     key_query, key_life = jax.random.split(key)
     history = interact(key_life, env, task, source, num_steps).history
     query, state = env.reset(key_query, task)
-    return Contexts(history, query, env.optimal_action(task, state))
+    return Contexts(history, query[None], env.optimal_action(task, state)[None])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

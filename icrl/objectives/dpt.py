@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.datasets.contexts import Contexts
+from icrl.errors import require
 from icrl.models.token_policy import FrozenPolicy
 from icrl.registry import objectives
 from icrl.types import Array, Layout, Objective
@@ -14,7 +15,7 @@ from icrl.types import Array, Layout, Objective
 @objectives.register("dpt", paper="Lee et al. 2023")
 @dataclasses.dataclass(frozen=True)
 class DPT(Objective):
-    """Cross-entropy of the label at positions 0 .. T of [query, transition 1, ..., transition T].
+    """Cross-entropy of the label at each prefix of 0 .. T transitions, for one query or one query a prefix.
 
     Departure from the paper: position 0 (no transitions yet) is trained as well. The authors' code drops it from the
     loss although its untrained output is what chooses the first online action.
@@ -25,12 +26,14 @@ class DPT(Objective):
     def cross_entropy(self, policy: FrozenPolicy, batch: Contexts) -> Array:
         """-log p(label | prefix) in nats, [B, T + 1] float32."""
         steps = batch.history.action.shape[1]
+        one, many = batch.label.shape[1] == 1, self.layout.num_prompt == 0
+        require(one or many, "layout", type(self.layout).__name__, "one that reads a query at every step, as pairs")
         tokens = jax.vmap(self._tokens)(batch)
         logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps)]
-        chosen = jax.nn.one_hot(batch.label, logits.shape[-1])[:, None]
+        chosen = jax.nn.one_hot(batch.label, logits.shape[-1])  # [B, Q, K]
         return -jnp.sum(jax.nn.log_softmax(logits) * chosen, axis=-1)
 
     def _tokens(self, context: Contexts) -> Array:
-        """Tokens [L, D] of one context, its query asked at every decision."""
-        queries = jnp.broadcast_to(context.query, (context.history.action.shape[0] + 1, *context.query.shape))
+        """Tokens [L, D] of one context; a single query is asked at every decision."""
+        queries = jnp.broadcast_to(context.query, (context.history.action.shape[0] + 1, *context.query.shape[1:]))
         return self.layout.sequence(context.history, queries)
