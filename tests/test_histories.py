@@ -10,7 +10,8 @@ import pytest
 from icrl.cli import main
 from icrl.datasets import histories as module
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
-from icrl.datasets.windows import Windows
+from icrl.datasets.pooled import PooledHistories
+from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.streams import Streams
 from icrl.errors import DamagedError, InputError
@@ -32,6 +33,10 @@ def streams():
 
 def generator(*parts, ids=IDS, seed=0):
     return HistoryGenerator(ENV, parts or (independent(),), STEPS, ids, seed)
+
+
+def on_device(folder, keep_every=1):
+    return PooledHistories(((StoredHistories(folder), EACH),), keep_every).on_device().columns
 
 
 def equal(a, b):
@@ -98,16 +103,15 @@ def test_table_of_returns(tmp_path):
 
 def test_every_kth_episode(tmp_path):
     store_histories(tmp_path, generator(), {})
-    stored = StoredHistories(tmp_path)
-    whole, kept = stored.columns(), stored.columns(keep_every=2)
+    whole, kept = on_device(tmp_path), on_device(tmp_path, keep_every=2)
     assert kept.action.shape == (20, 18)
     np.testing.assert_array_equal(kept.obs[:, 6:12], whole.obs[:, 12:18])
 
 
 def test_windows_are_slices_of_the_chosen_rows(tmp_path):
     store_histories(tmp_path, generator(), {})
-    columns = StoredHistories(tmp_path).columns()
-    batches = Windows(columns, np.array([7, 7, 7, 2]), window=12, batch_size=64, seed=(0, 1), stride=6)
+    columns = on_device(tmp_path)
+    batches = Windows(DeviceHistories(columns), np.array([7, 7, 7, 2]), window=12, batch_size=64, seed=(0, 1), stride=6)
     found, again = batches(3), batches(3)
     assert all(map(np.array_equal, found, again))
     assert not np.array_equal(found.action, batches(4).action)
@@ -128,10 +132,10 @@ def test_windows_are_slices_of_the_chosen_rows(tmp_path):
 
 def test_windows_begin_where_the_filter_says(tmp_path):
     store_histories(tmp_path, generator(), {})
-    columns = StoredHistories(tmp_path).columns()
-    batches = Windows(columns, np.array([7, 2]), 12, 256, (0,), stride=6, first=np.array([12, 6]))
+    columns = on_device(tmp_path)
+    batches = Windows(DeviceHistories(columns), np.array([7, 2]), 12, 256, (0,), stride=6, first=np.array([12, 6]))
     steps = np.arange(STEPS) + 100 * np.arange(20)[:, None]  # each step tells its row and time
-    told = dataclasses.replace(batches, histories=columns._replace(action=jnp.asarray(steps)))(0)
+    told = dataclasses.replace(batches, histories=DeviceHistories(columns._replace(action=jnp.asarray(steps))))(0)
     rows, starts = np.divmod(np.asarray(told.action)[:, 0], 100)
     assert set(zip(rows.tolist(), starts.tolist(), strict=True)) == {(7, 12), (7, 18), (2, 6), (2, 12), (2, 18)}
 
@@ -149,7 +153,10 @@ def test_windows_that_do_not_fit_are_refused(settings, field):
     fetched = generator().fetch(np.arange(5))
     columns = History(*(fetched[name].reshape(20, *fetched[name].shape[2:]) for name in History._fields))
     with pytest.raises(InputError, match=field):
-        Windows(columns, **{"index": np.arange(20), "window": 12, "batch_size": 4, "seed": (0,), **settings})
+        Windows(
+            DeviceHistories(columns),
+            **{"index": np.arange(20), "window": 12, "batch_size": 4, "seed": (0,), **settings},
+        )
 
 
 def test_damage_and_absence_are_found(tmp_path, monkeypatch):

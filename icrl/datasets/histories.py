@@ -142,30 +142,29 @@ class StoredHistories(StoredRecords):
         record = self.fetch(np.array([position]))
         return [History(*(record[name][0, place] for name in History._fields)) for place in range(self.num_histories)]
 
-    def columns(self, keep_every: int = 1) -> History:
-        """All histories [N, T, ...] on the device in compact dtypes; of every ``keep_every`` episodes one is kept."""
-        return History(*(jnp.asarray(self._rows(name, keep_every)) for name in History._fields))
+    def table(self, count: int | None = None) -> HistoryTable:
+        """What filters look at: the episode returns of each history and the limits of its task.
 
-    def table(self) -> HistoryTable:
-        """What filters look at: the episode returns of each history and the limits of its task."""
-        returns = self.episode_returns()
-        task = np.repeat(np.asarray(self.card["task_ids"], np.int64), self.num_histories)
-        optimal = np.repeat(np.asarray(self.card["optimal_return"], np.float64), self.num_histories)
+        Of the first ``count`` histories of each task; None: of all.
+        """
+        count = self.num_histories if count is None else count
+        returns = self.episode_returns(count)
+        task = np.repeat(np.asarray(self.card["task_ids"], np.int64), count)
+        optimal = np.repeat(np.asarray(self.card["optimal_return"], np.float64), count)
         return HistoryTable(task, returns, optimal, np.zeros_like(optimal))
 
-    def episode_returns(self) -> np.ndarray:
-        """R_k of every whole episode, [N, E] float64; an incomplete last one is dropped."""
-        episode = self.card["episode_steps"]
-        reward = self._rows("reward", 1)
-        whole = reward.shape[1] // episode * episode
-        return reward[:, :whole].reshape(len(reward), -1, episode).sum(-1, dtype=np.float64)
+    def episode_returns(self, count: int | None = None) -> np.ndarray:
+        """R_k of every whole episode of those histories, [N, E] float64, an incomplete last one is dropped.
 
-    def _rows(self, name: str, keep_every: int) -> np.ndarray:
-        column = self.column(name)
-        rows = column.reshape(-1, *column.shape[2:])
-        if keep_every == 1:
-            return rows
+        Rewards are read shard by shard; the whole of a set is never in memory.
+        """
         episode = self.card["episode_steps"]
-        whole = rows.shape[1] // episode * episode
-        kept = rows[:, :whole].reshape(len(rows), -1, episode, *rows.shape[2:])[:, ::keep_every]
-        return kept.reshape(len(rows), -1, *rows.shape[2:])
+        whole = self.num_steps // episode * episode
+        count = self.num_histories if count is None else count
+        returns, low = np.empty((self.num_tasks, count, whole // episode)), 0
+        for shard in self.shards():
+            reward = shard["reward"][:, :count, :whole]
+            high = low + len(reward)
+            reward.reshape(*reward.shape[:2], -1, episode).sum(-1, dtype=np.float64, out=returns[low:high])
+            low = high
+        return returns.reshape(-1, whole // episode)

@@ -8,12 +8,13 @@ function of (seed, task id), the bytes of a shard do not depend on the order or 
 shards, and an interrupted collection just goes on.
 """
 
+import functools
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,8 @@ from icrl.progress import Progress
 from icrl.run_folder import RunLock
 
 SHARD_TASKS = 4096
+OPEN_SHARDS = 32  # mapped at a time: a large set has more files than a process may hold open
+SMALL = 1024  # bytes of an array that stays in memory: what is constant in a shard
 CARD = "card.json"
 FORMAT = 1  # of the card and the shards; a higher one is refused
 
@@ -69,7 +72,7 @@ def store_records(
             if max(stored, default=low) < high:
                 for short in stored:  # the last shard of a smaller set, to be written again with more tasks
                     discard_folder(folder / _shard_name(low, short))
-                _write_shard(folder, low, high, fetch(np.arange(low, high)))
+                _write_shard(folder, full_card, low, fetch(np.arange(low, high)))
             bar.advance(high - low)
 
 
@@ -93,10 +96,12 @@ def _shard_name(low: int, high: int) -> str:
     return f"tasks-{low:010d}-{high:010d}"
 
 
-def _write_shard(folder: Path, low: int, high: int, records: Mapping[str, Any]) -> None:
+def _write_shard(folder: Path, card: dict[str, Any], low: int, records: Mapping[str, Any]) -> None:
     arrays = {name: np.asarray(field) for name, field in records.items()}
+    high = low + len(next(iter(arrays.values())))
     fields = {name: {"dtype": field.dtype.name, "shape": list(field.shape[1:])} for name, field in arrays.items()}
-    meta = {"low": low, "high": high, "fields": fields, "content": f"{_content(low, arrays):064x}"}
+    content = f"{_content(low, arrays):064x}"
+    meta = {"card": _card_digest(card), "low": low, "high": high, "fields": fields, "content": content}
     with publishing_folder(folder / _shard_name(low, high), meta) as shard:
         for name, field in arrays.items():
             np.save(shard / f"{name}.npy", _compact(field), allow_pickle=False)
@@ -134,66 +139,111 @@ def _is_small_whole(array: np.ndarray) -> bool:
     return bool(np.array_equal(np.rint(array), array)) and not np.signbit(array).any()
 
 
+class _Shard(NamedTuple):
+    """A published shard: the records of tasks low .. high - 1."""
+
+    folder: Path
+    low: int
+    high: int
+    meta: dict[str, Any]  # as it was published with
+
+
 class StoredRecords:
-    """A stored set of records, larger than memory if it must be; ``fetch`` reads just the rows it is asked for."""
+    """A stored set of records, larger than memory if it must be; only what is asked for is read."""
 
     def __init__(self, folder: Path | str, verify: bool = True):
         """Open ``folder``; with ``verify`` every shard's digests are checked first.
 
         Raises:
-          InputError: no stored records there, or of a newer format. DamagedError: a shard is damaged or missing.
+          InputError: no stored records there, or of a newer format. DamagedError: a shard is damaged, missing, half
+            written, in another one's place or of another set.
         """
         self.folder = Path(folder)
         is_store = (self.folder / CARD).is_file()
         require(is_store, "data", str(folder), "a folder of collected data", f"it has no {CARD}")
         self.card = _read_card(self.folder)
-        names = sorted(path.name for path in self.folder.glob("tasks-*-*"))
-        ranges = [re.fullmatch(r"tasks-(\d{10})-(\d{10})", name) for name in names]
-        self._lows = [int(found[1]) for found in ranges if found]
-        highs = [int(found[2]) for found in ranges if found]
-        if self._lows != [0, *highs[:-1]] or not highs:
-            raise DamagedError(f"{folder}: shards are missing, found {', '.join(names) or 'none'}")
-        self.num_tasks = highs[-1]
-        self._counts = [high - low for low, high in zip(self._lows, highs, strict=True)]
-        for name in names if verify else ():
-            verify_folder(self.folder / name)
-        manifests = [read_manifest(self.folder / name / MANIFEST) for name in names]
-        content = sum(int(manifest["meta"]["content"], 16) for manifest in manifests) % 2**256
+        self._shards = _shards(self.folder, self.card, verify)
+        self._lows = [shard.low for shard in self._shards]
+        self.num_tasks = self._shards[-1].high
+        content = sum(int(shard.meta["content"], 16) for shard in self._shards) % 2**256
         about = {name: value for name, value in self.card.items() if name != "shard_tasks"}
         self.digest = hashlib.sha256(encode_json([about, f"{content:064x}"])).hexdigest()  # of what, not of how stored
-        self.fields: dict[str, dict[str, Any]] = manifests[0]["meta"]["fields"]
-        for name, manifest in zip(names, manifests, strict=True):
-            if manifest["meta"]["fields"] != self.fields:
-                raise DamagedError(f"{self.folder / name}: its fields differ from those of {names[0]}")
-        self._shards = [{field: self._open(name, field) for field in self.fields} for name in names]
-
-    def _open(self, name: str, field: str) -> np.ndarray:
-        path = self.folder / name / f"{field}.npy"
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DamagedError(f"{path}: {error}") from error
+        self.fields: dict[str, dict[str, Any]] = self._shards[0].meta["fields"]
+        for shard in self._shards:
+            if shard.meta["fields"] != self.fields:
+                raise DamagedError(f"{shard.folder}: its fields differ from those of {self._shards[0].folder.name}")
+        self._known: dict[Path, np.ndarray | dict[str, Any]] = {}
+        self._opened = functools.lru_cache(OPEN_SHARDS)(self._open)
 
     def fetch(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """The records of task ids [n]: fields [n, ...] as they were before they were stored."""
-        ids = np.asarray(ids, np.int64)
-        if ids.size == 0 or ids.min() < 0 or ids.max() >= self.num_tasks:
-            raise InputError(
-                f"task ids: got {ids.min(initial=0)}..{ids.max(initial=0)}, allowed: 0..{self.num_tasks - 1}"
-            )
-        shard = np.searchsorted(self._lows, ids, side="right") - 1
-        rows = [(self._shards[s], int(i - self._lows[s])) for s, i in zip(shard, ids, strict=True)]
-        return {
-            name: np.stack([self._row(shard[name], row, form["shape"]) for shard, row in rows]).astype(form["dtype"])
+        return self.read(np.asarray(ids, np.int64))
+
+    def read(self, tasks: np.ndarray, *inner: np.ndarray) -> dict[str, np.ndarray]:
+        """Parts of records: field[tasks, *inner] of every field, in the dtype it had before it was stored.
+
+        Args:
+          tasks: task ids [n] or [n, 1] int64.
+          inner: integers that index the axes behind the task's and broadcast with ``tasks``, [n, ...] each.
+        """
+        if tasks.size == 0 or tasks.min() < 0 or tasks.max() >= self.num_tasks:
+            found = f"{tasks.min(initial=0)}..{tasks.max(initial=0)}"
+            raise InputError(f"task ids: got {found}, allowed: 0..{self.num_tasks - 1}")
+        leading = np.broadcast_shapes(tasks.shape, *(index.shape for index in inner))
+        fields = {
+            name: np.empty((*leading, *form["shape"][len(inner) :]), form["dtype"])
             for name, form in self.fields.items()
         }
+        shard = np.searchsorted(self._lows, tasks, side="right").reshape(len(tasks)) - 1
+        for number in np.unique(shard):  # each is opened once, however many windows lie in it
+            here = np.flatnonzero(shard == number)
+            at = (tasks[here] - self._lows[number], *(index[here] for index in inner))
+            for name, field in self._opened(int(number)).items():
+                fields[name][here] = field[at]
+        return fields
 
-    def column(self, name: str) -> np.ndarray:
-        """One field of all records, [num_tasks, ...], in the compact dtype; constant axes at their full length."""
-        shape = self.fields[name]["shape"]
-        parts = [np.broadcast_to(s[name], (n, *shape)) for s, n in zip(self._shards, self._counts, strict=True)]
-        return np.concatenate(parts)
+    def shards(self) -> Iterator[dict[str, np.ndarray]]:
+        """Shard after shard, its fields [tasks of it, ...] memory-mapped in compact dtypes, constant axes broadcast."""
+        for number in range(len(self._shards)):
+            yield self._open(number)
 
-    @staticmethod
-    def _row(field: np.ndarray, row: int, shape: list[int]) -> np.ndarray:
-        return np.broadcast_to(field[row if field.shape[0] > 1 else 0], shape)
+    def _open(self, number: int) -> dict[str, np.ndarray]:
+        shard, fields = self._shards[number], {}
+        for name, form in self.fields.items():
+            path = shard.folder / f"{name}.npy"
+            try:
+                fields[name] = np.broadcast_to(self._stored(path), (shard.high - shard.low, *form["shape"]))
+            except (OSError, ValueError) as error:
+                raise DamagedError(f"{path}: {error}") from error
+        return fields
+
+    def _stored(self, path: Path) -> np.ndarray:
+        """The array in ``path``, memory-mapped; of a known one only the asked-for pages are read, not its header."""
+        if path not in self._known:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            form = {"dtype": array.dtype, "offset": array.offset, "shape": array.shape}
+            self._known[path] = form if array.nbytes > SMALL else np.array(array)
+        known = self._known[path]
+        return known if isinstance(known, np.ndarray) else np.memmap(path, mode="r", **known)
+
+
+def _shards(folder: Path, card: dict[str, Any], verify: bool) -> list[_Shard]:
+    """All shards in ``folder`` in the order of their tasks, none missing, each of this set and in its own place."""
+    found = []
+    for path in sorted(folder.glob("tasks-*")):
+        numbers = re.fullmatch(r"tasks-(\d{10})-(\d{10})", path.name)
+        if numbers is None:
+            raise DamagedError(
+                f"{path}: expected shards named {_shard_name(0, card['shard_tasks'])}, found another name"
+            )
+        meta = verify_folder(path) if verify else read_manifest(path / MANIFEST)["meta"]
+        shard = _Shard(path, int(numbers[1]), int(numbers[2]), meta)
+        expected = {"low": shard.low, "high": shard.high, "card": _card_digest(card)}
+        for name, value in expected.items():
+            if meta.get(name, value) != value:  # the earliest shards do not name their card
+                raise DamagedError(f"{path}: {name}: expected {value!r}, found {meta[name]!r}: a shard from elsewhere")
+        found.append(shard)
+    if not found or [shard.low for shard in found] != [0, *(shard.high for shard in found[:-1])]:
+        names = ", ".join(shard.folder.name for shard in found)
+        raise DamagedError(f"{folder}: shards are missing, found {names or 'none'}")
+    return found

@@ -2,7 +2,7 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,17 +14,45 @@ from icrl.types import Array, History
 _DTYPES = History(jnp.float32, jnp.int32, jnp.float32, jnp.float32, jnp.bool_, jnp.bool_)
 
 
+class WindowSource(Protocol):
+    """N histories of T transitions from which windows are cut."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, T)."""
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
+        """Windows [B, length, ...] in any dtype from rows [B] and first steps [B] int64."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeviceHistories:
+    """Histories [N, T, ...] that live on the device, in their compact dtypes, and are cut there."""
+
+    columns: History
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, T)."""
+        num_rows, num_steps = self.columns.action.shape
+        return num_rows, num_steps
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
+        """Windows [B, length, ...] from rows [B] and first steps [B]."""
+        return _cut(self.columns, rows.astype(np.int32), starts.astype(np.int32), length)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Windows:
     """Batches of C consecutive transitions; a pure function of the step, so that a resumed run sees the same.
 
-    ``histories`` [N, T, ...] stay in their compact dtypes, on the device; ``index`` [M] are the rows a filter chose,
-    each as likely as it occurs there, and ``first`` [M] the step from which on it is used (None: all of it). Windows
-    start at multiples of ``stride`` transitions behind that (the length of an episode: they then begin as contexts
-    do that move by whole episodes).
+    ``histories`` are cut where they lie, on the device or on disk, and give the same batches; ``index`` [M] are the
+    rows a filter chose, each as likely as it occurs there, and ``first`` [M] the step from which on it is used (None:
+    all of it). Windows start at multiples of ``stride`` transitions behind that (the length of an episode: they then
+    begin as contexts do that move by whole episodes).
     """
 
-    histories: History
+    histories: WindowSource
     index: np.ndarray
     window: int  # C
     batch_size: int
@@ -33,7 +61,7 @@ class Windows:
     first: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        rows, steps = self.histories.action.shape
+        rows, steps = self.histories.shape
         require_int("window", self.window, 1, 2**20)
         require(self.window <= steps, "window", self.window, f"at most the {steps} transitions of a history")
         require_int("batch_size", self.batch_size, 1, 2**20)
@@ -46,19 +74,21 @@ class Windows:
             require(bool(fits), "first", latest, f"steps 0..{steps - self.window}, one for each row, before a window")
 
     def __call__(self, step: int) -> History:
-        """The batch of ``step``: History [B, C, ...]."""
+        """The batch of ``step``: History [B, C, ...] float32, int32 and bool, on the device."""
+        return _cast(self.histories.cut(*self.places(step), self.window))
+
+    def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows [B] and first steps [B] int64 of the windows in the batch of ``step``."""
         draw = np.random.default_rng([*self.seed, step])
         chosen = draw.integers(self.index.size, size=self.batch_size)
         first = 0 if self.first is None else self.first[chosen]
-        last = (self.histories.action.shape[1] - self.window - first) // self.stride
-        starts = first + self.stride * draw.integers(last + 1, size=self.batch_size)
-        rows = self.index[chosen]
-        return _cut(self.histories, rows.astype(np.int32), np.asarray(starts, np.int32), self.window)
+        last = (self.histories.shape[1] - self.window - first) // self.stride
+        return self.index[chosen], first + self.stride * draw.integers(last + 1, size=self.batch_size)
 
 
 @partial(jax.jit, static_argnames=("length",))
 def _cut(histories: History, rows: Array, starts: Array, length: int) -> History:
-    """Histories [B, length, ...] float32, int32 and bool, from rows [B] and first steps [B]."""
+    """Histories [B, length, ...] from rows [B] and first steps [B]."""
 
     def one(row: Array, start: Array) -> Any:
         def field(all_rows: Array) -> Array:
@@ -67,4 +97,9 @@ def _cut(histories: History, rows: Array, starts: Array, length: int) -> History
 
         return jax.tree.map(field, histories)
 
-    return jax.tree.map(lambda field, dtype: field.astype(dtype), jax.vmap(one)(rows, starts), _DTYPES)
+    return jax.vmap(one)(rows, starts)
+
+
+@jax.jit
+def _cast(windows: History) -> History:
+    return jax.tree.map(lambda field, dtype: field.astype(dtype), windows, _DTYPES)

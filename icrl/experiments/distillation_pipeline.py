@@ -21,7 +21,8 @@ from icrl.agents.rolling_context import RollingContextAgent
 from icrl.artifacts import make_folder
 from icrl.config import flat
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
-from icrl.datasets.windows import Windows
+from icrl.datasets.pooled import PooledHistories, kept_steps
+from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs.splits import shuffled_split
 from icrl.envs.streams import Streams
 from icrl.errors import require, require_float, require_int
@@ -39,9 +40,10 @@ from icrl.seeding import key_for
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent, Environment, History, Layout
+from icrl.types import Agent, Environment, Layout
 
 VALIDATION_WINDOWS = 128
+DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
 CONDITIONS = ("clean", "noisy")
 SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
 
@@ -122,9 +124,7 @@ class DistillationSettings:
     @property
     def kept_steps(self) -> int:
         """Transitions of a history that training sees."""
-        if self.keep_every == 1:
-            return self.history_steps
-        return -(-(self.history_steps // self.episode) // self.keep_every) * self.episode
+        return len(kept_steps(self.history_steps, self.episode, self.keep_every))
 
     @property
     def forget(self) -> int:
@@ -220,12 +220,16 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
 
 
 def _windows(
-    settings: DistillationSettings, run: Run, unions: dict[str, tuple[HistoryTable, History]], digest: str, model: int
+    settings: DistillationSettings,
+    run: Run,
+    unions: dict[str, tuple[HistoryTable, WindowSource]],
+    digest: str,
+    model: int,
 ) -> Windows:
     """What ``model`` is trained on; which histories those are is written down."""
     variant, train_seed = divmod(model, settings.train_seeds)
     data, name = settings.variants[variant]
-    (table, columns), rule = unions[data], filters[name]()
+    (table, source), rule = unions[data], filters[name]()
     chosen = rule.select(table, np.random.default_rng([run.seed, train_seed, 0]))
     path = run.folder / "data" / f"selection-{data}-{name}-{train_seed}.json"
     make_folder(path.parent)
@@ -233,7 +237,7 @@ def _windows(
     stride = settings.episode if settings.forget == settings.episode else 1
     draws = (run.seed, train_seed, 1)
     first = -(-chosen.first_episode // settings.keep_every) * settings.episode
-    return Windows(columns, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
+    return Windows(source, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
 
 
 def _source(settings: DistillationSettings) -> Part:
@@ -288,16 +292,13 @@ def _store(settings: DistillationSettings, seed: int, folder: Path, part: Part, 
 
 def _union(
     settings: DistillationSettings, histories: dict[str, StoredHistories], data: str
-) -> tuple[HistoryTable, History]:
+) -> tuple[HistoryTable, WindowSource]:
     """Returns and transitions of one kind of data; in the noisy one random players replace the last of each task."""
-    table, columns = histories["source"].table(), histories["source"].columns(settings.keep_every)
-    if data == "clean" or "random" not in histories:
-        return table, columns
-    kept = np.arange(len(table.task)) % settings.histories < settings.histories - _num_random(settings)
-    random, random_columns = histories["random"].table(), histories["random"].columns(settings.keep_every)
-    rows = [np.append(old[kept], new, 0) for old, new in zip(table, random, strict=True)]
-    table = HistoryTable(*rows)  # type: ignore[arg-type]
-    return table, jax.tree.map(lambda old, new: jnp.append(old[kept], new, 0), columns, random_columns)
+    num_random = _num_random(settings) if data == "noisy" else 0
+    counts = {"source": settings.histories - num_random, "random": num_random}
+    parts = tuple((histories[name], count) for name, count in counts.items() if count)
+    pooled = PooledHistories(parts, settings.keep_every)
+    return pooled.table(), pooled.on_device() if pooled.nbytes <= DEVICE_BYTES else pooled
 
 
 def _evaluate(settings: DistillationSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from icrl.datasets.histories import HistoryGenerator, Part
-from icrl.datasets.windows import Windows
+from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.evaluation import online_returns
 from icrl.experiments.distillation_pipeline import DistillationSettings
@@ -32,7 +32,9 @@ def lived(history_steps: slice) -> np.ndarray:
     source = Part(agents["annealed-oracle"].for_env(ENV, anneal_steps=200.0), 24)
     records = HistoryGenerator(ENV, (source,), 240, np.arange(9), seed=0).fetch(np.arange(9))
     rows = History(*(records[name].reshape(-1, *records[name].shape[2:])[:, history_steps] for name in History._fields))
-    batches = Windows(rows, np.arange(9 * 24), SETTINGS.window, SETTINGS.fit.batch_size, (0,), ENV.horizon)
+    batches = Windows(
+        DeviceHistories(rows), np.arange(9 * 24), SETTINGS.window, SETTINGS.fit.batch_size, (0,), ENV.horizon
+    )
     policy = SETTINGS.new_policy(0, 0)
     state = initial_state(SETTINGS.fit, policy)
     for number in range(SETTINGS.fit.train_steps):
