@@ -1,4 +1,4 @@
-"""The in-context agent of DPT on MDPs: the query changes with every step, so the whole context is read each time."""
+"""The in-context agent of DPT on MDPs: its context stands still during an episode, its query changes every step."""
 
 from typing import Any, NamedTuple, Self
 
@@ -15,7 +15,8 @@ class FrozenContextState(NamedTuple):
     """The context decisions rest on, and the one that is being gathered."""
 
     context: History  # [C, ...]; the first ``fill`` transitions count
-    fill: Array  # [] int32 in 0 .. C
+    fill: Array  # [] int32, 0 or C
+    carry: Any  # the model's memory of the context; None for a layout with a prompt
     recent: History  # [C, ...], the episode under way
     step: Array  # [] int32, steps done in the episode
 
@@ -27,7 +28,8 @@ class FrozenContextAgent(Agent):
 
     The paper's text appends episodes, its code keeps the latest C transitions, and with C = H that is one episode.
     A ``context`` [C, ...] given beforehand is never replaced: the offline evaluation. ``greedy`` plays the most
-    likely action instead of sampling. Needs a layout whose prompt is the query; C is the length of an episode.
+    likely action instead of sampling. C is the length of an episode. With a layout whose prompt is the query the whole
+    context is read again at every step; one that reads a query before each action reads it once an episode.
     """
 
     policy: Any
@@ -48,8 +50,10 @@ class FrozenContextAgent(Agent):
         obs, flag = jnp.zeros((self.max_steps, *self.layout.obs_shape), jnp.float32), zero.astype(bool)
         empty = History(obs, zero, zero.astype(jnp.float32), obs, flag, flag)
         if self.context is None:
-            return FrozenContextState(empty, jnp.int32(0), empty, jnp.int32(0))
-        return FrozenContextState(self.context, jnp.int32(self.max_steps), empty, jnp.int32(0))
+            carry = None if self.layout.num_prompt else self.policy.initial_carry()
+            return FrozenContextState(empty, jnp.int32(0), carry, empty, jnp.int32(0))
+        told = self._read(self.context)
+        return FrozenContextState(self.context, jnp.int32(self.max_steps), told, empty, jnp.int32(0))
 
     def act(self, key: Array, state: FrozenContextState, obs: Array) -> Array:
         if self.greedy:
@@ -63,6 +67,8 @@ class FrozenContextAgent(Agent):
 
     def logits(self, state: FrozenContextState, obs: Array) -> Array:
         """What the model says of each action at ``obs``, [K] float32."""
+        if not self.layout.num_prompt:
+            return self.policy(self.layout.before(obs), None, state.carry)[0][-1]
         queries = jnp.broadcast_to(obs, (self.max_steps + 1, *obs.shape))
         logits, _ = self.policy(self.layout.sequence(state.context, queries))
         return logits[self.layout.decisions(self.max_steps)[state.fill]]
@@ -72,6 +78,15 @@ class FrozenContextAgent(Agent):
             return state
         recent = jax.tree.map(lambda rows, row: rows.at[state.step].set(row), state.recent, transition)
         step = (state.step + 1) % self.max_steps
-        over = step == 0
-        context = jax.tree.map(lambda new, old: jnp.where(over, new, old), recent, state.context)
-        return FrozenContextState(context, jnp.where(over, self.max_steps, state.fill), recent, step)
+        gathered = state._replace(recent=recent, step=step)
+        return jax.lax.cond(step == 0, self._begin_episode, lambda same: same, gathered)
+
+    def _begin_episode(self, state: FrozenContextState) -> FrozenContextState:
+        return state._replace(context=state.recent, fill=jnp.int32(self.max_steps), carry=self._read(state.recent))
+
+    def _read(self, context: History) -> Any:
+        """The model's memory of a whole context [C, ...]."""
+        if self.layout.num_prompt:
+            return None
+        tokens = self.layout.sequence(context, jnp.append(context.obs, context.obs[-1:], axis=0))
+        return self.policy(tokens[: -self.layout.num_before], None, self.policy.initial_carry())[1]

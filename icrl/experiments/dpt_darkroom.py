@@ -21,6 +21,7 @@ import numpy as np
 from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
+from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import flat
 from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
@@ -29,20 +30,19 @@ from icrl.errors import require, require_int
 from icrl.evaluation import offline_returns, online_returns
 from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.interact import interact
-from icrl.layouts import QueryFirst
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.dpt import DPT
-from icrl.registry import agents, experiments, models
+from icrl.registry import agents, experiments, layouts, models
 from icrl.runs import Run
 from icrl.seeding import key_for, keys_for
 from icrl.statistics import Interval, interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent
+from icrl.types import Agent, Layout
 
 VALIDATION_CONTEXTS = 256
-MODEL = "dpt"
+MODEL, ROLLING = "dpt", "dpt, rolling"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +53,16 @@ class DPTDarkRoomSettings:
     backbone: TransformerConfig
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
+    layout: str = "pairs"  # registered layout: query-first asks one query a context (the paper's), pairs one a prefix
     pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
     train_seeds: int = 1  # independently pretrained models
     eval_episodes: int = 40  # episodes lived online in each held-out task
     eval_lives: int = 5  # lives, and offline contexts, in each held-out task
+    window: int = 0  # transitions in the rolling context of a second online evaluation; 0: none
     competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
 
     def __post_init__(self) -> None:
-        models.entry(self.model)
+        models.entry(self.model), layouts.entry(self.layout)
         for name in self.competitors:
             agents.entry(name)
         if self.pretrain_contexts is not None:
@@ -68,6 +70,11 @@ class DPTDarkRoomSettings:
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_episodes", self.eval_episodes, 5, 2**20)
         require_int("eval_lives", self.eval_lives, 1, 2**20)
+        require_int("window", self.window, 0, 2**20)
+        whole = self.window == 0 or (self.window > self.context_steps and self.window % self.context_steps == 0)
+        require(whole, "window", self.window, f"0, or several whole episodes of {self.context_steps} steps")
+        able = self.window == 0 or self.new_layout().num_prompt == 0
+        require(able, "layout", self.layout, "one that reads a query at every step (pairs)", "or set --window 0")
         require(self.env.num_tasks >= 10, "size", self.env.size, "a room of at least ten cells")
 
     @property
@@ -80,26 +87,40 @@ class DPTDarkRoomSettings:
         """Training goals and held-out goals: the published lists in the 10 x 10 room, else a shuffle of their sizes."""
         return dpt_goal_split() if self.env.size == 10 else shuffled_split(self.env.num_tasks, 0.8, 0)
 
+    def new_layout(self) -> Layout:
+        """The layout for this environment."""
+        return layouts[self.layout](self.env.spec)
+
     def objective(self) -> DPT:
         """The pretraining objective with its layout."""
-        return DPT(QueryFirst(self.env.spec))
+        return DPT(self.new_layout())
 
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
-        """An untrained network."""
-        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), QueryFirst(self.env.spec)
-        backbone = models[self.model](self.backbone, layout.num_tokens(self.context_steps), rngs)
+        """An untrained network, with room for the longest context it will meet."""
+        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), self.new_layout()
+        tokens = layout.num_tokens(max(self.context_steps, self.window))
+        backbone = models[self.model](self.backbone, tokens, rngs)
         policy = TokenPolicy(layout.token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
         return FrozenPolicy.split(policy)
 
     def agent(self, policy: FrozenPolicy, greedy: bool = False) -> FrozenContextAgent:
         """The pretrained policy with the last episode as its context."""
-        layout = QueryFirst(self.env.spec)
-        return FrozenContextAgent(policy=policy, layout=layout, max_steps=self.context_steps, greedy=greedy)
+        return FrozenContextAgent(policy=policy, layout=self.new_layout(), max_steps=self.context_steps, greedy=greedy)
+
+    def rolling_agent(self, policy: FrozenPolicy) -> RollingContextAgent:
+        """The pretrained policy with the latest transitions as its context, those of the episode under way included."""
+        query = self.env.reset(jax.random.key(0))[0]
+        return RollingContextAgent(
+            policy=policy, query=query, layout=self.new_layout(), max_steps=self.window, forget=self.context_steps
+        )
 
     def contexts(self, seed: int, purpose: str, held_out: bool = False, ordered: bool = False) -> IndependentContexts:
-        """The stream of contexts of one purpose."""
-        ids = np.asarray(self.task_ids[held_out])
-        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered)
+        """The stream of contexts of one purpose; with a query at every prefix if the layout can ask them."""
+        ids, queries = (
+            np.asarray(self.task_ids[held_out]),
+            1 if self.new_layout().num_prompt else self.context_steps + 1,
+        )
+        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered, queries)
 
 
 @experiments.register("dpt-darkroom", paper="Lee et al. 2023")
@@ -118,12 +139,14 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             ),
             eval_episodes=6,
             eval_lives=2,
+            window=36,
         ),
         "cpu": DPTDarkRoomSettings(
             **shared,
             env=DarkRoomCorner(),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
+            window=1000,
         ),
         "paper": DPTDarkRoomSettings(
             **shared,
@@ -139,6 +162,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
                 save_every=5000,
             ),
             pretrain_contexts=80_000,
+            layout="query-first",
             train_seeds=5,
         ),
     }
@@ -208,6 +232,9 @@ def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolic
         return _by_task(settings, returns)
 
     found = {MODEL: np.stack([lived(settings.agent(p), s, f"DPT seed {s}") for s, p in enumerate(policies)])}
+    if settings.window:
+        each = [lived(settings.rolling_agent(p), s, f"DPT rolling, seed {s}") for s, p in enumerate(policies)]
+        found[ROLLING] = np.stack(each)
     for memory in ("episode", "all"):
         agent = agents["posterior-task"].for_env(env, memory=memory)
         found[f"posterior, {memory}"] = lived(agent, 0, f"exact posterior, {memory}")[None]
@@ -230,9 +257,10 @@ def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPoli
 
 
 def _curve(name: str, measured: Interval) -> dict[str, Any]:
-    kinds = {MODEL: "model", "posterior, episode": "ideal", "oracle": "oracle"}
+    kinds = {MODEL: "model", ROLLING: "model", "posterior, episode": "ideal", "oracle": "oracle"}
     labels = {
-        MODEL: "DPT (ours)",
+        MODEL: "DPT (ours), last episode",
+        ROLLING: "DPT (ours), rolling context",
         "oracle": "optimum",
         "posterior, episode": "exact posterior, last episode",
         "posterior, all": "exact posterior, all episodes",
