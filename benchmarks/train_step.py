@@ -56,10 +56,10 @@ def our_step(length: int, heads: int):
     batch = ContextGenerator(settings.env, source, length, seed=0).fetch(np.arange(64))
     policy = settings.new_policy(0, 0)
     one_step = partial(train_step, settings.fit, settings.objective(), policy.graphdef)
-    holder = [jax.block_until_ready(one_step(initial_state(settings.fit, policy), batch))]
+    holder = [jax.block_until_ready(one_step(initial_state(settings.fit, policy), batch, jax.random.key(0)))]
 
     def step() -> None:
-        holder[0] = jax.block_until_ready(one_step(holder[0], batch))
+        holder[0] = jax.block_until_ready(one_step(holder[0], batch, jax.random.key(0)))
 
     return step
 

@@ -108,21 +108,25 @@ def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
 
 
 @partial(jax.jit, static_argnames=("settings", "objective", "graphdef"), donate_argnames=("state",))
-def train_step(settings: FitSettings, objective: Objective, graphdef: Any, state: TrainState, batch: Any) -> TrainState:
+def train_step(
+    settings: FitSettings, objective: Objective, graphdef: Any, state: TrainState, batch: Any, key: Array
+) -> TrainState:
     """The state after one more step; gradients of micro-batches are summed in order inside the one call.
 
-    Models that differ in their training seed or data only share the compiled code.
+    ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
+    in their training seed or data only share the compiled code.
     """
     micro = settings.resolved_micro_batch()
     pieces = settings.batch_size // micro
 
-    def loss_of(params: Any, piece: Any) -> Array:
-        return objective.loss(FrozenPolicy(params=params, graphdef=graphdef), piece)
+    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
+        return objective.loss(FrozenPolicy(params=params, graphdef=graphdef), piece, key_piece)
 
-    def add_gradient(total: Any, piece: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, piece)), None
+    def add_gradient(total: Any, piece: tuple[Any, Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, *piece)), None
 
-    split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch)
+    keys = jax.random.split(jax.random.fold_in(key, state.step), pieces)
+    split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch), keys
     zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params))
     total, _ = jax.lax.scan(add_gradient, zero, split)
     value, gradient = jax.tree.map(lambda x: x / pieces, total)
@@ -170,6 +174,7 @@ def fit(
     batches: Callable[[int], Any],
     folder: Path,
     *,
+    key: Array,
     seed: int = 0,
     held_out: Any = None,
 ) -> FrozenPolicy:
@@ -180,6 +185,7 @@ def fit(
       objective: has the loss of a batch.
       batches: step -> batch, a pytree with leading axis [batch_size].
       folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
+      key: typed key of all that is random in the objective.
       seed: training seed, names the rows and the checkpoint folder.
       held_out: a batch whose loss is the validation loss of every row.
 
@@ -194,7 +200,7 @@ def fit(
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
-            state = train_step(settings, objective, policy.graphdef, state, batches(step - 1))
+            state = train_step(settings, objective, policy.graphdef, state, batches(step - 1), key)
             last = step == settings.train_steps
             if last or step % settings.log_every == 0:
                 row = {"seed": seed, **_metrics(settings, state, step)}

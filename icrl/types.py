@@ -251,12 +251,15 @@ class Objective(abc.ABC):
     """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
 
     @abc.abstractmethod
-    def cross_entropy(self, policy: Any, batch: Any) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``.
 
-    def loss(self, policy: Any, batch: Any) -> Array:
+        ``key`` is for what is random in training only (masks, say); without it nothing is.
+        """
+
+    def loss(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
         """Mean cross-entropy over the batch and all decisions, [] float32."""
-        return jnp.mean(self.cross_entropy(policy, batch))
+        return jnp.mean(self.cross_entropy(policy, batch, key))
 
 
 class Layout(abc.ABC):

@@ -31,6 +31,7 @@ def smoke_run(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("readme")
     flags = ["--num-arms", "5", "--horizon", "200", "--train-steps", "5", "--eval-tasks", "5", "--offline-tasks", "5"]
+    flags += ["--competitors", "posterior-gaussian", "--offline-competitors", "posterior-gaussian"]
     assert main(["run", "dpt-bandit", "--preset", "smoke", *flags, "--out", str(folder / "runs" / "dpt-bandit")]) == 0
     return folder
 

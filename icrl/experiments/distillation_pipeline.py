@@ -85,6 +85,7 @@ class DistillationSettings:
     keep_every: int = 1  # of every so many episodes of a history the first is kept
     window: int = 80  # transitions in a training window and in the context
     label_smoothing: float = 0.0  # of the source's actions
+    mask_prob: float = 0.0  # of an input token in training
     train_fraction: float = 0.9  # of the family's tasks
     split_seed: int = 0  # which tasks those are
     train_seeds: int = 1  # independently trained models of each variant
@@ -149,7 +150,7 @@ class DistillationSettings:
 
     def objective(self) -> AD:
         """The objective with its layout."""
-        return AD(self.new_layout(), self.label_smoothing)
+        return AD(self.new_layout(), self.label_smoothing, self.mask_prob)
 
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
         """An untrained network; models of the same training seed begin alike, whatever their data."""

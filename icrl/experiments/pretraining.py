@@ -11,6 +11,7 @@ from icrl.config import flat
 from icrl.errors import require_int
 from icrl.models.token_policy import FrozenPolicy
 from icrl.runs import Run
+from icrl.seeding import key_for
 from icrl.training import FitSettings, fit, restore
 from icrl.types import Agent, Environment, Objective
 
@@ -92,8 +93,9 @@ class PretrainingExperiment(Generic[Settings]):
         cls, settings: Settings, run: Run, model: int, batches: Callable[[int], Any], held_out: Any
     ) -> FrozenPolicy:
         """Train (or restore and go on with) one model."""
-        policy = cls._untrained(settings, run, model)
-        return fit(settings.fit, policy, settings.objective(), batches, run.folder, seed=model, held_out=held_out)
+        policy, key = cls._untrained(settings, run, model), key_for(run.seed, "objective", model % settings.train_seeds)
+        objective = settings.objective()
+        return fit(settings.fit, policy, objective, batches, run.folder, key=key, seed=model, held_out=held_out)
 
     @classmethod
     def _untrained(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:

@@ -16,19 +16,24 @@ from icrl.types import Array, History, Layout, Objective
 class AD(Objective):
     """-log p(a_t | h_{t-1}, o_t) at every step of a window that crosses the borders of episodes.
 
-    ``label_smoothing`` e puts e / K on every action (their Dark Room Hard: 0.2).
+    ``label_smoothing`` e puts e / K on every action (their Dark Room Hard: 0.2). In training each input token is
+    blanked with probability ``mask_prob`` (their sequence masking, 0.3 to 0.5; blank means zero in all its slots).
     """
 
     layout: Layout
     label_smoothing: float = 0.0
+    mask_prob: float = 0.0
 
     def __post_init__(self) -> None:
         require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
+        require_float("mask_prob", self.mask_prob, 0.0, 1.0)
 
-    def cross_entropy(self, policy: FrozenPolicy, batch: History) -> Array:
+    def cross_entropy(self, policy: FrozenPolicy, batch: History, key: Array | None = None) -> Array:
         """-log p of the source's actions in nats, [B, C] float32, for a batch of windows [B, C, ...]."""
         steps = batch.action.shape[1]
         tokens = jax.vmap(self._tokens)(batch)
+        if key is not None and self.mask_prob > 0:
+            tokens *= jax.random.bernoulli(key, 1 - self.mask_prob, (*tokens.shape[:2], 1))
         logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps - 1)]
         labels = jax.nn.one_hot(batch.action, self.layout.num_actions)
         labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions

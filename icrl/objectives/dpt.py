@@ -23,8 +23,9 @@ class DPT(Objective):
 
     layout: Layout
 
-    def cross_entropy(self, policy: FrozenPolicy, batch: Contexts) -> Array:
+    def cross_entropy(self, policy: FrozenPolicy, batch: Contexts, key: Array | None = None) -> Array:
         """-log p(label | prefix) in nats, [B, T + 1] float32."""
+        del key
         steps = batch.history.action.shape[1]
         one, many = batch.label.shape[1] == 1, self.layout.num_prompt == 0
         require(one or many, "layout", type(self.layout).__name__, "one that reads a query at every step, as pairs")

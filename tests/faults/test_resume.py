@@ -20,9 +20,10 @@ from icrl.experiments.dpt_pipeline import _batches
 from icrl.records import read_jsonl
 from icrl.training import Diverged, FitSettings, fit, restore
 
-STEPS = 300
+STEPS = 200
 COMMAND = [sys.executable, "-m", "icrl", "run", "dpt-bandit", "--preset", "smoke", "--train-steps", str(STEPS)]
-COMMAND += ["--eval-tasks", "10", "--offline-tasks", "10"]
+COMMAND += ["--eval-tasks", "10", "--competitors", "posterior-gaussian"]
+COMMAND += ["--offline-tasks", "10", "--offline-competitors", "posterior-gaussian"]
 
 
 def start(folder: Path, *flags: str, save_every: int = 45) -> subprocess.Popen:
@@ -94,7 +95,7 @@ def test_a_signal_saves_the_current_step_and_exits(tmp_path, undisturbed, number
 def smoke_fit(folder: Path, batches=None) -> None:
     settings = DPTBandit.presets["smoke"]
     batches = batches or _batches(settings, 0, 0)
-    fit(settings.fit, settings.new_policy(0, 0), settings.objective(), batches, folder)
+    fit(settings.fit, settings.new_policy(0, 0), settings.objective(), batches, folder, key=jax.random.key(0))
 
 
 def test_a_poisoned_batch_stops_the_run_by_name_and_leaves_the_last_good_checkpoint(tmp_path):

@@ -1,5 +1,8 @@
 """Algorithm distillation in seconds: a model of histories that improve has to improve, one of their ends must not."""
 
+import dataclasses
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,21 +30,23 @@ SETTINGS = DistillationSettings(
 )
 
 
-def lived(history_steps: slice) -> np.ndarray:
+def lived(history_steps: slice, settings: DistillationSettings = SETTINGS) -> np.ndarray:
     """Return by episode [20] of a model distilled from that part of the histories, in the tasks it was trained on."""
     source = Part(agents["annealed-oracle"].for_env(ENV, anneal_steps=200.0), 24)
     records = HistoryGenerator(ENV, (source,), 240, np.arange(9), seed=0).fetch(np.arange(9))
     rows = History(*(records[name].reshape(-1, *records[name].shape[2:])[:, history_steps] for name in History._fields))
     batches = Windows(
-        DeviceHistories(rows), np.arange(9 * 24), SETTINGS.window, SETTINGS.fit.batch_size, (0,), ENV.horizon
+        DeviceHistories(rows), np.arange(9 * 24), settings.window, settings.fit.batch_size, (0,), ENV.horizon
     )
-    policy = SETTINGS.new_policy(0, 0)
-    state = initial_state(SETTINGS.fit, policy)
-    for number in range(SETTINGS.fit.train_steps):
-        state = train_step(SETTINGS.fit, SETTINGS.objective(), policy.graphdef, state, batches(number))
-    agent = SETTINGS.agent(policy.replace(params=state.params))
+    policy = settings.new_policy(0, 0)
+    state = initial_state(settings.fit, policy)
+    for number in range(settings.fit.train_steps):
+        state = train_step(
+            settings.fit, settings.objective(), policy.graphdef, state, batches(number), jax.random.key(0)
+        )
+    agent = settings.agent(policy.replace(params=state.params))
     tasks = TaskSet(TaskSet.of(ENV, np.arange(90) % 9).params, jnp.arange(90, dtype=jnp.uint32))
-    return online_returns(ENV, tasks, agent, SETTINGS.eval_episodes, seed=1).mean(0)
+    return online_returns(ENV, tasks, agent, settings.eval_episodes, seed=1).mean(0)
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +62,9 @@ def test_distilled_experts_do_not(whole):
     """Expert distillation, the paper's control: windows from the end of the histories show no improvement to copy."""
     experts = lived(slice(210, None))
     assert experts[-5:].mean() < whole[-5:].mean() - 0.5
+
+
+def test_a_context_of_one_episode_does_not_learn(whole):
+    """What earlier episodes showed is out of sight, so that later ones can be hardly better than the first."""
+    short = lived(slice(None), dataclasses.replace(SETTINGS, window=ENV.horizon))
+    assert short[-5:].mean() - short[:2].mean() < 0.3 * (whole[-5:].mean() - whole[:2].mean())

@@ -1,0 +1,88 @@
+"""Objectives against their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from icrl.datasets.contexts import IndependentContexts
+from icrl.envs.dark_room import DarkRoom
+from icrl.errors import InputError
+from icrl.interact import interact
+from icrl.layouts import Pairs, QueryFirst
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.transformer import Transformer, TransformerConfig
+from icrl.objectives.ad import AD
+from icrl.objectives.dpt import DPT
+from icrl.registry import agents
+from icrl.types import History
+
+ENV = DarkRoom(size=4, horizon=6)
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def policy():
+    layout = Pairs(ENV.spec)
+    config = TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.5)
+    backbone = Transformer(config, layout.num_tokens(STEPS), nnx.Rngs(0))
+    return FrozenPolicy.split(TokenPolicy(layout.token_dim, ENV.num_actions, backbone, 0.5, nnx.Rngs(1)))
+
+
+@pytest.fixture(scope="module")
+def windows():
+    agent = agents["uniform"].for_env(ENV)
+    keys = jax.random.split(jax.random.key(0), 3)
+    return jax.vmap(lambda key: interact(key, ENV, ENV.task(5), agent, STEPS).history)(keys)
+
+
+@jax.jit
+def read(policy, tokens):
+    """Logits [K] of the last decision."""
+    return policy(tokens)[0][-1]
+
+
+def log_probs(policy, windows: History) -> np.ndarray:
+    """log p(a | history so far, o) [B, C, K], each decision read from its own prefix."""
+    layout, rows = Pairs(ENV.spec), []
+    for b in range(3):
+        lived = jax.tree.map(lambda field, b=b: field[b], windows)
+        for t in range(STEPS):
+            tokens = layout.sequence(jax.tree.map(lambda field, t=t: field[:t], lived), lived.obs[: t + 1])
+            rows.append(jax.nn.log_softmax(read(policy, tokens)))
+    return np.asarray(jnp.stack(rows)).reshape(3, STEPS, -1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_ad_is_the_cross_entropy_of_the_smoothed_action(policy, windows, smoothing):
+    found = AD(Pairs(ENV.spec), label_smoothing=smoothing).cross_entropy(policy, windows)
+    log_p = log_probs(policy, windows)
+    own = np.take_along_axis(log_p, np.asarray(windows.action)[..., None], axis=2)[..., 0]
+    np.testing.assert_allclose(found, -(1 - smoothing) * own - smoothing * log_p.mean(-1), atol=1e-5)
+
+
+def test_masks_blank_tokens_in_training_only(policy, windows):
+    plain, masked, blind = (AD(Pairs(ENV.spec), mask_prob=p) for p in (0.0, 0.4, 1.0))
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(masked.cross_entropy(policy, windows), plain.cross_entropy(policy, windows))
+    np.testing.assert_array_equal(plain.cross_entropy(policy, windows, key), plain.cross_entropy(policy, windows))
+    once, again = (masked.cross_entropy(policy, windows, jax.random.key(seed)) for seed in (0, 1))
+    assert not np.array_equal(once, again)
+    np.testing.assert_array_equal(once, masked.cross_entropy(policy, windows, key))
+    other = windows._replace(reward=windows.reward + 1.0, obs=3.0 - windows.obs)
+    np.testing.assert_array_equal(blind.cross_entropy(policy, windows, key), blind.cross_entropy(policy, other, key))
+
+
+def test_dpt_asks_its_one_query_or_each_prefix_its_own(policy):
+    layout, ids = Pairs(ENV.spec), np.arange(4)
+    stream = IndependentContexts(ENV, np.arange(16), 5, seed=0, num_queries=6)
+    contexts = stream.fetch(ids)
+    found = np.asarray(DPT(layout).cross_entropy(policy, contexts))
+    assert found.shape == (4, 6)
+    for prefix in range(6):
+        asked = contexts._replace(query=contexts.query[:, : prefix + 1], label=contexts.label[:, : prefix + 1])
+        told = asked._replace(history=jax.tree.map(lambda field, n=prefix: field[:, :n], contexts.history))
+        np.testing.assert_allclose(found[:, prefix], DPT(layout).cross_entropy(policy, told)[:, -1], atol=1e-5)
+    with pytest.raises(InputError, match="layout: got .QueryFirst."):
+        DPT(QueryFirst(ENV.spec)).cross_entropy(policy, contexts)
