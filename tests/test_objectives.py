@@ -84,5 +84,5 @@ def test_dpt_asks_its_one_query_or_each_prefix_its_own(policy):
         asked = contexts._replace(query=contexts.query[:, : prefix + 1], label=contexts.label[:, : prefix + 1])
         told = asked._replace(history=jax.tree.map(lambda field, n=prefix: field[:, :n], contexts.history))
         np.testing.assert_allclose(found[:, prefix], DPT(layout).cross_entropy(policy, told)[:, -1], atol=1e-5)
-    with pytest.raises(InputError, match="layout: got .QueryFirst."):
+    with pytest.raises(InputError, match=r"layout: got .QueryFirst."):
         DPT(QueryFirst(ENV.spec)).cross_entropy(policy, contexts)

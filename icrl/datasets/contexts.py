@@ -68,7 +68,8 @@ class IndependentContexts:
     """Contexts of T independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
 
     Each context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``;
-    queries are uniform states, ``num_queries`` of them.
+    queries are uniform states: one, or with ``num_queries`` = T + 1 the very states of the transitions to come (they
+    are independent of those that went before) and one more, so that contexts look as they do when they are lived.
     """
 
     env: Environment
@@ -98,15 +99,17 @@ class IndependentContexts:
 
     def _context(self, key: Array, number: Array) -> Contexts:
         task = self.env.task(number)  # type: ignore[attr-defined]
-        key_query, key_steps = jax.random.split(key)
+        key_states, key_steps = jax.random.split(key)
         drawn = jax.vmap(self.env.random_state, in_axes=(0, None))
-        query, states = drawn(jax.random.split(key_query, self.num_queries), task)
-        history = jax.vmap(functools.partial(self._transition, task))(jax.random.split(key_steps, self.num_steps))
-        return Contexts(history, query, jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, states))
+        obs, states = drawn(jax.random.split(key_states, self.num_steps + 1), task)
+        labels = jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, states)
+        acted_on = jax.tree.map(lambda leaf: leaf[:-1], (obs, states))
+        step = functools.partial(self._transition, task)
+        history = jax.vmap(step)(jax.random.split(key_steps, self.num_steps), *acted_on)
+        return Contexts(history, obs[-self.num_queries :], labels[-self.num_queries :])
 
-    def _transition(self, task: Any, key: Array) -> History:
-        key_state, key_action, key_step = jax.random.split(key, 3)
-        obs, state = self.env.random_state(key_state, task)
+    def _transition(self, task: Any, key: Array, obs: Array, state: Any) -> History:
+        key_action, key_step = jax.random.split(key)
         action = jax.random.randint(key_action, (), 0, self.env.num_actions)
         next_obs, _, reward, terminated, _ = self.env.step_env(key_step, state, action, task)
         return History(obs, action, reward, next_obs, terminated, jnp.bool_(False))

@@ -88,6 +88,8 @@ class DistillationSettings:
     mask_prob: float = 0.0  # of an input token in training
     train_fraction: float = 0.9  # of the family's tasks
     split_seed: int = 0  # which tasks those are
+    train_tasks: int | None = None  # at most so many of them; none: all
+    eval_tasks: int | None = None  # at most so many of the held-out tasks; none: all
     train_seeds: int = 1  # independently trained models of each variant
     eval_episodes: int = 50  # episodes lived in each held-out task
     eval_lives: int = 25  # lives in each held-out task
@@ -107,6 +109,9 @@ class DistillationSettings:
         require_int("keep_every", self.keep_every, 1, 2**20)
         require_int("window", self.window, 2, 2**16)
         require(self.window <= self.kept_steps, "window", self.window, f"at most the {self.kept_steps} steps kept")
+        for name in ("train_tasks", "eval_tasks"):
+            if getattr(self, name) is not None:
+                require_int(name, getattr(self, name), 1 if name == "train_tasks" else 2, 2**31 - 1)
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_episodes", self.eval_episodes, 1, 2**20)
         require_int("eval_lives", self.eval_lives, 1, 2**20)
@@ -137,7 +142,8 @@ class DistillationSettings:
         """Training tasks and held-out tasks."""
         count = getattr(self.env, "num_tasks", None)
         require(count is not None, "env", self.env.name, "a family that numbers its tasks")
-        return shuffled_split(count, self.train_fraction, self.split_seed)  # type: ignore[arg-type]
+        train, held_out = shuffled_split(count, self.train_fraction, self.split_seed)  # type: ignore[arg-type]
+        return train[: self.train_tasks], held_out[: self.eval_tasks]
 
     @property
     def variants(self) -> list[tuple[str, str]]:

@@ -145,7 +145,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             **shared,
             env=DarkRoomCorner(),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
             window=1000,
         ),
         "paper": DPTDarkRoomSettings(
