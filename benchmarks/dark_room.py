@@ -70,8 +70,7 @@ def distilled_steps_per_second(lives: int = 200, episodes: int = 20) -> float:
         env=DarkRoom(), backbone=TransformerConfig(width=32, num_layers=4, num_heads=4), fit=FitSettings()
     )
     agent = settings.agent(settings.new_policy(0, 0))
-    tasks = TaskSet.of(settings.env, np.arange(lives) % settings.env.num_tasks)
-    tasks = TaskSet(tasks.params, jnp.arange(lives, dtype=jnp.uint32))
+    tasks = TaskSet.of(settings.env, np.arange(20)).lives(lives // 20)
     work = partial(online_returns, settings.env, tasks, agent, episodes, 0)
     return lives * episodes * settings.episode / seconds(work)
 

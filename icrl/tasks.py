@@ -54,6 +54,12 @@ class TaskSet:
         num_first = require_int("num_first", num_first, 1, len(self) - 1)
         return self[:num_first], self[num_first:]
 
+    def lives(self, each: int) -> "TaskSet":
+        """Every task ``each`` times in a row, and every life with an id, and so with draws, of its own."""
+        each = require_int("lives", each, 1, MAX_TASKS // len(self))
+        params = jax.tree.map(lambda leaf: jnp.repeat(leaf, each, axis=0), self.params)
+        return TaskSet(params, jnp.arange(len(self) * each, dtype=jnp.uint32))
+
     def digests(self) -> list[str]:
         """A digest of each task's parameters, to prove that two sets share no task."""
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.params)]

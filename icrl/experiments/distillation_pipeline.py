@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -311,8 +310,7 @@ def _union(
 def _evaluate(settings: DistillationSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
     """Return of each episode [S, goals, E], means over the lives in a task; S = 1 for all but the models."""
     env, ids = settings.env, np.asarray(settings.task_ids[1])
-    params = TaskSet.of(env, np.repeat(ids, settings.eval_lives)).params
-    tasks = TaskSet(params, jnp.arange(len(ids) * settings.eval_lives, dtype=jnp.uint32))
+    tasks = TaskSet.of(env, ids).lives(settings.eval_lives)
 
     def lived(agent: Agent, agent_seed: int, label: str) -> np.ndarray:
         returns = online_returns(env, tasks, agent, settings.eval_episodes, seed, agent_seed, label)

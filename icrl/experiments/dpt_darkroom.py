@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -213,14 +212,13 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
 
 
 def _lives(settings: DPTDarkRoomSettings) -> TaskSet:
-    """Every held-out task ``eval_lives`` times, the tasks in turn."""
-    ids = np.tile(np.asarray(settings.task_ids[1]), settings.eval_lives)
-    return TaskSet(TaskSet.of(settings.env, ids).params, jnp.arange(len(ids), dtype=jnp.uint32))
+    """Every held-out task ``eval_lives`` times."""
+    return TaskSet.of(settings.env, np.asarray(settings.task_ids[1])).lives(settings.eval_lives)
 
 
 def _by_task(settings: DPTDarkRoomSettings, values: np.ndarray) -> np.ndarray:
-    """Means over the lives in a task: [lives x tasks, ...] to [tasks, ...]."""
-    return values.reshape(settings.eval_lives, -1, *values.shape[1:]).mean(0)
+    """Means over the lives in a task: [tasks x lives, ...] to [tasks, ...]."""
+    return values.reshape(-1, settings.eval_lives, *values.shape[1:]).mean(1)
 
 
 def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
@@ -246,7 +244,8 @@ def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolic
 def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
     """Return of the greedy policy on given contexts, [S, tasks] by kind of context."""
     env, tasks = settings.env, _lives(settings)
-    random = settings.contexts(seed, "offline", held_out=True, ordered=True).fetch(np.arange(len(tasks))).history
+    numbers = np.arange(len(tasks)).reshape(settings.eval_lives, -1).T.ravel()  # number i is of task i % their count
+    random = settings.contexts(seed, "offline", held_out=True, ordered=True).fetch(numbers).history
     keys, expert = keys_for(key_for(seed, "offline/expert"), tasks.ids), agents["oracle"].for_env(env)
     shown = jax.vmap(lambda key, task: interact(key, env, task, expert, settings.context_steps).history)
     found = {}

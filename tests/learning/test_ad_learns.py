@@ -3,7 +3,6 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -45,7 +44,7 @@ def lived(history_steps: slice, settings: DistillationSettings = SETTINGS) -> np
             settings.fit, settings.objective(), policy.graphdef, state, batches(number), jax.random.key(0)
         )
     agent = settings.agent(policy.replace(params=state.params))
-    tasks = TaskSet(TaskSet.of(ENV, np.arange(90) % 9).params, jnp.arange(90, dtype=jnp.uint32))
+    tasks = TaskSet.of(ENV, np.arange(9)).lives(10)
     return online_returns(ENV, tasks, agent, settings.eval_episodes, seed=1).mean(0)
 
 

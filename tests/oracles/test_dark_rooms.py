@@ -367,3 +367,11 @@ def test_a_family_without_numbers_is_refused():
 def test_bad_splits_are_refused(arguments, field):
     with pytest.raises(InputError, match=rf"^{field}: got "):
         splits.shuffled_split(*arguments)
+
+
+def test_lives_are_each_task_several_times_with_ids_of_their_own():
+    lives = TaskSet.of(DarkRoom(size=4), [5, 9]).lives(3)
+    np.testing.assert_array_equal(lives.params.goal, [[1, 1]] * 3 + [[2, 1]] * 3)
+    np.testing.assert_array_equal(lives.ids, range(6))
+    with pytest.raises(InputError, match="lives: got 0"):
+        lives.lives(0)

@@ -21,11 +21,6 @@ from icrl.types import Transition
 LIVES = 20
 
 
-def lives(env, ids, each):
-    params = TaskSet.of(env, np.tile(np.asarray(ids), each)).params
-    return TaskSet(params, jnp.arange(len(ids) * each, dtype=jnp.uint32))
-
-
 @pytest.mark.parametrize(
     ("memory", "published"),
     # dpt_ad, section 1.5: exact posterior action sampling on the held-out goals, episodes 2, 3, 5, 10, 20
@@ -34,7 +29,7 @@ def lives(env, ids, each):
 def test_exact_posterior_in_the_dark_room(memory, published):
     env = DarkRoomCorner()
     agent = agents["posterior-task"].for_env(env, memory=memory)
-    returns = online_returns(env, lives(env, dpt_goal_split()[1], LIVES), agent, 20, seed=0)
+    returns = online_returns(env, TaskSet.of(env, dpt_goal_split()[1]).lives(LIVES), agent, 20, seed=0)
     found = returns[:, [1, 2, 4, 9, 19]]
     # the sheet does not state its own error: ours twice
     error = 4.3 * 2**0.5 * found.std(0, ddof=1) / len(found) ** 0.5
@@ -54,7 +49,7 @@ def test_the_posterior_forgets_nothing_and_invents_nothing():
 
 def test_ucb_vi_and_q_learning_find_the_goal():
     env = DarkRoom(size=5, horizon=12)
-    tasks = lives(env, range(0, 25, 3), 2)
+    tasks = TaskSet.of(env, np.arange(0, 25, 3)).lives(2)
     optimum = float(np.mean(jax.vmap(env.optimal_return)(tasks.params)))
     ucb_vi = online_returns(env, tasks, UCBVI.for_env(env), 40, seed=0)
     assert ucb_vi[:, -10:].mean() > 0.95 * optimum
