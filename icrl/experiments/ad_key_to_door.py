@@ -63,7 +63,7 @@ class ADKeyToDoor(DistillationExperiment):
             env=DarkKeyToDoor(start="random"),
             train_tasks=2000,
             eval_tasks=100,
-            histories=100,
+            histories=10,
             history_steps=50_000,
             keep_every=10,
             window=200,
