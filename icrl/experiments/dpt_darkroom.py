@@ -53,6 +53,7 @@ class DPTDarkRoomSettings:
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
     layout: str = "pairs"  # registered layout: query-first asks one query a context (the paper's), pairs one a prefix
+    one_hot: bool = False  # cells enter one-hot; else as two raw numbers, as in Lee et al.'s code
     pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
     train_seeds: int = 1  # independently pretrained models
     eval_episodes: int = 40  # episodes lived online in each held-out task
@@ -88,7 +89,8 @@ class DPTDarkRoomSettings:
 
     def new_layout(self) -> Layout:
         """The layout for this environment."""
-        return layouts[self.layout](self.env.spec)
+        spec = self.env.spec if self.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
+        return layouts[self.layout](spec)
 
     def objective(self) -> DPT:
         """The pretraining objective with its layout."""
@@ -144,7 +146,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             **shared,
             env=DarkRoomCorner(),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=4000, batch_size=64, learning_rate=3e-3),
+            fit=FitSettings(train_steps=3000, batch_size=64, learning_rate=3e-3),
             window=1000,
         ),
         "paper": DPTDarkRoomSettings(

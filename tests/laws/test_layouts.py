@@ -77,7 +77,7 @@ def test_reading_step_by_step_is_reading_at_once(case):
     np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
 
 
-@pytest.mark.parametrize("forget", [1, 5, WINDOW])
+@pytest.mark.parametrize("forget", [1, 5, pytest.param(WINDOW, marks=pytest.mark.nightly)])
 def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
     env, layout, policy, history = case
     agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=forget)
