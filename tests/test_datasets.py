@@ -62,7 +62,7 @@ def test_shuffling_permutes_transitions_and_nothing_else():
 
 
 @pytest.mark.parametrize("env_id", IDS)
-@pytest.mark.parametrize("shard_tasks", [7, 64])
+@pytest.mark.parametrize("shard_tasks", [7, pytest.param(64, marks=pytest.mark.nightly)])
 def test_stored_contexts_are_the_generated_ones(tmp_path, env_id, shard_tasks):
     source = generator(env_id)
     store_contexts(tmp_path / "data", source, 20, {"env": env_id}, shard_tasks)

@@ -43,23 +43,24 @@ def read(policy, tokens):
     return policy(tokens)[0][-1]
 
 
-def log_probs(policy, windows: History) -> np.ndarray:
-    """log p(a | history so far, o) [B, C, K], each decision read from its own prefix."""
+def log_probs(policy, windows: History, step: int) -> np.ndarray:
+    """log p(a | history so far, o) [B, K] of one decision, read from its own prefix."""
     layout, rows = Pairs(ENV.spec), []
     for b in range(3):
-        lived = jax.tree.map(lambda field, b=b: field[b], windows)
-        for t in range(STEPS):
-            tokens = layout.sequence(jax.tree.map(lambda field, t=t: field[:t], lived), lived.obs[: t + 1])
-            rows.append(jax.nn.log_softmax(read(policy, tokens)))
-    return np.asarray(jnp.stack(rows)).reshape(3, STEPS, -1)
+        past = jax.tree.map(lambda field, b=b: field[b, :step], windows)
+        rows.append(jax.nn.log_softmax(read(policy, layout.sequence(past, windows.obs[b, : step + 1]))))
+    return np.asarray(jnp.stack(rows))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_ad_is_the_cross_entropy_of_the_smoothed_action(policy, windows, smoothing):
-    found = AD(Pairs(ENV.spec), label_smoothing=smoothing).cross_entropy(policy, windows)
-    log_p = log_probs(policy, windows)
-    own = np.take_along_axis(log_p, np.asarray(windows.action)[..., None], axis=2)[..., 0]
-    np.testing.assert_allclose(found, -(1 - smoothing) * own - smoothing * log_p.mean(-1), atol=1e-5)
+    found = np.asarray(AD(Pairs(ENV.spec), label_smoothing=smoothing).cross_entropy(policy, windows))
+    assert found.shape == (3, STEPS)
+    for step in (0, 7, STEPS - 1):
+        log_p = log_probs(policy, windows, step)
+        own = np.take_along_axis(log_p, np.asarray(windows.action)[:, [step]], axis=1)[:, 0]
+        expected = -(1 - smoothing) * own - smoothing * log_p.mean(-1)
+        np.testing.assert_allclose(found[:, step], expected, atol=1e-5)
 
 
 def test_masks_blank_tokens_in_training_only(policy, windows):
@@ -80,7 +81,7 @@ def test_dpt_asks_its_one_query_or_each_prefix_its_own(policy):
     contexts = stream.fetch(ids)
     found = np.asarray(DPT(layout).cross_entropy(policy, contexts))
     assert found.shape == (4, 6)
-    for prefix in range(6):
+    for prefix in (0, 3, 5):
         asked = contexts._replace(query=contexts.query[:, : prefix + 1], label=contexts.label[:, : prefix + 1])
         told = asked._replace(history=jax.tree.map(lambda field, n=prefix: field[:, :n], contexts.history))
         np.testing.assert_allclose(found[:, prefix], DPT(layout).cross_entropy(policy, told)[:, -1], atol=1e-5)

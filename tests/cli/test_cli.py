@@ -55,7 +55,13 @@ def test_nothing_written_names_the_place(run):
             assert str(run.parent) not in path.read_text(), path
 
 
-@pytest.mark.parametrize("experiment", sorted(KINDS["experiments"]))
+LIKE_ANOTHER = ("ad-key-to-door", "dpt-linear-bandit")  # only their settings differ from those of another recipe
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [pytest.param(e, marks=[pytest.mark.nightly] * (e in LIKE_ANOTHER)) for e in sorted(KINDS["experiments"])],
+)
 def test_every_experiment_runs_in_its_smallest_size(experiment, tmp_path, capsys):
     code, out, _ = call(capsys, "run", experiment, *SMALL, "--out", tmp_path / "run")
     assert code == 0
