@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from icrl.agents.arm_agent import argmax_random_ties
-from icrl.errors import require
+from icrl.agents.planner import finite_spec
 from icrl.registry import agents
 from icrl.types import Agent, Array, Environment, EnvSpec, Transition
 
@@ -65,12 +65,3 @@ class QLearning(Agent):
         bootstrap = jnp.where(transition.terminated, 0.0, jnp.max(state.q[there]))
         error = transition.reward + self.discount * bootstrap - state.q[here, transition.action]
         return QState(state.q.at[here, transition.action].add(self.step_size * error), state.time + 1)
-
-
-def finite_spec(env: Environment) -> EnvSpec:
-    """The spec of an environment whose observations number finitely many states; others raise ``InputError``."""
-    found = "real-valued observations"
-    require(
-        bool(env.spec.obs_nvec), f"environment {env.name}", found, "one with numbered states", "this agent needs it"
-    )
-    return env.spec

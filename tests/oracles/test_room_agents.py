@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.agents.planner import Counts
 from icrl.agents.q_learning import QLearning
 from icrl.agents.ucbvi import UCBVI
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
@@ -66,7 +67,8 @@ def test_ucb_vi_plans_like_plain_backward_induction():
     visits = rng.integers(0, 4, (9, 5, 9)) * (rng.random((9, 5, 1)) < 0.7)
     n = visits.sum(-1)
     reward = n * rng.random((9, 5))
-    q = np.asarray(agent._plan(jnp.asarray(visits, jnp.int32), jnp.asarray(reward, jnp.float32)))
+    counts = Counts(jnp.asarray(visits, jnp.int32), jnp.asarray(reward, jnp.float32))
+    q = np.asarray(agent.plan(jax.random.key(0), counts))
     value = np.zeros(9)
     log = np.log(5 * 45 * n.sum() / 0.05)
     for left in range(1, 5):

@@ -1,0 +1,78 @@
+"""PSRL, posterior sampling for reinforcement learning (Osband, Russo and Van Roy 2013, after Strens 2000)."""
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.planner import Counts, Planner, finite_spec
+from icrl.errors import require, require_float
+from icrl.planning import backward_induction
+from icrl.registry import agents
+from icrl.types import Array, Environment
+
+REWARD_PRIORS = ("normal", "beta")
+POSITIVE = ("concentration", "prior_var", "prior_a", "prior_b")
+
+
+@agents.register("psrl", paper="Osband et al. 2013")
+@struct.dataclass
+class PSRL(Planner):
+    """At the end of each episode draws one MDP from the posterior and follows its optimal policy through the next.
+
+    Rows of transitions are Dirichlet(``concentration`` + counts), all pairs independent. Expected rewards have one of
+    two priors. "normal": N(prior_mean, prior_var) under noise of ``noise_std``, the form of Osband's TabulaRL, whose
+    0, 1 and 1 are the defaults. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r counts as
+    failure where Agrawal and Goyal 2012 would toss a coin.
+
+    ``for_env`` reads ``concentration`` and ``noise_std`` off the environment. One that tells no concentration gets 1/S,
+    so that a first visit outweighs half of the prior; one that tells no noise gets the "beta" prior. The prior mean of
+    rewards is never read: the values of Duan et al. 2016 (``RandomMDP-v0``: 138.1 after 10 episodes) are those of
+    mean 0, though the true one is 1. With it (``prior_mean=1.0``) the posterior is exact, explores less, and earns 132
+    (2026-11-21, 400 tasks, standard error 1).
+
+    A plan draws S K S gamma variables, half a microsecond each on a CPU: 17 ms in a room of 81 cells.
+    """
+
+    reward_prior: str = struct.field(pytree_node=False, default="normal")
+    concentration: Any = 1.0
+    prior_mean: Any = 0.0
+    prior_var: Any = 1.0
+    noise_std: Any = 1.0
+    prior_a: Any = 1.0
+    prior_b: Any = 1.0
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        num_states = finite_spec(env).num_states or 1
+        known = {"concentration": getattr(env, "concentration", 1.0 / num_states)}
+        known |= {"noise_std": env.noise_std} if hasattr(env, "noise_std") else {"reward_prior": "beta"}
+        agent = super().for_env(env, **{**known, **settings})
+        prior = agent.reward_prior
+        require(prior in REWARD_PRIORS, "psrl.reward_prior", prior, " or ".join(REWARD_PRIORS))
+        for name in set(POSITIVE) & set(settings):
+            require_float(f"psrl.{name}", settings[name], 0.0, open_low=True)
+        return agent
+
+    def plan(self, key: Array, counts: Counts) -> Array:
+        """Q* [H, S, K] of one MDP drawn from the posterior."""
+        transition, reward = self.draw_model(key, counts)
+        return backward_induction(transition, jnp.broadcast_to(reward, (self.spec.max_steps_in_episode, *reward.shape)))
+
+    def draw_model(self, key: Array, counts: Counts) -> tuple[Array, Array]:
+        """P [S, K, S] and r [S, K] from the posterior, float32; the typed key is consumed."""
+        key_transition, key_reward = jax.random.split(key)
+        transition = jax.random.dirichlet(key_transition, self.concentration + counts.visits)
+        draw_reward = self._draw_beta if self.reward_prior == "beta" else self._draw_normal
+        return transition, draw_reward(key_reward, counts)
+
+    def _draw_normal(self, key: Array, counts: Counts) -> Array:
+        noise_var = jnp.maximum(jnp.square(self.noise_std), 1e-12)
+        precision = 1.0 / self.prior_var + counts.tries / noise_var
+        mean = (self.prior_mean / self.prior_var + counts.reward / noise_var) / precision
+        return mean + jax.random.normal(key, mean.shape) / jnp.sqrt(precision)
+
+    def _draw_beta(self, key: Array, counts: Counts) -> Array:
+        successes = jnp.clip(counts.reward, 0.0, counts.tries)
+        return jax.random.beta(key, self.prior_a + successes, self.prior_b + counts.tries - successes)
