@@ -234,7 +234,7 @@ class ModelConfig:
     """What the settings of every sequence model have; all fields have defaults."""
 
     width: int = 32  # D, features of the residual stream
-    num_layers: int = 4
+    num_layers: int = 4  # layers of the residual stream
     init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
 
     def __post_init__(self) -> None:
