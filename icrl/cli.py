@@ -118,7 +118,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     seed = _integer("seed", args.seed)
     defaults = runs.settings_of(args.experiment, args.preset, {})
     if args.help:
-        _print_settings(args, defaults)
+        _print_settings(args, defaults, rest)
         return 0
     values = _setting_values(defaults, rest)
     out = Path(args.out) if args.out is not None else Path("runs") / args.experiment
@@ -195,35 +195,48 @@ def _range(field: str, text: str | None) -> range | None:
 
 
 def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:
-    """Flags derived from the settings' leaf names, parsed by their kinds."""
-    from icrl.config import leaves, parsed
+    """Flags derived from the settings' leaf names, parsed by their kinds; a model's name brings its own flags."""
+    from icrl.config import chosen, leaves, parsed
 
-    known = leaves(defaults)
+    words = _flag_words(rest)
+    known = leaves(chosen(defaults, {_leaf_name(flag): text for flag, text in words if text is not None}))
     values: dict[str, Any] = {}
-    words = iter(rest)
-    for word in words:
-        flag, equals, text = word.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
+    for flag, text in words:
+        name = _leaf_name(flag)
         if not flag.startswith("--") or name not in known:
             near = near_names(flag, [f"--{leaf.replace('_', '-')}" for leaf in known])
-            raise InputError(f"unrecognized argument {word!r}; {near}")
-        value = text if equals else next(words, None)
-        if value is None:
+            raise InputError(f"unrecognized argument {flag!r}; {near}")
+        if text is None:
             raise InputError(f"{flag}: a value is missing")
         if name in values:
             raise InputError(f"{flag}: given twice")
-        values[name] = parsed(known[name], value)
+        values[name] = parsed(known[name], text)
     return values
 
 
-def _print_settings(args: argparse.Namespace, defaults: Any) -> None:
-    from icrl.config import kind_name, leaves
+def _flag_words(rest: list[str]) -> list[tuple[str, str | None]]:
+    """(flag, its value or None where there is none) in order; a word that is no flag stands alone."""
+    found: list[tuple[str, str | None]] = []
+    words = iter(rest)
+    for word in words:
+        flag, equals, text = word.partition("=")
+        found.append((flag, text) if equals else (word, next(words, None) if word.startswith("--") else None))
+    return found
+
+
+def _leaf_name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _print_settings(args: argparse.Namespace, defaults: Any, rest: list[str]) -> None:
+    from icrl.config import chosen, kind_name, leaves
     from icrl.registry import experiments
 
+    settings = chosen(defaults, {_leaf_name(flag): text for flag, text in _flag_words(rest) if text is not None})
     _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
     doc = sys.modules[experiments[args.experiment].__module__].__doc__ or ""
     print(f"\n{args.experiment}, preset {args.preset}\n\n{doc}")
-    for leaf in leaves(defaults).values():
+    for leaf in leaves(settings).values():
         value = ",".join(leaf.value) if isinstance(leaf.value, tuple) else leaf.value
         print(f"  --{leaf.name.replace('_', '-')} {value}\n        {kind_name(leaf)}. {leaf.help}".rstrip())
 
@@ -240,15 +253,25 @@ def _list(kind: str | None, as_json: bool) -> int:
     if kind is not None and kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; {near_names(kind, KINDS)}")
     rows = {name: _declared(name) for name in ([kind] if kind else KINDS)}
+    sizes = _model_sizes([row.name for row in rows["models"]]) if kind == "models" else {}
     if as_json:
-        print(json.dumps({name: [row._asdict() for row in found] for name, found in rows.items()}, indent=1))
+        listed = {name: [row._asdict() | sizes.get(row.name, {}) for row in found] for name, found in rows.items()}
+        print(json.dumps(listed, indent=1))
         return 0
     width = max(len(row.name) for found in rows.values() for row in found)
     for name, found in rows.items():
         print(name)
         for row in found:
-            print(f"  {row.name:<{width}}  {row.file:<40}  {row.paper}")
+            size = "".join(f"{count:>9,} {what.replace('_', ' ')}  " for what, count in sizes.get(row.name, {}).items())
+            print(f"  {row.name:<{width}}  {size}{row.file:<40}  {row.paper}")
     return 0
+
+
+def _model_sizes(names: list[str]) -> dict[str, dict[str, int]]:
+    """Parameters and state bytes of the models in their default shapes; the one listing that waits for jax."""
+    from icrl.models.sizes import size_of
+
+    return {name: size_of(name)._asdict() for name in names}
 
 
 def _say_where(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 An experiment's settings nest (environment, model, optimisation); on the command line and in ``config.json`` they are
 flat, so leaf names must be unique: ``FitSettings.learning_rate`` is ``--learning-rate`` and ``"learning_rate"``.
+
+A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the model that ``model`` names, so that
+``--model s5`` brings the flags of S5 (see ``follows``).
 """
 
 import ast
@@ -10,9 +13,11 @@ import inspect
 import re
 import types
 import typing
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from icrl.errors import InputError, near_names
+from icrl.errors import InputError, near_names, require
+from icrl.registry import Registry
 
 Settings = TypeVar("Settings")
 Value = int | float | str | bool | None | tuple[str, ...]
@@ -49,12 +54,51 @@ def flat(settings: Any) -> dict[str, Value]:
     return {name: leaf.value for name, leaf in leaves(settings).items()}
 
 
+def follows(name: str, registry: Registry) -> dict[str, Any]:
+    """Metadata of a field whose dataclass is the ``Config`` of the item that the setting ``name`` names."""
+    return {"follows": (name, registry)}
+
+
+def chosen(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with every dataclass that follows a name in ``values`` exchanged for the one it names now.
+
+    Settings that the old and the new one share keep their values, the others take their defaults. Only fields of
+    ``settings`` itself can follow a name.
+
+    Raises:
+      InputError: a name that is not registered, or a shared value that the new dataclass refuses.
+    """
+    changes: dict[str, Any] = {}
+    for field, name, registry in _following(settings):
+        wanted = values.get(name, getattr(settings, name))
+        config = registry[wanted].Config if isinstance(wanted, str) else None
+        old = getattr(settings, field)
+        if config is not None and type(old) is not config:
+            shared = {each.name for each in dataclasses.fields(config)} & vars(old).keys()
+            changes |= {name: wanted, field: config(**{each: getattr(old, each) for each in shared})}
+    return dataclasses.replace(settings, **changes) if changes else settings  # type: ignore[type-var]
+
+
+def check_following(settings: Any) -> None:
+    """Raise ``InputError`` when a dataclass is not of the class that its name calls for; for ``__post_init__``."""
+    for field, name, registry in _following(settings):
+        item = getattr(settings, name)
+        found, wanted = type(getattr(settings, field)), registry[item].Config
+        require(found is wanted, field, found.__name__, f"{wanted.__name__}, the settings of {name} {item}")
+
+
+def _following(settings: Any) -> list[tuple[str, str, Registry]]:
+    """(field, name it follows, registry of the names)."""
+    return [(f.name, *f.metadata["follows"]) for f in dataclasses.fields(settings) if "follows" in f.metadata]
+
+
 def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
     """The same settings with some leaves changed; constructing them again validates every value.
 
     Raises:
       InputError: an unknown name (with the near ones), a value of the wrong kind, or one out of range.
     """
+    settings = chosen(settings, values)
     known = leaves(settings)
     for name in values:
         if name not in known:

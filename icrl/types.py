@@ -8,13 +8,13 @@ import abc
 import dataclasses
 import math
 from functools import partial
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from icrl.errors import InputError
+from icrl.errors import InputError, require_float, require_int
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -229,13 +229,31 @@ class Agent(abc.ABC):
         """Learn from one transition."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What the settings of every sequence model have; all fields have defaults."""
+
+    width: int = 32  # D, features of the residual stream
+    num_layers: int = 4  # layers of the residual stream
+    init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
+
+    def __post_init__(self) -> None:
+        require_int("width", self.width, 1, 65536)
+        require_int("num_layers", self.num_layers, 1, 256)
+        require_float("init_std", self.init_std, 0.0, open_low=True)
+
+
 class SequenceModel(nnx.Module):
     """A causal map over time with ONE call for training (T = the context) and acting (T = 1).
+
+    Built as ``Model(config, capacity, rngs)``: ``capacity`` is the longest context it must hold, which a model whose
+    memory does not grow ignores.
 
     ``initial_carry`` is the memory of an empty past; ``carry=None`` means an empty past whose successor is not
     wanted, which lets a model take its fastest parallel form. ``start[t]`` cuts off everything before t.
     """
 
+    Config: ClassVar[type[ModelConfig]]  # the dataclass of its settings
     width: int  # D
 
     def initial_carry(self) -> Any:

@@ -14,11 +14,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.artifacts import make_folder
-from icrl.config import flat
+from icrl.config import check_following, flat, follows
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.pooled import PooledHistories, kept_steps
 from icrl.datasets.windows import Windows, WindowSource
@@ -26,20 +25,19 @@ from icrl.envs.splits import shuffled_split
 from icrl.envs.streams import Streams
 from icrl.errors import require, require_float, require_int
 from icrl.evaluation import online_returns
-from icrl.experiments.pretraining import PretrainingExperiment
+from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
 from icrl.filters.selection import provenance_of, save_selection
 from icrl.filters.table import HistoryTable
 from icrl.learning_curves import trailing_mean
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.ad import AD
 from icrl.registry import agents, filters, layouts, models
 from icrl.runs import Run
-from icrl.seeding import key_for
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent, Environment, Layout
+from icrl.types import Agent, Environment, Layout, ModelConfig
 
 VALIDATION_WINDOWS = 128
 DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
@@ -69,7 +67,7 @@ class DistillationSettings:
     """All settings of a distillation experiment."""
 
     env: Environment
-    backbone: TransformerConfig
+    backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
     layout: str = "pairs"  # registered layout: how a step becomes tokens
@@ -95,7 +93,8 @@ class DistillationSettings:
     competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
 
     def __post_init__(self) -> None:
-        models.entry(self.model), layouts.entry(self.layout)
+        check_following(self)
+        layouts.entry(self.layout)
         for name in (self.source, *self.competitors):
             agents.entry(name)
         require_int("histories", self.histories, 1, 2**20)
@@ -159,10 +158,8 @@ class DistillationSettings:
 
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
         """An untrained network; models of the same training seed begin alike, whatever their data."""
-        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), self.new_layout()
-        backbone = models[self.model](self.backbone, layout.num_tokens(self.window), rngs)
-        policy = TokenPolicy(layout.token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
-        return FrozenPolicy.split(policy)
+        layout = self.new_layout()
+        return untrained_policy(self, layout, layout.num_tokens(self.window), seed, train_seed)
 
     def agent(self, policy: FrozenPolicy) -> RollingContextAgent:
         """The distilled policy as an agent of the family's environments."""

@@ -24,19 +24,18 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.config import flat
+from icrl.config import check_following, flat, follows
 from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split, shuffled_split
 from icrl.errors import require, require_int
 from icrl.evaluation import offline_returns, online_returns
-from icrl.experiments.pretraining import PretrainingExperiment
+from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
 from icrl.interact import interact
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.dpt import DPT
 from icrl.registry import agents, experiments, layouts, models
@@ -45,7 +44,7 @@ from icrl.seeding import key_for, keys_for
 from icrl.statistics import Interval, interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent, Layout
+from icrl.types import Agent, Layout, ModelConfig
 
 VALIDATION_CONTEXTS = 256
 MODEL, ROLLING = "dpt", "dpt, rolling"
@@ -56,7 +55,7 @@ class DPTDarkRoomSettings:
     """All settings of the experiment."""
 
     env: DarkRoom
-    backbone: TransformerConfig
+    backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
     layout: str = "pairs"  # registered layout: query-first asks one query a context (the paper's), pairs one a prefix
@@ -69,7 +68,8 @@ class DPTDarkRoomSettings:
     competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
 
     def __post_init__(self) -> None:
-        models.entry(self.model), layouts.entry(self.layout)
+        check_following(self)
+        layouts.entry(self.layout)
         for name in self.competitors:
             agents.entry(name)
         if self.pretrain_contexts is not None:
@@ -105,11 +105,9 @@ class DPTDarkRoomSettings:
 
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
         """An untrained network, with room for the longest context it will meet."""
-        rngs, layout = nnx.Rngs(key_for(seed, "init", train_seed)), self.new_layout()
+        layout = self.new_layout()
         tokens = layout.num_tokens(max(self.context_steps, self.window))
-        backbone = models[self.model](self.backbone, tokens, rngs)
-        policy = TokenPolicy(layout.token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs)
-        return FrozenPolicy.split(policy)
+        return untrained_policy(self, layout, tokens, seed, train_seed)
 
     def agent(self, policy: FrozenPolicy, greedy: bool = False) -> FrozenContextAgent:
         """The pretrained policy with the last episode as its context."""

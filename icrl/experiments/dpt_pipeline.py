@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 import jax
 import numpy as np
-from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
-from icrl.config import flat
+from icrl.config import check_following, flat, follows
 from icrl.datasets.contexts import Batches, ContextGenerator, StoredContexts, store_contexts
 from icrl.errors import require, require_int
 from icrl.evaluation import (
@@ -23,18 +22,16 @@ from icrl.evaluation import (
     online_regret,
     recorded_contexts,
 )
-from icrl.experiments.pretraining import PretrainingExperiment
+from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
 from icrl.layouts import QueryFirst
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
-from icrl.models.transformer import TransformerConfig
+from icrl.models.token_policy import FrozenPolicy
 from icrl.objectives.dpt import DPT
 from icrl.registry import agents, models
 from icrl.runs import Run
-from icrl.seeding import key_for
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Environment
+from icrl.types import Environment, ModelConfig
 
 VALIDATION_CONTEXTS = 256
 MODEL = "dpt"
@@ -45,7 +42,7 @@ class DPTSettings:
     """All settings of a DPT experiment."""
 
     env: Environment
-    backbone: TransformerConfig
+    backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     model: str = "transformer"  # registered sequence model
     source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
@@ -60,7 +57,7 @@ class DPTSettings:
     ideal: str = ""  # the competitor that is exact posterior sampling here
 
     def __post_init__(self) -> None:
-        models.entry(self.model)
+        check_following(self)
         for name in (self.source, *self.competitors, *self.offline_competitors):
             agents.entry(name)
         require(self.ideal in self.competitors, "ideal", self.ideal, "one of competitors")
@@ -81,10 +78,8 @@ class DPTSettings:
 
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
         """An untrained network."""
-        rngs = nnx.Rngs(key_for(seed, "init", train_seed))
-        backbone = models[self.model](self.backbone, self.context_steps + 1, rngs)
-        token_dim = QueryFirst(self.env.spec).token_dim
-        return FrozenPolicy.split(TokenPolicy(token_dim, self.env.num_actions, backbone, self.backbone.init_std, rngs))
+        layout = QueryFirst(self.env.spec)
+        return untrained_policy(self, layout, layout.num_tokens(self.context_steps), seed, train_seed)
 
     def agent(self, policy: FrozenPolicy) -> InContextAgent:
         """The pretrained policy as an agent of the family's environments."""
@@ -258,6 +253,6 @@ def _leak_check(gap: Interval | None) -> list[dict[str, Any]]:
 def _claim(online: dict[str, Any], settings: DPTSettings) -> str:
     final = {name: float(np.asarray(curve["regret"]["mean"])[-1]) for name, curve in online["agents"].items()}
     return (
-        f"After {settings.context_steps} pulls in {settings.eval_tasks} new tasks the pretrained transformer has lost "
-        f"{final[MODEL]:.2f}; exact posterior sampling on the same draws has lost {final[settings.ideal]:.2f}."
+        f"After {settings.context_steps} pulls in {settings.eval_tasks} new tasks the pretrained {settings.model} has "
+        f"lost {final[MODEL]:.2f}; exact posterior sampling on the same draws has lost {final[settings.ideal]:.2f}."
     )

@@ -7,13 +7,16 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from flax import nnx
+
 from icrl.config import flat
 from icrl.errors import require_int
-from icrl.models.token_policy import FrozenPolicy
+from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.registry import models
 from icrl.runs import Run
 from icrl.seeding import key_for
 from icrl.training import FitSettings, fit, restore
-from icrl.types import Agent, Environment, Objective
+from icrl.types import Agent, Environment, Layout, ModelConfig, Objective
 
 
 class PretrainingSettings(Protocol):
@@ -22,6 +25,14 @@ class PretrainingSettings(Protocol):
     @property
     def env(self) -> Environment:
         """The family of tasks."""
+
+    @property
+    def model(self) -> str:
+        """The registered sequence model."""
+
+    @property
+    def backbone(self) -> ModelConfig:
+        """Its settings, of its own ``Config``."""
 
     @property
     def fit(self) -> FitSettings:
@@ -42,6 +53,16 @@ class PretrainingSettings(Protocol):
 
 
 Settings = TypeVar("Settings", bound=PretrainingSettings)
+
+
+def untrained_policy(
+    settings: PretrainingSettings, layout: Layout, num_tokens: int, seed: int, train_seed: int
+) -> FrozenPolicy:
+    """A new network for ``layout`` with room for ``num_tokens``; a function of the settings and the two seeds."""
+    rngs = nnx.Rngs(key_for(seed, "init", train_seed))
+    backbone = models[settings.model](settings.backbone, num_tokens, rngs)
+    policy = TokenPolicy(layout.token_dim, settings.env.num_actions, backbone, settings.backbone.init_std, rngs)
+    return FrozenPolicy.split(policy)
 
 
 class PretrainingExperiment(Generic[Settings]):

@@ -14,7 +14,7 @@ from flax import nnx
 from icrl.errors import require, require_int
 from icrl.models.attention import CACHE_CHUNK, cached_attention, causal_attention
 from icrl.registry import models
-from icrl.types import Array, SequenceModel
+from icrl.types import Array, ModelConfig, SequenceModel
 
 POSITIONS = ("learned", "none")
 
@@ -29,19 +29,15 @@ class TransformerCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """Shape of the model."""
+class TransformerConfig(ModelConfig):
+    """Shape of the model. ``init_std`` is that of all matrices; into the residual stream over sqrt(2 layers)."""
 
-    width: int = 32  # D, features of the residual stream
-    num_layers: int = 4
     num_heads: int = 4  # H, divides width
     mlp_ratio: int = 4  # hidden width of the MLP / width
     positions: str = "learned"  # "learned" absolute positions, or "none"
-    init_std: float = 0.02  # of all matrices (GPT-2); residual outputs are divided by sqrt(2 layers)
 
     def __post_init__(self) -> None:
-        require_int("width", self.width, 1, 65536)
-        require_int("num_layers", self.num_layers, 1, 256)
+        super().__post_init__()
         require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
         require_int("mlp_ratio", self.mlp_ratio, 1, 64)

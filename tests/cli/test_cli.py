@@ -68,6 +68,37 @@ def test_every_experiment_runs_in_its_smallest_size(experiment, tmp_path, capsys
     assert "regret(20)" in out or "last episode" in out
 
 
+def test_a_model_brings_its_flags_and_its_run_is_resumed_and_loaded(tmp_path, capsys):
+    model, out = ["--model", "s5", "--state-size", "8", "--discretisation=bilinear"], tmp_path / "run"
+    assert call(capsys, "run", "dpt-bandit", *SMALL, *model, "--train-steps", "20", "--out", out)[0] == 0
+    stored = json.loads((out / "config.json").read_text())["settings"]
+    assert (stored["model"], stored["state_size"], stored["width"]) == ("s5", 8, 16)  # width is the preset's
+    assert "num_heads" not in stored and "pretrained s5" in json.loads((out / "results.json").read_text())["claim"]
+    code, _, err = call(capsys, "run", "dpt-bandit", *SMALL, "--train-steps", "20", "--out", out, "--resume")
+    assert code == 2 and "model" in err  # the stored run is another model's
+    before = (out / "results.json").read_text()
+    assert call(capsys, "run", "dpt-bandit", *SMALL, *model, "--train-steps", "20", "--out", out, "--resume")[0] == 0
+    after = json.loads((out / "results.json").read_text())
+    assert after["online"] == json.loads(before)["online"]
+    agent = icrl.load_agent(out)
+    agent.reset(seed=0)
+    assert agent.act(np.ones(1, np.float32)) in range(3)
+
+
+def test_another_model_in_a_distillation_experiment(tmp_path, capsys):
+    small = ["--history-steps", "60", "--train-steps", "3", "--eval-episodes", "5", "--eval-lives", "2"]
+    model = ["--model", "mamba", "--expand", "1", "--conv-taps", "3"]
+    assert call(capsys, "run", "ad-darkroom", *SMALL[:2], *small, *model, "--out", tmp_path / "run")[0] == 0
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("model", sorted(KINDS["models"]))
+@pytest.mark.parametrize("experiment", sorted(KINDS["experiments"]))
+def test_every_model_runs_in_every_experiment(experiment, model, tmp_path, capsys):
+    argv = ("run", experiment, *SMALL[:2], "--train-steps", "5", "--model", model, "--out", tmp_path / "run")
+    assert call(capsys, *argv)[0] == 0
+
+
 def test_evaluate_report_and_resume_give_the_same_results(copy, capsys):
     before = json.loads((copy / "results.json").read_text())
     for argv in (("evaluate", copy), ("report", copy), ("run", "dpt-bandit", *SMALL, "--out", copy, "--resume")):
@@ -169,6 +200,11 @@ BAD = [
     (("run", "dpt-bandit", "--width", "16", "--width", "32"), "given twice"),
     (("run", "dpt-bandit", "--competitors", "ucb,thomson"), "unknown agent 'thomson'"),
     (("run", "dpt-bandit", "--model", "transfomer"), "did you mean transformer"),
+    (("run", "dpt-bandit", "--model", "s5", "--num-heads", "2"), "unrecognized argument '--num-heads'"),
+    (("run", "dpt-bandit", "--state-size", "8"), "unrecognized argument '--state-size'"),
+    (("run", "dpt-bandit", "--model", "s5", "--state-size", "7"), "state_size: got 7"),
+    (("run", "dpt-bandit", "--model", "gru", "--model", "s5"), "given twice"),
+    (("run", "ad-darkroom", "--model"), "--model: a value is missing"),
     (("run", "dpt-bandit", "--micro-batch", "7"), "micro_batch: got 7"),
     (("run", "dpt-bandit", "--data", "nowhere"), "data: got 'nowhere'"),
     (("run", "dpt-bandit", "--competitors", "posterior-gaussian,linucb"), "LinUCB needs them"),
@@ -251,6 +287,20 @@ def test_list_shows_every_registered_name(capsys):
     assert {kind: [row["name"] for row in rows] for kind, rows in json.loads(out).items()} == {
         kind: list(registry) for kind, registry in KINDS.items()
     }
+
+
+def test_the_list_of_models_tells_their_sizes(capsys):
+    code, out, _ = call(capsys, "list", "models", "--json")
+    sizes = {row["name"]: row for row in json.loads(out)["models"]}
+    assert code == 0 and set(sizes) == set(KINDS["models"])
+    assert sizes["gru"]["state_bytes"] == 2 * 32 * 4  # two layers, h [32] float32
+    assert sizes["gru"]["parameters"] == 2 * (3 * 32 * (2 * 32 + 1) + 32 + 4 * 32 + 8 * 32 * 32 + 5 * 32) + 2 * 32
+    assert call(capsys, "list", "models")[1].count("state bytes") == len(sizes)
+
+
+def test_help_shows_the_settings_of_the_model(capsys):
+    code, out, _ = call(capsys, "run", "dpt-bandit", "--model", "s5", "--help")
+    assert code == 0 and "--conj-sym True" in out and "--num-heads" not in out
 
 
 def test_help_of_an_experiment_lists_its_settings(capsys):

@@ -1,0 +1,78 @@
+"""Linear recurrent unit (Orvieto et al. 2023, "Resurrecting recurrent neural networks for long sequences").
+
+x_k = lambda x_{k-1} + gamma (B u_k), y_k = Re(C x_k) + D u_k with lambda = exp(-exp(nu) + i exp(theta)): always stable.
+At first |lambda|^2 is uniform in [r_min^2, r_max^2], the phase uniform in [0, max_phase] and gamma = sqrt(1 -
+|lambda|^2), which is then learned.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icrl.errors import require, require_float, require_int
+from icrl.models.diagonal_ssm import complex_of, project, real_part
+from icrl.models.recurrence import DiagonalRecurrence
+from icrl.models.residual import Mixer, ResidualStack, StackConfig
+from icrl.registry import models
+from icrl.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LRUConfig(StackConfig):
+    """Shape of the model."""
+
+    block: str = "glu"  # what follows the mixer in a layer: "mlp", "glu" or "none"
+    state_size: int = 32  # P, complex states of a layer
+    r_min: float = 0.0  # smallest initial |lambda|
+    r_max: float = 1.0  # largest initial |lambda|
+    max_phase: float = 2 * math.pi  # largest initial phase of lambda
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("state_size", self.state_size, 1, 2**16)
+        require_float("r_min", self.r_min, 0.0, 1.0)
+        require_float("r_max", self.r_max, self.r_min, 1.0)
+        require(self.r_max > self.r_min, "r_max", self.r_max, f"more than r_min {self.r_min:g}")
+        require_float("max_phase", self.max_phase, 0.0, 2 * math.pi, open_low=True)
+
+
+class LRUMixer(Mixer):
+    """State x [P] complex."""
+
+    def __init__(self, config: LRUConfig, rngs: nnx.Rngs):
+        H, self.P = config.width, config.state_size
+        area, turn = jax.random.uniform(rngs.params(), (2, self.P), minval=1e-6)  # not 0: their logarithms are taken
+        square = area * (config.r_max**2 - config.r_min**2) + config.r_min**2
+        square = jnp.minimum(square, 1.0 - 1e-6)
+        phase = config.max_phase * turn
+        self.nu = nnx.Param(jnp.log(-0.5 * jnp.log(square)))
+        self.theta = nnx.Param(jnp.log(phase))
+        self.log_gamma = nnx.Param(0.5 * jnp.log1p(-square))
+        self.B = nnx.Param(jax.random.normal(rngs.params(), (self.P, H, 2)) / (2 * H) ** 0.5)
+        self.C = nnx.Param(jax.random.normal(rngs.params(), (H, self.P, 2)) / self.P**0.5)
+        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,)))
+
+    def initial_carry(self) -> Array:
+        return jnp.zeros(self.P, jnp.complex64)
+
+    def eigenvalues(self) -> Array:
+        """The eigenvalues lambda [P] complex, inside the unit circle."""
+        return jnp.exp(jax.lax.complex(-jnp.exp(self.nu[...]), jnp.exp(self.theta[...])))
+
+    def __call__(self, u: Array, start: Array, carry: Array) -> tuple[Array, Array]:
+        eigenvalues = self.eigenvalues()
+        B = jnp.exp(self.log_gamma[...])[:, None] * complex_of(self.B[...])
+        scan = DiagonalRecurrence(lambda Bu: (eigenvalues, Bu), lambda x, Bu: x)
+        x, carry = scan(project(u, B), start, carry)
+        return real_part(complex_of(self.C[...]), x) + self.D[...] * u, carry
+
+
+@models.register("lru", paper="Orvieto et al. 2023")
+class LRU(ResidualStack):
+    """LRU layers in residual blocks."""
+
+    Config = LRUConfig
+    Mixer = LRUMixer

@@ -1,0 +1,113 @@
+"""The residual stack around every recurrent model: a model's own file is only its mixer.
+
+A mixer maps the past to the present along time; everything else (norms, gating, residual sums, the final norm) is
+here and the same for all, so that models differ in what they are named after. Three blocks are in use:
+
+- ``mlp``: x + mixer(LN x), then x + MLP(LN x), the transformer's;
+- ``glu``: x + W1 g * sigmoid(W2 g) with g = gelu(mixer(LN x)), that of S5 and LRU (Smith et al. 2023);
+- ``none``: x + mixer(LN x), for mixers with a gate of their own (Mamba; Gu, Dao 2023).
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icrl.errors import require, require_int
+from icrl.types import Array, ModelConfig, SequenceModel
+
+BLOCKS = ("mlp", "glu", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class StackConfig(ModelConfig):
+    """Shape of a stack. Matrices are drawn lecun normal: ``init_std`` is that of embedding and head only."""
+
+    num_layers: int = 2  # layers of the residual stream
+    block: str = "mlp"  # what follows the mixer in a layer: "mlp", "glu" or "none"
+    mlp_ratio: int = 4  # hidden width of the MLP / width
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.block in BLOCKS, "block", self.block, " or ".join(BLOCKS))
+        require_int("mlp_ratio", self.mlp_ratio, 1, 64)
+
+
+class Mixer(nnx.Module):
+    """A causal recurrence over u [T, D]. States are float32 (or wider) whatever the type of the weights.
+
+    Built as ``Mixer(config, rngs)``. Its parameters are ``nnx.Param``; it holds no other arrays.
+    """
+
+    def initial_carry(self) -> Any:
+        """State of an empty past: arrays of float32, complex64 or integers."""
+        raise NotImplementedError(f"{type(self).__name__} must define initial_carry")
+
+    def __call__(self, u: Array, start: Array, carry: Any) -> tuple[Array, Any]:
+        """Map u [T, D] with start [T] bool, the steps that forget everything before them, to (y [T, D], carry)."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+
+class Layer(nnx.Module):
+    """A mixer with its norm, and the block that follows it."""
+
+    def __init__(self, config: StackConfig, mixer: Mixer, rngs: nnx.Rngs):
+        width = config.width
+        self.block = config.block
+        self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+        self.mixer = mixer
+        if self.block == "mlp":
+            self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
+            self.expand = nnx.Linear(width, width * config.mlp_ratio, rngs=rngs)
+            self.contract = nnx.Linear(width * config.mlp_ratio, width, rngs=rngs)
+        elif self.block == "glu":
+            self.value = nnx.Linear(width, width, rngs=rngs)
+            self.gate = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x: Array, start: Array, carry: Any) -> tuple[Array, Any]:
+        """Map x [T, D] to (x [T, D], carry of the mixer)."""
+        y, carry = self.mixer(self.norm(x), start, carry)
+        if self.block == "glu":
+            g = jax.nn.gelu(y)
+            return x + self.value(g) * jax.nn.sigmoid(self.gate(g)), carry
+        x = x + y
+        if self.block == "mlp":
+            x = x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+        return x, carry
+
+
+class ResidualStack(SequenceModel):
+    """Base of the recurrent models. A subclass names its ``Config`` and its ``Mixer``, and is registered.
+
+    ``capacity`` is accepted and not used: the state is of one size however long the past.
+    """
+
+    Config: ClassVar[type[StackConfig]]
+    Mixer: ClassVar[type[Any]]  # a subclass of Mixer
+
+    def __init__(self, config: StackConfig, capacity: int, rngs: nnx.Rngs):
+        require_int("capacity", capacity, 1, 2**24)
+        self.width = config.width
+        self.layers = nnx.List([Layer(config, self.Mixer(config, rngs), rngs) for _ in range(config.num_layers)])
+        self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
+
+    def initial_carry(self) -> tuple[Any, ...]:
+        return tuple(layer.mixer.initial_carry() for layer in self.layers)
+
+    def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
+        states = jax.tree.map(lambda h: _at_least(h, x.dtype), self.initial_carry()) if carry is None else carry
+        start = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
+        after = []
+        for layer, state in zip(self.layers, states, strict=True):
+            x, state = layer(x, start, state)
+            after.append(state)
+        return self.norm(x), None if carry is None else tuple(after)
+
+
+def _at_least(state: Array, dtype: Any) -> Array:
+    """A state as precise as the input: float64 inputs (the laws' oracle) want float64 states."""
+    if not jnp.issubdtype(state.dtype, jnp.inexact):
+        return state
+    return state.astype(jnp.promote_types(state.dtype, dtype))
