@@ -13,8 +13,9 @@ enter as raw numbers as in the paper's code: one-hot, 80 goals are learned by he
 Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 7 minutes of training): offline 56.0 [43.4, 68.6] on random
 and 71.2 [53.4, 88.9] on expert data; online 28.5 [15.0, 42.1] in episode 5 and 54.5 [37.8, 71.2] in episode 40, with a
 rolling context of ten episodes 31.5 and 55.2; the exact posterior on the same draws 54.7 and 77.6. So the published
-offline value on random data is met, the others are not yet: what is missing is certainty that the goal has been
-reached ("stay" is the label of one query in a hundred), and it still grows with training.
+offline value on random data is met and the others are not. Once independent transitions have shown the goal, the model
+is right in 99 % of the states of unseen rooms or more; on an expert's walk it stays at the goal with probability 0.79
+and moves along y with 0.92: contexts that were lived are unlike those it was trained on.
 """
 
 import dataclasses
