@@ -12,8 +12,24 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.par
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 
 
+MAPPINGS = 20_000  # of a process; Linux allows 65 530 by default, and compiled code beyond that ends it without a word
+
+
 @pytest.fixture(scope="module", autouse=True)
-def _spare_the_collector():
-    """What a module leaves behind (compiled programs, mostly) stays; the garbage collector need not walk it again."""
+def _not_too_much_compiled_code():
+    """What a module leaves behind (compiled programs, mostly) is kept, unless it has become too much."""
     yield
-    gc.freeze()
+    if num_mappings() > MAPPINGS:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+    gc.freeze()  # the collector need not walk all of it again
+
+
+def num_mappings() -> int:
+    """Memory mappings of this process; 0 where the system does not tell."""
+    try:
+        return len(Path("/proc/self/maps").read_bytes().splitlines())
+    except OSError:
+        return 0
