@@ -12,7 +12,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.par
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 
 
-MAPPINGS = 20_000  # of a process; Linux allows 65 530 by default, and compiled code beyond that ends it without a word
+MAPPINGS = 12_000  # of a process; Linux allows 65 530 by default, and compiled code beyond that ends it without a word
 
 
 @pytest.fixture(scope="module", autouse=True)
