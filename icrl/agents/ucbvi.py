@@ -17,9 +17,14 @@ class UCBVI(Planner):
     """Backward induction at the end of each episode: Q_h = min((H - h) r_max, r + bonus + P V_{h+1}).
 
     The bonus is Hoeffding's form, ``bonus_scale`` r_max (H - h) sqrt(ln(5 S K N / delta) / n(s, a)) with N transitions
-    so far; pairs never tried keep (H - h) r_max. The paper's UCBVI-CH has a scale of 7 sqrt(ln ...), which explores for
-    all of a short life; the default is a practical one. Rewards are estimated, transitions do not depend on the step.
-    ``r_max`` is read off the environment where it tells one.
+    so far; pairs never tried keep (H - h) r_max. Rewards are estimated, transitions do not depend on the step.
+    ``r_max`` is read off the environment where it tells one, else 1.
+
+    What the bonus promises, for rewards in [0, r_max]: with ``bonus_scale`` sqrt(1/2) the plan of an episode lies
+    below the truth somewhere with probability at most H delta / 5 (Hoeffding's inequality for r + V*, over all pairs,
+    steps and counts). The paper's UCBVI-CH has 7 sqrt(ln ...), which explores for all of a short life. The default is
+    a practical one and promises nothing: in RiverSwim with H = 15 the start was valued at its optimum or above in
+    96 % of 20 x 40 episodes, against 100 % with sqrt(1/2) (2026-11-21).
     """
 
     bonus_scale: Any = 0.01
