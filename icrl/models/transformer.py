@@ -13,8 +13,9 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models.attention import CACHE_CHUNK, cached_attention, causal_attention
+from icrl.models.feed_forward import MLP, FeedForwardConfig
 from icrl.registry import models
-from icrl.types import Array, ModelConfig, SequenceModel
+from icrl.types import Array, SequenceModel
 
 POSITIONS = ("learned", "none")
 
@@ -29,18 +30,16 @@ class TransformerCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(ModelConfig):
+class TransformerConfig(FeedForwardConfig):
     """Shape of the model. ``init_std`` is that of all matrices; into the residual stream over sqrt(2 layers)."""
 
     num_heads: int = 4  # H, divides width
-    mlp_ratio: int = 4  # hidden width of the MLP / width
     positions: str = "learned"  # "learned" absolute positions, or "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require_int("mlp_ratio", self.mlp_ratio, 1, 64)
         require(self.positions in POSITIONS, "positions", self.positions, " or ".join(POSITIONS))
 
 
@@ -48,7 +47,7 @@ class Block(nnx.Module):
     """x + attention(LN x), then x + MLP(LN x)."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-        width, hidden = config.width, config.width * config.mlp_ratio
+        width = config.width
         init = nnx.initializers.normal(config.init_std)
         residual_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
         self.num_heads = config.num_heads
@@ -56,8 +55,7 @@ class Block(nnx.Module):
         self.qkv = nnx.Linear(width, 3 * width, kernel_init=init, rngs=rngs)
         self.mix = nnx.Linear(width, width, kernel_init=residual_init, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.expand = nnx.Linear(width, hidden, kernel_init=init, rngs=rngs)
-        self.contract = nnx.Linear(hidden, width, kernel_init=residual_init, rngs=rngs)
+        self.feed_forward = MLP(config, rngs, init, residual_init)
 
     def heads(self, x: Array) -> tuple[Array, Array, Array]:
         """q, k, v [T, H, d] of x [T, D]."""
@@ -67,7 +65,7 @@ class Block(nnx.Module):
     def finish(self, x: Array, attended: Array) -> Array:
         """Add what attention [T, H, d] found and the MLP to x [T, D]."""
         x = x + self.mix(attended.reshape(x.shape))
-        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+        return x + self.feed_forward(self.norm_mlp(x))
 
 
 @models.register("transformer", paper="Radford et al. 2019; Lee et al. 2023")
