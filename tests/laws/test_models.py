@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 
 from icrl.models import recurrence
+from icrl.models.attention import cached_attention, causal_attention
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 
@@ -23,7 +24,12 @@ PIECE = 43  # of a sequence that is read in pieces: odd, and no chunk's divisor 
 ROWS = 256
 TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value
 VARIANTS = {  # settings tried beside the defaults
-    "transformer": [{"num_layers": 2}, {"num_heads": 1, "positions": "none"}],
+    "transformer": [
+        {"num_layers": 2},
+        {"norm": "rms", "positions": "rotary", "mlp": "swiglu", "final_norm": False},
+        {"attention": "relu", "attention_bias": False, "norm_first": False, "positions": "sinusoidal"},
+        {"num_heads": 1, "positions": "none", "attention_window": 50},
+    ],
     "s5": [{"num_layers": 2}, {"discretisation": "bilinear", "conj_sym": False}],
 }
 OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
@@ -156,7 +162,8 @@ class TestLaws:
             for form in FORMS:
                 found = gradients(policy, x, start, form)
                 assert_same_tree(found, (expected, y), TOLERANCE_64, form)
-        assert all(bool(jnp.isfinite(leaf).all() & jnp.any(leaf != 0)) for leaf in jax.tree.leaves(expected))
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(expected)]
+        assert all(np.isfinite(leaf).all() and leaf.any() for leaf in leaves)
 
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
@@ -206,17 +213,26 @@ def test_the_associative_form_agrees(case, monkeypatch):
     assert_close(compiled(partial(parallel))(policy, x, start), expected)
 
 
-@pytest.mark.parametrize("segments", [False, True])
-def test_flat_attention_matches_a_plain_softmax(segments):
-    from icrl.models.attention import causal_attention
-
+@pytest.mark.parametrize("window", [0, 30])
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_attention_is_its_formula(kind, window):
+    """Both forms, against all pairs of positions at once in float64; and the gradient through the cache."""
     q, k, v = jax.random.normal(jax.random.key(0), (3, 200, 2, 4))
-    segment = jnp.cumsum(jax.random.bernoulli(jax.random.key(1), 0.02 * segments, (200,)))
-    scores = np.einsum("thd,shd->hts", np.float64(q), np.float64(k)) / 2.0
-    visible = (np.arange(200)[None] <= np.arange(200)[:, None]) & (np.asarray(segment)[:, None] == np.asarray(segment))
-    weights = np.where(visible, np.exp(scores), 0.0)
-    expected = np.einsum("hts,shd->thd", weights / weights.sum(-1, keepdims=True), np.float64(v))
-    np.testing.assert_allclose(causal_attention(q, k, v, segment if segments else None), expected, atol=2e-6)
+    start = jax.random.bernoulli(jax.random.key(1), 0.02, (200,))
+    first = np.maximum.accumulate(np.where(start, np.arange(200), 0))
+    time = np.arange(200)
+    visible = (
+        (time[None] <= time[:, None]) & (time[None] >= first[:, None]) & (time[None] > time[:, None] - (window or 200))
+    )
+    scores = np.einsum("thd,shd->hts", np.float64(q), np.float64(k))
+    weights = np.where(visible, np.exp(scores / 2) if kind == "softmax" else np.maximum(scores, 0), 0)
+    total = weights.sum(-1) if kind == "softmax" else visible.sum(-1)[None]
+    expected = np.einsum("hts,shd->thd", weights / total[..., None], np.float64(v))
+    cache = [jnp.pad(x.swapaxes(0, 1), ((0, 0), (0, 56), (0, 0))) for x in (k, v)]
+    flat = jax.jit(lambda q: causal_attention(q, k, v, first, kind, window))
+    cached = jax.jit(lambda q: cached_attention(q, *cache, jnp.int32(0), jnp.asarray(first), kind, window))
+    np.testing.assert_allclose(flat(q), expected, atol=4e-6)
+    np.testing.assert_allclose(cached(q), expected, atol=4e-6)
 
 
 def test_transformer_parameter_count_is_the_formula():
