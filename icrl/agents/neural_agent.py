@@ -76,12 +76,14 @@ class NeuralAgent(Agent):
         return agent
 
     def init(self, key: Array) -> NeuralState:
-        key_hidden, key_output, key_signs = jax.random.split(key, 3)
-        shape, size = (self.num_arms, self.width, self.dim), self.dim * self.num_arms
-        hidden = jax.random.normal(key_hidden, shape) * jnp.sqrt(2.0 / size)
-        output = jax.random.normal(key_output, (self.width,)) / jnp.sqrt(self.width)
-        weights = Weights(hidden, output)
-        return NeuralState(weights, self._perturbation(key_signs, weights) if self.num_perturbations else None)
+        key_signs, key = jax.random.split(key) if self.num_perturbations else (None, key)
+        shape, size = (self.num_arms, self.width, self.dim), self.num_arms * self.width * self.dim
+        normal = jax.random.normal(
+            key, (size + self.width,)
+        )  # one draw, as every call of a generator costs compile time
+        hidden = normal[:size].reshape(shape) * jnp.sqrt(2.0 / (self.dim * self.num_arms))
+        weights = Weights(hidden, normal[size:] / jnp.sqrt(self.width))
+        return NeuralState(weights, None if key_signs is None else self._perturbation(key_signs, weights))
 
     def losses(self, state: NeuralState, obs: Array) -> Array:
         """Predicted loss of every arm in the context ``obs``, [K]: the mean over perturbations, if there are any."""
@@ -136,9 +138,8 @@ class NeuralAgent(Agent):
             return jnp.zeros(1)
         start, signs = state.perturbation
         moved = jax.tree.map(jnp.subtract, state.weights, start)
-        return self._scale() * sum(
-            jnp.tensordot(sign, move, move.ndim) for sign, move in zip(signs, moved, strict=True)
-        )
+        along = jnp.tensordot(signs.hidden, moved.hidden, 3) + signs.output @ moved.output
+        return jnp.asarray(self._scale() * along)
 
     def _scale(self) -> Array | float:
         return self.perturbation_scale / self.width**0.25

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 
 from icrl.envs.fresh_contexts import FreshContexts
-from icrl.envs.tables import load_table
+from icrl.envs.tables import load_table, require_source
 from icrl.errors import require
 from icrl.registry import environments
 from icrl.types import Array, EnvSpec, TaskParams
@@ -35,7 +35,8 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
     regrets of constant arms are exact and a table may be shorter than T.
 
     ``table`` is ``blobs`` (K = 5 Gaussian clouds in R^8, other ones in every task), a name, or a file: see
-    ``icrl/envs/tables.py`` for names, forms, and where data can be had. But for blobs there is one task: the table.
+    ``icrl/envs/tables.py`` for names, forms, and where data can be had. A file is read, and checked, when ``spec`` is
+    first asked for. But for blobs there is one task: the table.
     """
 
     table: str = BLOBS  # blobs, digits, wine, breast-cancer, or the path of a file
@@ -44,7 +45,7 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
         super().__post_init__()
         require(isinstance(self.table, str), "table", self.table, "text")
         if self.table != BLOBS:
-            load_table(self.table)
+            require_source(self.table)
 
     @property
     def spec(self) -> EnvSpec:
@@ -63,14 +64,18 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
         return ClassificationTask(features=features, labels=labels, max_steps_in_episode=self.horizon)
 
     def draw_context(self, key: Array, params: ClassificationTask) -> Array:
-        """The number of a row, [] int32."""
-        return jax.random.randint(key, (), 0, params.labels.shape[0], jnp.int32)
+        """The number of a row, [] int32; N / 2^32 is how far from uniform it is, at most."""
+        return (jax.random.bits(key) % params.labels.shape[0]).astype(jnp.int32)
 
     def observe(self, params: ClassificationTask, context: Array) -> Array:
         return params.features[context]
 
     def arm_means(self, params: ClassificationTask, context: Array) -> Array:
         return (jnp.arange(self.num_actions) == params.labels[context]).astype(jnp.float32)
+
+    def draw_reward(self, key: Array, mean: Array) -> Array:
+        del key
+        return mean
 
     def optimal_return(self, params: ClassificationTask) -> Array:
         return jnp.float32(params.max_steps_in_episode)

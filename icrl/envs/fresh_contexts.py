@@ -52,6 +52,10 @@ class FreshContexts(Environment[ContextTask]):
     def arm_means(self, params: ContextTask, context: Array) -> Array:
         """Probability of the reward 1 for each arm in this context, [K] float32 in [0, 1]."""
 
+    def draw_reward(self, key: Array, mean: Array) -> Array:
+        """1 with probability ``mean`` [], else 0, from the noise of ``key``, [] float32."""
+        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+
     def reset_env(self, key: Array, params: ContextTask) -> tuple[Array, ContextState]:
         context = self.draw_context(key, params)
         return self.observe(params, context), ContextState(time=jnp.int32(0), context=context)
@@ -60,8 +64,7 @@ class FreshContexts(Environment[ContextTask]):
         self, key: Array, state: ContextState, action: Array, params: ContextTask
     ) -> tuple[Array, ContextState, Array, Array, dict[str, Array]]:
         key_reward, key_context = jax.random.split(key)
-        mean = self.arm_means(params, state.context)[action]
-        reward = (jax.random.uniform(key_reward) < mean).astype(jnp.float32)
+        reward = self.draw_reward(key_reward, self.arm_means(params, state.context)[action])
         context = self.draw_context(key_context, params)
         after = ContextState(time=state.time + 1, context=context)
         return self.observe(params, context), after, reward, jnp.bool_(False), {}

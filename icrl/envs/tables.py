@@ -41,6 +41,12 @@ class Table(NamedTuple):
     num_classes: int  # K
 
 
+def require_source(source: str) -> None:
+    """Refuse what is neither a known name nor a file; nothing is read yet."""
+    known = f"the path of a file, or a name ({near_names(source, NAMED)})"
+    require(source in NAMED or Path(source).is_file(), "table", source, known)
+
+
 @functools.cache
 def load_table(source: str) -> Table:
     """The table called ``source``, or in the file ``source``; read once in a process.
@@ -51,11 +57,9 @@ def load_table(source: str) -> Table:
     if source in NAMED:
         bunch = getattr(_extra("sklearn.datasets", "scikit-learn"), NAMED[source])()
         return as_table(bunch.data, bunch.target)
-    path = Path(source)
-    known = f"the path of a file, or a name ({near_names(source, NAMED)})"
-    require(path.is_file(), "table", source, known)
+    require_source(source)
     try:
-        return as_table(*_read(path))
+        return as_table(*_read(Path(source)))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f"table: {source!r} cannot be used: {error}") from error
 
