@@ -51,7 +51,7 @@ def test_idx(tmp_path):
     images = struct.pack(">BBBBIII", 0, 0, 8, 3, 4, 1, 3) + bytes(X.astype(np.uint8).ravel().tolist())
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(
-        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 4) + bytes(Y))
+        gzip.compress(struct.pack(">BBBBI", 0, 0, 8, 1, 4) + bytes(Y.tolist()))
     )
     check(load_table(str(tmp_path / "train-images-idx3-ubyte.gz")))
 
@@ -71,6 +71,7 @@ def test_a_table_of_objects_is_not_unpickled(tmp_path):
         ("nan.csv", "1,nan,a\n1,2,b\n", "features: got 'float64', allowed: finite numbers"),
         ("one.csv", "1,2,a\n1,2,a\n", r"labels: got \[0, 0\], allowed: 0 .. K - 1 with 2 <= K"),
         ("not.npz", "PK", "cannot be used"),
+        ("not-idx3-ubyte.gz", "\x1f", "cannot be used"),
         ("x-idx3-ubyte", "abcdef", "magic: got '61626364'"),
     ],
 )
@@ -101,7 +102,7 @@ def test_arrays_that_are_no_tables(features, labels, field):
 
 def test_an_unknown_table_gets_the_near_names():
     with pytest.raises(
-        InputError, match="table: got 'digit', allowed: the path of a file, or a name .did you mean digits"
+        InputError, match=r"table: got 'digit', allowed: the path of a file, or a name \(did you mean digits"
     ):
         ClassificationBandit(table="digit")
 

@@ -21,6 +21,7 @@ import functools
 import gzip
 import importlib
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,7 +61,7 @@ def load_table(source: str) -> Table:
     require_source(source)
     try:
         return as_table(*_read(Path(source)))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"table: {source!r} cannot be used: {error}") from error
 
 
@@ -92,6 +93,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             return arrays["features"], arrays["labels"]
     if path.suffix == ".rda":
         (frame,) = _extra("rdata", "rdata").read_rda(path, default_encoding="utf-8").values()
+        require(hasattr(frame, "iloc"), "rda", type(frame).__name__, "a data frame")
         return frame.iloc[:, :-1].to_numpy(np.float64), _numbered(frame.iloc[:, -1].astype(str).tolist())
     if "-idx3-ubyte" in path.name:
         images = _read_idx(path)
@@ -120,7 +122,7 @@ def _read_idx(path: Path) -> np.ndarray:
     """The unsigned bytes of an IDX file: two zeros, 8, the number of axes, their lengths (big-endian), the data."""
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     require(data[:3] == b"\0\0\x08", "magic", data[:4].hex(), "000008.., an IDX file of unsigned bytes", str(path))
-    axes = data[3]
+    axes = int.from_bytes(data[3:4])
     shape = np.frombuffer(data, ">u4", axes, offset=4)
     return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape.astype(int))
 
