@@ -48,8 +48,8 @@ HOMES = [
 ]
 
 
-# What they have of their own is a line or two over the base that they share with neu-fast-cb and neural-ts.
-SIBLINGS = ("neural-greedy", "neural-epsilon", "neu-square-cb", "neural-ucb")
+# What they have of their own is a few lines over the base that they share with neural-ts.
+SIBLINGS = ("neural-greedy", "neural-epsilon", "neu-square-cb", "neu-fast-cb", "neural-ucb")
 
 
 def name_of(pair):

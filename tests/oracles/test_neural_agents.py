@@ -169,7 +169,7 @@ def test_agents_refuse_numbered_states_and_bad_shapes():
             agents["neural-ts"].for_env(ClassificationBandit(), **{field: value})
 
 
-DAY = ("neu-square-cb", "neu-fast-cb", "neural-ucb")
+DAY = ("neu-fast-cb", "neural-ucb")
 
 
 @pytest.mark.parametrize("name", [name if name in DAY else by_night(name) for name in GRIDS])
