@@ -174,7 +174,7 @@ DAY = ("neu-fast-cb", "neural-ucb")
 
 @pytest.mark.parametrize("name", [name if name in DAY else by_night(name) for name in GRIDS])
 def test_every_learner_learns_blobs(name):
-    """Eight tables, T = 600: below a third of the best constant arm (measured: a seventh to a twelfth)."""
+    """Eight tables, T = 600: below a third of the best constant arm (measured: a ninth to a seventeenth)."""
     env, settings = ClassificationBandit(horizon=600), {"learning_rate": 0.5}
     lives = TaskSet.draw(env, 0, "blobs", 8)
     regret = online_regret(env, lives, agents[name].for_env(env, **settings), env.horizon, 0)
