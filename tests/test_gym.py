@@ -22,7 +22,7 @@ from icrl.registry import agents, environments
 from icrl.tasks import TaskSet
 from icrl.types import EnvSpec
 
-VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0")  # of DarkRoom-v0 in their settings alone
+VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0", "RandomMLPBandit-v0")  # like others
 ENV_IDS = [declared.name for declared in environments.declared() if declared.name not in VARIANTS]
 BANDIT = "GaussianBandit-v0"
 

@@ -18,7 +18,7 @@ from icrl.interact import interact
 from icrl.registry import environments
 from icrl.tasks import TaskSet
 
-VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0")  # of DarkRoom-v0 in their settings alone
+VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0", "RandomMLPBandit-v0")  # like others
 ENV_IDS = [declared.name for declared in environments.declared() if declared.name not in VARIANTS]
 THEIRS = ["CartPole-v1", "FrozenLake-misc", "Catch-bsuite"]
 

@@ -11,7 +11,12 @@ from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models.s5 import S5Config
 from icrl.registry import experiments, models
 
-PRESETS = [(experiment, preset) for experiment in experiments for preset in experiments[experiment].presets]
+PRESETS = [
+    (experiment, preset)
+    for experiment in experiments
+    for preset, settings in experiments[experiment].presets.items()
+    if hasattr(settings, "backbone")
+]
 
 
 @pytest.mark.parametrize("model", models)

@@ -31,8 +31,9 @@ def make(name: str, **settings):
 
 
 def by_day(name):
-    """Families that differ from another one in their settings alone are for the night."""
-    return pytest.param(name, marks=pytest.mark.nightly if name in ("DarkRoomCorner-v0", "DarkRoomLarge-v0") else ())
+    """Families that differ from another one in their settings alone, or in little else, are for the night."""
+    like_another = ("DarkRoomCorner-v0", "DarkRoomLarge-v0", "RandomMLPBandit-v0")
+    return pytest.param(name, marks=pytest.mark.nightly if name in like_another else ())
 
 
 @pytest.fixture(params=[by_day(name) for name in environments])

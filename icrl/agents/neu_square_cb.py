@@ -1,0 +1,27 @@
+"""NeuSquareCB: inverse gap weighting on a network with square loss (Deb et al. 2024; Foster, Rakhlin 2020)."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("neu-square-cb", paper="Deb et al. 2024")
+@struct.dataclass
+class NeuSquareCB(NeuralAgent):
+    """p_a = 1 / (K + gamma (y_a - y_b)) for a != b = argmin y, the rest to b; y are the predicted losses.
+
+    The theory has gamma ~ sqrt(KT / (regression regret + ln 1/delta)); here it is a setting, as in the experiments.
+    """
+
+    gamma: Array | float = 1000.0  # > 0; large is greedy
+
+    def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
+        losses = self.losses(state, obs)
+        return inverse_gap_sample(key, self.weighting(losses), losses)
+
+    def weighting(self, losses: Array) -> Array:
+        """Probabilities [K] of the arms that are not the best (that of the best is not to be used)."""
+        return 1.0 / (self.num_arms + self.gamma * (losses - jnp.min(losses)))

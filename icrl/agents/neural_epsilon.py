@@ -1,0 +1,23 @@
+"""Epsilon-greedy on the predictions of a network (NeuralEpsilon of Deb et al. 2024 and of Ban et al. 2022, EE-Net)."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.neural_agent import NeuralAgent, NeuralState
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("neural-epsilon", paper="Ban et al. 2022")
+@struct.dataclass
+class NeuralEpsilon(NeuralAgent):
+    """With probability ``epsilon`` any of the K arms, else the least predicted loss."""
+
+    epsilon: Array | float = 0.01  # in [0, 1]
+
+    def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
+        key_coin, key_any, key_greedy = jax.random.split(key, 3)
+        explores = jax.random.uniform(key_coin) < self.epsilon
+        anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
+        return jnp.where(explores, anything, self.act_greedy(key_greedy, state, obs))

@@ -1,0 +1,16 @@
+"""Greedy on the predictions of a network: the baseline that every neural explorer has to beat (Deb et al. 2024)."""
+
+from flax import struct
+
+from icrl.agents.neural_agent import NeuralAgent, NeuralState
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("neural-greedy", paper="Deb et al. 2024")
+@struct.dataclass
+class NeuralGreedy(NeuralAgent):
+    """argmin of the predicted losses; it explores only because first predictions are low."""
+
+    def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
+        return self.act_greedy(key, state, obs)

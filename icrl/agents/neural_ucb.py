@@ -1,0 +1,22 @@
+"""NeuralUCB: optimism about a network's predictions (Zhou, Li, Gu 2020, Neural Contextual Bandits with UCB)."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.neural_agent import NeuralState
+from icrl.agents.neural_gram import NeuralGram
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("neural-ucb", paper="Zhou et al. 2020")
+@struct.dataclass
+class NeuralUCB(NeuralGram):
+    """argmin y_a - beta sqrt(g_a^T (diag Z)^-1 g_a), y the predicted losses, Z as in NeuralGram."""
+
+    beta: Array | float = 0.1  # bonus scale (the paper's gamma), loss units
+
+    def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
+        del key
+        index = self.losses(state, obs) - self.beta * self.widths(state, obs)
+        return jnp.argmin(index).astype(jnp.int32)
