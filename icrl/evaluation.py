@@ -25,7 +25,7 @@ from icrl.types import Agent, Array, Curves, Environment, History
 PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 CONTEXTS = 50  # whole contexts read side by side
-STATES_ON_CPU = 13 * 2**20  # bytes of agents' memories side by side on a CPU: more would leave its cache
+STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 
 def online_regret(
@@ -69,6 +69,7 @@ def online_curves(
     size = _part_size(len(tasks), _group(agent))
     mesh = data_mesh(size)
     agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
+    jax.block_until_ready(agent)  # before threads read it
 
     def part_from(low: int) -> list[np.ndarray]:
         ids = np.arange(low, low + size) % len(tasks)  # the last part is filled up, so that nothing recompiles

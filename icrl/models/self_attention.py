@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.models.attention import CACHE_CHUNK, cached_attention, causal_attention
+from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
 from icrl.models.positions import rotated
 from icrl.types import Array
 
 
 class Cache(NamedTuple):
-    """Keys and values of the past of one layer. C is the capacity rounded up to whole cache chunks."""
+    """Keys and values of the past of one layer, in N chunks of S slots."""
 
-    keys: Array  # [H, C, d] float32
-    values: Array  # [H, C, d] float32
+    keys: Array  # [N, H, d, S] float32
+    values: Array  # [N, H, d, S] float32
 
 
 class Place(NamedTuple):
@@ -57,8 +57,7 @@ class SelfAttention(nnx.Module):
 
     def empty_cache(self, capacity: int) -> Cache:
         """Room for ``capacity`` positions."""
-        slots = capacity if capacity <= CACHE_CHUNK else -(-capacity // CACHE_CHUNK) * CACHE_CHUNK
-        return Cache(*(jnp.zeros((self.H, slots, self.d), jnp.float32) for _ in Cache._fields))
+        return Cache(*(empty_cache(capacity, self.H, self.d) for _ in Cache._fields))
 
     def __call__(self, u: Array, place: Place, cache: Cache | None) -> tuple[Array, Cache | None]:
         """Map u [T, D] to (y [T, D], cache); without a cache there is no past before u."""
@@ -68,12 +67,7 @@ class SelfAttention(nnx.Module):
         if cache is None:
             y = causal_attention(q, k, v, place.first, self.kind, self.window)
         else:
-            cache = Cache(_written(cache.keys, k, place.slot), _written(cache.values, v, place.slot))
+            cache = Cache(written(cache.keys, k, place.slot), written(cache.values, v, place.slot))
             assert place.first is not None
             y = cached_attention(q, *cache, place.slot, place.first, self.kind, self.window)
         return self.mix(y.reshape(u.shape)), cache
-
-
-def _written(cache: Array, new: Array, slot: Array) -> Array:
-    """The cache [H, C, d] with ``new`` [T, H, d] in slots slot .. slot + T - 1."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new.swapaxes(0, 1), slot, axis=1)
