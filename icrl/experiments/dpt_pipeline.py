@@ -22,7 +22,7 @@ from icrl.evaluation import (
     online_regret,
     recorded_contexts,
 )
-from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
+from icrl.experiments.pretraining import PretrainingExperiment, check_pairs, untrained_policy
 from icrl.layouts import QueryFirst
 from icrl.models.token_policy import FrozenPolicy
 from icrl.objectives.dpt import DPT
@@ -58,6 +58,7 @@ class DPTSettings:
 
     def __post_init__(self) -> None:
         check_following(self)
+        check_pairs(self)
         for name in (self.source, *self.competitors, *self.offline_competitors):
             agents.entry(name)
         require(self.ideal in self.competitors, "ideal", self.ideal, "one of competitors")
@@ -144,17 +145,19 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
     @classmethod
     def collect(cls, settings: DPTSettings, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the first ``num_tasks`` contexts of the stream that training seed 0 would generate."""
-        store_contexts(folder, _generator(settings, seed, "pretrain/0"), num_tasks, _card(settings, seed))
+        contexts = _generator(settings, seed, "pretrain/0", settings.backbone.sequences_per_task)
+        store_contexts(folder, contexts, num_tasks, _card(settings, seed))
 
 
 def _batches(settings: DPTSettings, seed: int, train_seed: int) -> Batches:
     """Training batches, from the stored contexts if there are any, else generated as training goes."""
-    pool, size = settings.pretrain_tasks, settings.fit.batch_size
+    pool, size, lives = settings.pretrain_tasks, settings.fit.batch_size, settings.backbone.sequences_per_task
     if not settings.data:
-        return Batches(_generator(settings, seed, f"pretrain/{train_seed}"), size, seed, pool, settings.shuffle)
+        contexts = _generator(settings, seed, f"pretrain/{train_seed}", lives)
+        return Batches(contexts, size, seed, pool, settings.shuffle, lives)
     stored = _stored(settings, seed)
-    pool = min(pool or stored.num_tasks, stored.num_tasks)
-    return Batches(stored, size, seed + train_seed, pool, settings.shuffle)
+    tasks = stored.num_tasks // lives
+    return Batches(stored, size, seed + train_seed, min(pool or tasks, tasks), settings.shuffle, lives)
 
 
 def _stored(settings: DPTSettings, seed: int) -> StoredContexts:
@@ -169,12 +172,14 @@ def _stored(settings: DPTSettings, seed: int) -> StoredContexts:
 def _card(settings: DPTSettings, seed: int) -> dict[str, Any]:
     """What made a stored set of contexts."""
     env = {"id": settings.env.name, **flat(settings.env)}
-    return {"env": env, "source": settings.source, "seed": seed, "num_steps": settings.context_steps}
+    card = {"env": env, "source": settings.source, "seed": seed, "num_steps": settings.context_steps}
+    lives = settings.backbone.sequences_per_task
+    return card if lives == 1 else {**card, "lives": lives}
 
 
-def _generator(settings: DPTSettings, seed: int, purpose: str) -> ContextGenerator:
+def _generator(settings: DPTSettings, seed: int, purpose: str, lives: int = 1) -> ContextGenerator:
     source = agents[settings.source].for_env(settings.env)
-    return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose)
+    return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose, lives)
 
 
 def _online(
