@@ -247,6 +247,10 @@ class ModelConfig:
         """How many sequences of each task, side by side, the model's training wants in a batch."""
         return 1
 
+    def sizes(self) -> tuple[str, ...]:
+        """The settings that a search for a number of parameters changes, the coarse one first."""
+        return ("width",)
+
 
 class SequenceModel(nnx.Module):
     """A causal map over time with ONE call for training (T = the context) and acting (T = 1).

@@ -1,4 +1,4 @@
-"""What follows the mixing over time in a layer: an MLP, or experts in its place (see ``moe.py``)."""
+"""What follows the mixing over time in a layer: an MLP, gated or not, or experts in its place (see ``moe.py``)."""
 
 import dataclasses
 from typing import Any
@@ -6,42 +6,66 @@ from typing import Any
 import jax
 from flax import nnx
 
-from icrl.errors import require_int
+from icrl.errors import require, require_float
 from icrl.models.moe import MixtureOfExperts, MoEConfig
 from icrl.types import Array, ModelConfig
+
+ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "swiglu": jax.nn.silu}
 
 
 @dataclasses.dataclass(frozen=True)
 class FeedForwardConfig(ModelConfig):
     """What every model with feed-forward layers can be told about them."""
 
-    mlp_ratio: int = 4  # hidden width of the MLP / width
+    mlp_ratio: float = 4.0  # hidden width of the MLP / width
+    mlp: str = "gelu"  # activation of the MLP: "gelu", "relu" or "swiglu" (gated, without biases)
     mixture: MoEConfig = dataclasses.field(default_factory=MoEConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("mlp_ratio", self.mlp_ratio, 1, 64)
+        require_float("mlp_ratio", self.mlp_ratio, 0.0, 64.0, open_low=True)
+        require(self.mlp in ACTIVATIONS, "mlp", self.mlp, " or ".join(ACTIVATIONS))
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        return ("width", "mlp_ratio")
 
     @property
     def sequences_per_task(self) -> int:
         return self.mixture.sequences_per_task
 
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP, at least 1."""
+        return max(round(self.mlp_ratio * self.width), 1)
+
 
 class MLP(nnx.Module):
-    """V gelu(U u + b) + c. It remembers nothing, and has the signature of what may stand in its place."""
+    """V gelu(U u + b) + c, or V (silu(G u) * U u) (SwiGLU; Shazeer 2020).
 
-    def __init__(self, config: FeedForwardConfig, rngs: nnx.Rngs, init: Any, out_init: Any):
-        hidden = config.width * config.mlp_ratio
-        self.expand = nnx.Linear(config.width, hidden, kernel_init=init, rngs=rngs)
-        self.contract = nnx.Linear(hidden, config.width, kernel_init=out_init, rngs=rngs)
+    It remembers nothing, but has the signature of what may stand in its place.
+    """
+
+    def __init__(self, config: FeedForwardConfig, rngs: nnx.Rngs, init: Any = None, out_init: Any = None):
+        """Draw U and G with ``init``, V with ``out_init``; lecun normal by default."""
+        lecun = nnx.initializers.lecun_normal()
+        init, out_init, gated = init or lecun, out_init or lecun, config.mlp == "swiglu"
+        self.activation = ACTIVATIONS[config.mlp]
+        self.expand = nnx.Linear(config.width, config.hidden, use_bias=not gated, kernel_init=init, rngs=rngs)
+        if gated:
+            self.gate = nnx.Linear(config.width, config.hidden, use_bias=False, kernel_init=init, rngs=rngs)
+        self.contract = nnx.Linear(config.hidden, config.width, use_bias=not gated, kernel_init=out_init, rngs=rngs)
+        self.gated = gated
 
     def initial_carry(self) -> tuple[()]:
         return ()
 
-    def __call__(self, u: Array, start: Array | None, carry: tuple[()]) -> tuple[Array, tuple[()]]:
+    def __call__(self, u: Array, start: Array, carry: tuple[()]) -> tuple[Array, tuple[()]]:
         """Map u [T, D] to y [T, D]."""
         del start
-        return self.contract(jax.nn.gelu(self.expand(u))), carry
+        up = self.expand(u)
+        hidden = self.activation(self.gate(u)) * up if self.gated else self.activation(up)
+        return self.contract(hidden), carry
 
 
 def has_experts(config: FeedForwardConfig, layer: int) -> bool:
@@ -54,9 +78,8 @@ def new_feed_forward(
 ) -> MLP | MixtureOfExperts:
     """The feed-forward of ``layer`` (from 0): ``__call__(u [T, D], start [T], carry) -> (y [T, D], carry)``.
 
-    ``init`` and ``out_init`` are of an MLP's matrices, lecun normal by default; experts have initialisers of their own.
+    ``init`` and ``out_init`` are of an MLP's matrices; experts have initialisers of their own.
     """
     if has_experts(config, layer):
         return MixtureOfExperts(config.mixture, config.width, f"layer_{layer}", rngs)
-    lecun = nnx.initializers.lecun_normal()
-    return MLP(config, rngs, init or lecun, out_init or lecun)
+    return MLP(config, rngs, init, out_init)

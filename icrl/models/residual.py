@@ -35,6 +35,10 @@ class StackConfig(FeedForwardConfig):
         super().__post_init__()
         require(self.block in BLOCKS, "block", self.block, " or ".join(BLOCKS))
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        return ("width", "mlp_ratio") if self.block == "mlp" else ("width",)
+
 
 class Mixer(nnx.Module):
     """A causal recurrence over u [T, D]. States are float32 (or wider) whatever the type of the weights.
