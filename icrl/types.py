@@ -247,6 +247,7 @@ class ModelConfig:
         """How many sequences of each task, side by side, the model's training wants in a batch."""
         return 1
 
+    @property
     def sizes(self) -> tuple[str, ...]:
         """The settings that a search for a number of parameters changes, the coarse one first."""
         return ("width",)
