@@ -16,6 +16,7 @@ compares the wrong number. The slow router starts equal to the router. No dropou
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -75,20 +76,20 @@ class MoEConfig:
 
 
 class Experts(nnx.Module):
-    """sum_e g_e (V_e leaky_relu(U_e u + b_e) + c_e)."""
+    """sum_e g_e (V_e leaky_relu(U_e u + b_e) + c_e); all U_e side by side are one matrix, and so are all V_e."""
 
     def __init__(self, width: int, hidden: int, out: int, count: int, rngs: nnx.Rngs):
-        init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
-        self.U = nnx.Param(init(rngs.params(), (count, width, hidden)))
+        uniform = partial(nnx.initializers.variance_scaling, 1 / 3, "fan_in", "uniform")  # U(-1, 1) / sqrt(fan in)
+        self.U = nnx.Param(uniform(in_axis=0, batch_axis=1)(rngs.params(), (width, count, hidden)))
         self.b = nnx.Param(jnp.zeros((count, hidden)))
-        self.V = nnx.Param(init(rngs.params(), (count, hidden, out)))
+        self.V = nnx.Param(uniform(in_axis=1, batch_axis=0)(rngs.params(), (count, hidden, out)))
         self.c = nnx.Param(jnp.zeros((count, out)))
 
     def __call__(self, u: Array, gates: Array) -> Array:
         """Map u [T, D] with gates [T, E] to [T, out]."""
-        h = jax.nn.leaky_relu(jnp.einsum("td,edh->teh", u, self.U[...]) + self.b[...])
-        weighted = (gates[:, :, None] * h).reshape(u.shape[0], -1)
-        return weighted @ self.V[...].reshape(weighted.shape[1], -1) + gates @ self.c[...]
+        U, b, V, c = self.U[...], self.b[...], self.V[...], self.c[...]
+        h = jax.nn.leaky_relu(u @ U.reshape(u.shape[1], -1) + b.reshape(-1))
+        return (jnp.repeat(gates, b.shape[1], axis=1) * h) @ V.reshape(h.shape[1], -1) + gates @ c
 
 
 class Router(nnx.Module):

@@ -118,7 +118,7 @@ class TestRouting:
         U, b, V, c = (np.float64(each[...]) for each in (experts.U, experts.b, experts.V, experts.c))
         weights = np.exp(np.float64(logits))
         weights /= weights.sum(-1, keepdims=True)
-        h = np.einsum("td,edh->teh", np.float64(u), U) + b
+        h = np.einsum("td,deh->teh", np.float64(u), U) + b
         each = np.einsum("teh,eho->teo", np.where(h > 0, h, 0.01 * h), V) + c
         np.testing.assert_allclose(found, np.einsum("te,teo->to", weights, each), atol=1e-6)
 
