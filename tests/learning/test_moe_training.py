@@ -13,7 +13,7 @@ from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.errors import InputError
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.experiments.dpt_pipeline import _batches
+from icrl.experiments.dpt_pipeline import training_batches
 from icrl.records import read_jsonl
 from icrl.registry import agents, experiments, models
 from icrl.training import fit, saves_of
@@ -39,7 +39,7 @@ def contexts(purpose="pretrain", lives=1):
 
 
 def train(folder, killed_at=None):
-    batches, key = _batches(SETTINGS, 0, 0), jax.random.key(3)
+    batches, key = training_batches(SETTINGS, 0, 0), jax.random.key(3)
     held_out = ContextGenerator(SETTINGS.env, agents["dirichlet-mix"].for_env(SETTINGS.env), 8, 0, "validation").fetch(
         np.arange(4)
     )
