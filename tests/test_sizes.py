@@ -1,16 +1,20 @@
 """Parameter counts, and models of a wanted one."""
 
+import dataclasses
+
 import jax
 import pytest
 from flax import nnx
 
 from icrl.errors import InputError
+from icrl.experiments.distillation_pipeline import PAPER
 from icrl.models.sizes import matched, size_of
 from icrl.models.token_policy import TokenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import models
 
 TARGET = 60_000
+LIGHT = dataclasses.replace(PAPER["backbone"], num_layers=2, width=16, num_heads=2)
 
 
 def num_parameters(name, config, token_dim, num_actions=5):
@@ -46,3 +50,26 @@ def test_a_matched_model_of_its_own_size_is_itself():
 def test_a_size_out_of_reach_is_said():
     with pytest.raises(InputError, match="parameters: got 5, allowed: what gru can have, such as "):
         matched("gru", 5)
+
+
+# Son et al. 2025 (DICP) and Chen et al. 2025 (LHF): a token is Linear(10) of a transition or a row of Embedding(81)
+# for the state to act in. Both are columns of one linear map of 91 features, (s, a one-hot, r, s') and a one-hot state.
+PUBLISHED = {"AD on grids": (PAPER["backbone"], 69_413), "lightweight AD": (LIGHT, 9_941)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameter_counts(name):
+    config, published = PUBLISHED[name]
+    assert num_parameters("transformer", config, token_dim=91) == published
+
+
+def test_published_counts_of_other_heads_and_tables():
+    """What is not a linear embedding and an action head: the published tables and heads on top of the same backbone."""
+    backbone = size_of("transformer", PAPER["backbone"]).parameters
+    action, transition, act_table = 33 * 5, 11 * 32, 5 * 32
+    dynamics = 33 * 2 + 33 * 81  # reward (two values), next state
+    query = 3 * 32  # DPT's linear map of a query state, which its code does not use
+    assert backbone == 66_304
+    assert backbone + transition + 81 * 32 + action + act_table + dynamics == 72_312  # AD with dynamics
+    assert backbone + transition + action + act_table + query == 67_077  # DPT
+    assert backbone + transition + action + act_table + query + dynamics == 69_816  # DPT with dynamics

@@ -79,7 +79,7 @@ def _of_model(settings: CompareSettings, name: str) -> DPTSettings:
     return dataclasses.replace(chosen, backbone=backbone)
 
 
-@experiments.register("compare-models", paper="own")
+@experiments.register("compare-models")
 class CompareModels(DPTExperiment):
     """Every registered sequence model on DPT. Model m of a run is model m // S with training seed m % S."""
 
@@ -87,7 +87,7 @@ class CompareModels(DPTExperiment):
     presets = {
         "smoke": CompareSettings(
             **SHARED,
-            env=GaussianBandit(num_arms=3, horizon=10),
+            env=GaussianBandit(num_arms=3, horizon=20),
             backbone=TransformerConfig(width=8, num_layers=1, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(
                 train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
@@ -270,7 +270,7 @@ def _claim(settings: CompareSettings, finals: dict[str, np.ndarray], ideal: np.n
     mean = {name: float(values.mean()) for name, values in finals.items()}
     best, worst = min(mean, key=lambda name: mean[name]), max(mean, key=lambda name: mean[name])
     return (
-        f"{len(mean)} models of about {settings.parameters:,} parameters, {settings.fit.train_steps:,} steps on the same "
-        f"contexts, {settings.train_seeds} training seeds each: regret({settings.context_steps}) from {mean[best]:.2f} "
+        f"{len(mean)} models of about {settings.parameters:,} parameters, {settings.fit.train_steps:,} steps on the "
+        f"same contexts, {settings.train_seeds} training seeds each: regret({settings.context_steps}) from {mean[best]:.2f} "
         f"({best}) to {mean[worst]:.2f} ({worst}); exact posterior sampling {float(ideal[..., -1].mean()):.2f}."
     )

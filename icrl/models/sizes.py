@@ -95,7 +95,7 @@ def _nearest(options: Sequence[ModelConfig], wanted: int, count: Callable[[Model
 def _with(config: ModelConfig, field: str, value: float) -> ModelConfig | None:
     """The settings with one value changed, or None if they refuse it."""
     try:
-        return dataclasses.replace(config, **{field: value})
+        return dataclasses.replace(config, **{field: value})  # type: ignore[arg-type]
     except InputError:
         return None
 

@@ -1,33 +1,46 @@
-"""GPT-style causal transformer: pre-LN, GELU, learned absolute positions (Radford et al. 2019, as used by DPT).
+"""GPT-style causal transformer (Radford et al. 2019, as used by DPT), and the variants that the papers used.
 
-The decision-pretrained transformer of Lee et al. 2023 is this model with width 32, 4 layers and MLP 4x. Their text
-says 4 heads and no positions, their code runs one head and learned positions; both are settings here.
+Published transformers as settings; width, layers, heads and MLP as the papers say:
+
+- Lee et al. 2023 (DPT): the defaults, width 32, 4 layers, MLP 4x. Their text says 4 heads and no positions
+  (``positions="none"``), their code runs one head and learned positions.
+- Laskin et al. 2022 (AD): ``norm_first=False``, width 64, 4 layers, 4 heads, MLP 2048; they add dropout.
+- Son et al. 2025, Chen et al. 2025 (DICP, LHF): ``norm="rms", positions="rotary", mlp="swiglu", final_norm=False``.
+- Lin et al. 2023 (Transformers as Decision Makers): ``attention="relu", attention_bias=False, norm_first=False,
+  mlp="relu"``, width 32, 8 layers; their text says 4 heads and MLP 4x, their code runs one head and 1x.
 """
 
 import dataclasses
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
-from icrl.models.attention import CACHE_CHUNK, cached_attention, causal_attention
+from icrl.models import attention
 from icrl.models.feed_forward import FeedForwardConfig, new_feed_forward
+from icrl.models.positions import sinusoidal
+from icrl.models.self_attention import Cache, Place, SelfAttention, placed
 from icrl.registry import models
 from icrl.types import Array, SequenceModel
 
-POSITIONS = ("learned", "none")
+POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
+
+
+class BlockCarry(NamedTuple):
+    """What one layer remembers."""
+
+    cache: Cache | None  # None where the past is empty and its successor not wanted
+    feed_forward: Any  # () for an MLP
 
 
 class TransformerCarry(NamedTuple):
-    """Keys and values of the past. C is the capacity rounded up to whole cache chunks."""
+    """What is remembered of the past."""
 
-    keys: tuple[Array, ...]  # a layer: [H, C, d] float32
-    values: tuple[Array, ...]  # a layer: [H, C, d] float32
+    layers: tuple[BlockCarry, ...]
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start: nothing before it is visible
-    feed_forward: tuple[Any, ...]  # a layer: what its feed-forward remembers, () for an MLP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,39 +48,59 @@ class TransformerConfig(FeedForwardConfig):
     """Shape of the model. ``init_std`` is that of all matrices; into the residual stream over sqrt(2 layers)."""
 
     num_heads: int = 4  # H, divides width
-    positions: str = "learned"  # "learned" absolute positions, or "none"
+    positions: str = "learned"  # "learned" or "sinusoidal" (absolute, added), "rotary" (turn q and k) or "none"
+    attention: str = "softmax"  # weights: "softmax", or "relu" over the number of visible positions
+    attention_window: int = 0  # latest positions that each position sees, itself included; 0: all
+    attention_bias: bool = True  # biases of the projections into and out of attention
+    norm: str = "layer"  # "layer" (LayerNorm) or "rms" (RMSNorm)
+    norm_first: bool = True  # x + f(norm(x)), "pre-LN"; false: norm(x + f(x)), "post-LN"
+    final_norm: bool = True  # another norm behind the last layer if it has none there
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
         require(self.positions in POSITIONS, "positions", self.positions, " or ".join(POSITIONS))
+        require(self.attention in attention.KINDS, "attention", self.attention, " or ".join(attention.KINDS))
+        require_int("attention_window", self.attention_window, 0, 2**24)
+        require(self.norm in NORMS, "norm", self.norm, " or ".join(NORMS))
+        paired = {"rotary": self.width // self.num_heads, "sinusoidal": self.width}.get(self.positions, 2)
+        require(paired % 2 == 0, "positions", self.positions, f"another where {paired} features make no pairs")
 
 
 class Block(nnx.Module):
-    """x + attention(LN x), then x + feed_forward(LN x)."""
+    """x + attention(norm x), then x + MLP(norm x); or norm(x + attention x), then norm(x + MLP x)."""
 
     def __init__(self, config: TransformerConfig, number: int, rngs: nnx.Rngs):
-        width = config.width
         init = nnx.initializers.normal(config.init_std)
-        residual_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
-        self.num_heads = config.num_heads
-        self.norm_attention = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.qkv = nnx.Linear(width, 3 * width, kernel_init=init, rngs=rngs)
-        self.mix = nnx.Linear(width, width, kernel_init=residual_init, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.feed_forward = new_feed_forward(config, number, rngs, init, residual_init)
+        out_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
+        self.norm_first = config.norm_first
+        self.norm_attention = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
+        self.attention = SelfAttention(
+            config.width,
+            config.num_heads,
+            rngs,
+            kind=config.attention,
+            window=config.attention_window,
+            rotary=config.positions == "rotary",
+            bias=config.attention_bias,
+            init=init,
+            out_init=out_init,
+        )
+        self.norm_mlp = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
+        self.feed_forward = new_feed_forward(config, number, rngs, init, out_init)
 
-    def heads(self, x: Array) -> tuple[Array, Array, Array]:
-        """q, k, v [T, H, d] of x [T, D]."""
-        qkv = self.qkv(self.norm_attention(x)).reshape(x.shape[0], 3, self.num_heads, -1)
-        return qkv[:, 0], qkv[:, 1], qkv[:, 2]
+    def initial_carry(self, capacity: int | None) -> BlockCarry:
+        """Memory of an empty past, with room for ``capacity`` positions or None."""
+        cache = None if capacity is None else self.attention.empty_cache(capacity)
+        return BlockCarry(cache, self.feed_forward.initial_carry())
 
-    def finish(self, x: Array, attended: Array, start: Array, carry: Any) -> tuple[Array, Any]:
-        """Add what attention [T, H, d] found and the feed-forward to x [T, D]; and the feed-forward's carry."""
-        x = x + self.mix(attended.reshape(x.shape))
-        y, carry = self.feed_forward(self.norm_mlp(x), start, carry)
-        return x + y, carry
+    def __call__(self, x: Array, start: Array, place: Place, carry: BlockCarry) -> tuple[Array, BlockCarry]:
+        """Map x [T, D] with start [T] bool to (x [T, D], carry)."""
+        y, cache = self.attention(self.norm_attention(x) if self.norm_first else x, place, carry.cache)
+        x = x + y if self.norm_first else self.norm_attention(x + y)
+        y, fed = self.feed_forward(self.norm_mlp(x) if self.norm_first else x, start, carry.feed_forward)
+        return x + y if self.norm_first else self.norm_mlp(x + y), BlockCarry(cache, fed)
 
 
 @models.register("transformer", paper="Radford et al. 2019; Lee et al. 2023")
@@ -81,65 +114,43 @@ class Transformer(SequenceModel):
 
     def __init__(self, config: TransformerConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = require_int("capacity", capacity, 1, 2**24)
-        self.config = config
-        self.width = config.width
+        self.width, self.positions = config.width, config.positions
         self.blocks = nnx.List([Block(config, number, rngs) for number in range(config.num_layers)])
-        self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
+        self.ends_in_norm = config.norm_first and config.final_norm
+        if self.ends_in_norm:
+            self.norm = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
         if config.positions == "learned":
             init = nnx.initializers.normal(config.init_std)
             self.position = nnx.Embed(capacity, config.width, embedding_init=init, rngs=rngs)
 
     def initial_carry(self) -> TransformerCarry:
-        shape = (self.config.num_heads, _cache_slots(self.capacity), self.width // self.config.num_heads)
-        empty = tuple(jnp.zeros(shape, jnp.float32) for _ in range(self.config.num_layers))
-        return TransformerCarry(empty, empty, jnp.int32(0), jnp.int32(0), self._initial_feed_forward())
+        return TransformerCarry(self._empty(self.capacity), jnp.int32(0), jnp.int32(0))
 
-    def _initial_feed_forward(self) -> tuple[Any, ...]:
-        return tuple(block.feed_forward.initial_carry() for block in self.blocks)
+    def _empty(self, capacity: int | None) -> tuple[BlockCarry, ...]:
+        return tuple(block.initial_carry(capacity) for block in self.blocks)
 
     def __call__(
         self, x: Array, start: Array | None = None, carry: TransformerCarry | None = None
     ) -> tuple[Array, TransformerCarry | None]:
+        length = x.shape[0]
+        position, first = (jnp.int32(0), jnp.int32(0)) if carry is None else (carry.position, carry.first)
+        place = placed(length, start, position, first)
+        if carry is None and start is None:
+            place = place._replace(first=None)
+        begins = jnp.zeros(length, jnp.bool_) if start is None else start
+        x, layers = self._positioned(x, place), []
+        for block, before in zip(self.blocks, self._empty(None) if carry is None else carry.layers, strict=True):
+            x, after = block(x, begins, place, before)
+            layers.append(after)
+        y = self.norm(x) if self.ends_in_norm else x
         if carry is None:
-            return self._parallel(x, start), None
-        return self._cached(x, start, carry)
+            return y, None
+        assert place.first is not None
+        return y, TransformerCarry(tuple(layers), position + length, place.first[-1])
 
-    def _parallel(self, x: Array, start: Array | None) -> Array:
-        time = jnp.arange(x.shape[0])
-        segment = None if start is None else jnp.cumsum(start)
-        since_start = time if start is None else time - jax.lax.cummax(jnp.where(start, time, 0))
-        x = self._add_positions(x, since_start)
-        begins = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
-        for block, empty in zip(self.blocks, self._initial_feed_forward(), strict=True):
-            x, _ = block.finish(x, causal_attention(*block.heads(x), segment), begins, empty)
-        return self.norm(x)
-
-    def _cached(self, x: Array, start: Array | None, carry: TransformerCarry) -> tuple[Array, TransformerCarry]:
-        slot = carry.position + jnp.arange(x.shape[0])
-        start = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
-        first = jax.lax.cummax(jnp.where(start, slot, carry.first))
-        x = self._add_positions(x, slot - first)
-        keys, values, fed = [], [], []
-        remembered = zip(self.blocks, carry.keys, carry.values, carry.feed_forward, strict=True)
-        for block, old_keys, old_values, old_fed in remembered:
-            q, k, v = block.heads(x)
-            keys.append(_written(old_keys, k, carry.position))
-            values.append(_written(old_values, v, carry.position))
-            attended = cached_attention(q, keys[-1], values[-1], carry.position, first)
-            x, state = block.finish(x, attended, start, old_fed)
-            fed.append(state)
-        after = TransformerCarry(tuple(keys), tuple(values), carry.position + x.shape[0], first[-1], tuple(fed))
-        return self.norm(x), after
-
-    def _add_positions(self, x: Array, since_start: Array) -> Array:
-        return x + self.position(since_start) if self.config.positions == "learned" else x
-
-
-def _written(cache: Array, new: Array, position: Array) -> Array:
-    """The cache [H, C, d] with ``new`` [T, H, d] in slots position .. position + T - 1."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new.transpose(1, 0, 2), position, axis=1)
-
-
-def _cache_slots(capacity: int) -> int:
-    """Capacity rounded up to whole chunks, so that no chunk reaches over the end."""
-    return capacity if capacity <= CACHE_CHUNK else -(-capacity // CACHE_CHUNK) * CACHE_CHUNK
+    def _positioned(self, x: Array, place: Place) -> Array:
+        if self.positions == "learned":
+            return x + self.position(place.since_start)
+        if self.positions == "sinusoidal":
+            return x + sinusoidal(place.since_start, self.width).astype(x.dtype)
+        return x
