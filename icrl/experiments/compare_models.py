@@ -103,7 +103,7 @@ class CompareModels(DPTExperiment):
             env=GaussianBandit(num_arms=3, horizon=50),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(
-                train_steps=400, batch_size=32, learning_rate=1e-2, warmup_steps=50, log_every=50, save_every=400
+                train_steps=300, batch_size=32, learning_rate=1e-2, warmup_steps=50, log_every=50, save_every=300
             ),
             train_seeds=5,
             eval_tasks=500,
@@ -269,8 +269,9 @@ def _mean_training(settings: CompareSettings, run: Run) -> dict[str, Any]:
 def _claim(settings: CompareSettings, finals: dict[str, np.ndarray], ideal: np.ndarray) -> str:
     mean = {name: float(values.mean()) for name, values in finals.items()}
     best, worst = min(mean, key=lambda name: mean[name]), max(mean, key=lambda name: mean[name])
+    span = f"{mean[best]:.2f} ({best}) to {mean[worst]:.2f} ({worst})"
     return (
-        f"{len(mean)} models of about {settings.parameters:,} parameters, {settings.fit.train_steps:,} steps on the "
-        f"same contexts, {settings.train_seeds} training seeds each: regret({settings.context_steps}) from {mean[best]:.2f} "
-        f"({best}) to {mean[worst]:.2f} ({worst}); exact posterior sampling {float(ideal[..., -1].mean()):.2f}."
+        f"{len(mean)} models of about {settings.parameters:,} parameters, {settings.fit.train_steps:,} steps on "
+        f"the same contexts: regret({settings.context_steps}) from {span}, exact posterior sampling "
+        f"{float(ideal[..., -1].mean()):.2f}; {settings.train_seeds} training seeds each."
     )
