@@ -54,6 +54,7 @@ def draw_figures(results: Results) -> dict[str, Any]:
         "offline_suboptimality": _offline_suboptimality,
         "cross_entropy": _cross_entropy,
         "training": _training,
+        "routing": _routing,
     }
     sections = {"episode_returns": "episodes", "online_regret": "online", "offline_suboptimality": "offline"}
     with matplotlib.rc_context(STYLE):
@@ -171,6 +172,24 @@ def _training(results: Results) -> Any:
     return figure
 
 
+def _routing(results: Results) -> Any:
+    """A picture of each branch: experts from left to right, who they serve from top to bottom."""
+    branches = results["routing"]
+    assert branches is not None
+    subtitle = "mean gate of each expert by kind of token, and by sequence below the line; the darker the more"
+    figure = _canvas("Which expert serves whom", subtitle)
+    figure.subplots_adjust(left=0.12, right=0.985, bottom=0.1, top=0.84, wspace=0.35)
+    for axes, branch in zip(figure.subplots(1, len(branches), squeeze=False)[0], branches, strict=True):
+        share = np.asarray(branch["share"])
+        axes.imshow(share, cmap="Blues", vmin=0.0, vmax=max(float(share.max()), 1e-9), aspect="auto")
+        axes.set_title(branch["branch"], fontsize=10, color=INK, parse_math=False)
+        axes.set_xticks(range(share.shape[1]), range(share.shape[1]), fontsize=8)
+        axes.set_yticks(range(len(share)), [_shorten(name, 14) for name in branch["groups"]], fontsize=8)
+        axes.set_xlabel("expert", fontsize=9)
+        axes.axhline(sum(not name.startswith("sequence") for name in branch["groups"]) - 0.5, color=INK, linewidth=1.5)
+    return figure
+
+
 def _draw_training(axes: Any, curve: Training, color: str, label: str) -> None:
     """Loss as logged (faint) and as a centred running mean, loss on held-out tasks as markers."""
     step, loss = np.asarray(curve["step"]), np.asarray(curve["loss"])
@@ -226,17 +245,23 @@ def _look(kind: str, index: int) -> Look:
     return Look(MUTED[index % len(MUTED)], 1.3, DASHES[index % len(DASHES)], 4, "normal")
 
 
-def _chart(title: str, subtitle: str, x_label: str, y_label: str, panels: int = 1) -> tuple[Any, Any]:
-    """A figure with one chart, or two that share their x."""
+def _canvas(title: str, subtitle: str) -> Any:
+    """An empty figure under its title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(panels, 1, sharex=True, height_ratios=[2, 1][:panels])
-    figure.subplots_adjust(left=0.095, bottom=0.125, top=0.875, hspace=0.12)
     figure.text(0.02, 0.975, title, va="top", fontsize=13, fontweight="bold", color=INK, parse_math=False)
     figure.text(0.02, 0.922, _shorten(subtitle, 110), va="top", fontsize=9, color=QUIET, parse_math=False)
+    return figure
+
+
+def _chart(title: str, subtitle: str, x_label: str, y_label: str, panels: int = 1) -> tuple[Any, Any]:
+    """A figure with one chart, or two that share their x."""
+    figure = _canvas(title, subtitle)
+    axes = figure.subplots(panels, 1, sharex=True, height_ratios=[2, 1][:panels])
+    figure.subplots_adjust(left=0.095, bottom=0.125, top=0.875, hspace=0.12)
     for panel in np.atleast_1d(axes):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e4e4e4", linewidth=0.7)

@@ -190,6 +190,11 @@ def _caption(name: str, results: Results) -> str:
             f"is known) is the least any model can reach; the gap is paired on the same tasks. {tasks}. Bands: 95 % "
             "intervals."
         )
+    if name == "routing":
+        return (
+            "Mean gates of the first model's experts, without noise, on sequences it was not trained on together: by "
+            "kind of token, and by sequence. A row sums to 1; experts that nobody needs stay white."
+        )
     return (
         "Loss of each training seed as logged (faint) and as a running mean (thick), and loss on held-out tasks "
         "(markers) where it was measured. No band: every seed is drawn."

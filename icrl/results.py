@@ -101,6 +101,14 @@ class Published(TypedDict):
     where: str  # paper, figure or table
 
 
+class Routing(TypedDict):
+    """Which experts of one branch of a mixture serve whom: mean gates, each row sums to 1."""
+
+    branch: str
+    groups: list[str]  # [G] kinds of tokens, then sequences
+    share: list[list[float]]  # [G][E]
+
+
 class Table(TypedDict):
     """Numbers side by side that are no curves."""
 
@@ -132,6 +140,7 @@ class Results(TypedDict):
     offline: NotRequired[Offline | None]
     cross_entropy: NotRequired[CrossEntropy | None]
     training: NotRequired[dict[str, Training] | None]  # by training seed, or means over seeds by model
+    routing: NotRequired[list[Routing] | None]  # of the first model
     tables: NotRequired[list[Table] | None]
     published: NotRequired[list[Published] | None]
 
@@ -152,6 +161,11 @@ def check_results(results: Mapping[str, Any]) -> Results:
         _check_order(f"results.checks[{index}].measured", check["measured"])
     for index, row in enumerate(document.get("published") or []):
         _check_keys(f"results.published[{index}]", row, Published)
+    for index, branch in enumerate(document.get("routing") or []):
+        path = f"results.routing[{index}]"
+        _check_keys(path, branch, Routing)
+        alike = len({len(row) for row in branch["share"]}) == 1 and len(branch["share"]) == len(branch["groups"])
+        require(alike, f"{path}.share", f"{len(branch['share'])} rows", f"{len(branch['groups'])} rows of one length")
     for index, table in enumerate(document.get("tables") or []):
         _check_table(f"results.tables[{index}]", table)
     return cast(Results, document)

@@ -318,6 +318,7 @@ class Layout(abc.ABC):
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome
+    token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
 
     @property
     @abc.abstractmethod
@@ -349,6 +350,11 @@ class Layout(abc.ABC):
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
         return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
+
+    def kinds(self, num_tokens: int) -> Array:
+        """The kind, an index into ``token_names``, of each of the first ``num_tokens`` in ``sequence``, [L] int32."""
+        place, cycle = jnp.arange(num_tokens) - self.num_prompt, self.num_before + self.num_after
+        return jnp.where(place < 0, place, place % cycle) + self.num_prompt
 
     def num_tokens(self, num_steps: int) -> int:
         """Length of ``sequence``."""

@@ -86,7 +86,7 @@ class MemoryLen(Environment[TaskParams]):
         t = jnp.maximum(state.time - 1, 0)
         query = jnp.where(t == self.length - 1, state.query, 0)
         context = jnp.where(t == 0, 2 * state.context - 1, 0)
-        return jnp.concatenate([jnp.stack([1.0 - t / self.length, query]), context]).astype(jnp.float32)
+        return jnp.concatenate([jnp.stack([(self.length - t) / self.length, query]), context]).astype(jnp.float32)
 
     def is_truncated(self, state: MemoryState, params: TaskParams) -> Array:
         return state.time >= params.max_steps_in_episode

@@ -141,7 +141,7 @@ class CompareModels(DPTExperiment):
     ) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per model and training seed, each training seed with the same contexts for all models."""
         started, policies = time.monotonic(), []
-        held_out = held_out_contexts(settings, run.seed)
+        held_out = cls.held_out(settings, run)
         for model in range(cls.num_models(settings)):
             batches = training_batches(settings, run.seed, model % settings.train_seeds)
             policies.append(cls._fit(settings, run, model, batches, held_out))

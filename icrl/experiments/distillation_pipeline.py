@@ -197,17 +197,19 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
         _store(settings, seed, folder, _source(settings), num_tasks)
 
     @classmethod
+    def held_out(cls, settings: DistillationSettings, run: Run) -> History:
+        """The validation windows of the first model."""
+        return _validation(_windows(settings, run, *_prepared(settings, run), 0))
+
+    @classmethod
     def pretrain(cls, settings: DistillationSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """Collect the histories, and distil every variant."""
         started = time.monotonic()
-        histories = _collected(settings, run)
-        unions = {data: _union(settings, histories, data) for data in settings.conditions}
-        digest = "+".join(histories[part].digest for part in sorted(histories))
+        unions, digest = _prepared(settings, run)
         collected, policies = time.monotonic(), []
         for model in range(cls.num_models(settings)):
             batches = _windows(settings, run, unions, digest, model)
-            held_out = _validation(batches)
-            policies.append(cls._fit(settings, run, model, batches, held_out))
+            policies.append(cls._fit(settings, run, model, batches, _validation(batches)))
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
@@ -223,6 +225,13 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
             "episodes": {"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
             "checks": _checks(settings, returns) if run.preset != "smoke" else [],
         }
+
+
+def _prepared(settings: DistillationSettings, run: Run) -> tuple[dict[str, tuple[HistoryTable, WindowSource]], str]:
+    """Returns and transitions of each kind of data, and a digest of all of it; collected if they are not there yet."""
+    histories = _collected(settings, run)
+    unions = {data: _union(settings, histories, data) for data in settings.conditions}
+    return unions, "+".join(histories[part].digest for part in sorted(histories))
 
 
 def _validation(batches: Windows) -> History:

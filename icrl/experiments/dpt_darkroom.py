@@ -29,7 +29,7 @@ import numpy as np
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import check_following, flat, follows
-from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
+from icrl.datasets.contexts import Batches, Contexts, IndependentContexts, store_contexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split, shuffled_split
 from icrl.errors import require, require_int
@@ -196,10 +196,14 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
 
     @classmethod
+    def held_out(cls, settings: DPTDarkRoomSettings, run: Run) -> Contexts:
+        return settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+
+    @classmethod
     def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per training seed."""
         started = time.monotonic()
-        held_out = settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+        held_out = cls.held_out(settings, run)
         size, pool, policies = settings.fit.batch_size, settings.pretrain_contexts, []
         lives = settings.backbone.sequences_per_task
         for train_seed in range(settings.train_seeds):

@@ -105,10 +105,14 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
             _stored(settings, seed)
 
     @classmethod
+    def held_out(cls, settings: DPTSettings, run: Run) -> Contexts:
+        return held_out_contexts(settings, run.seed)
+
+    @classmethod
     def pretrain(cls, settings: DPTSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per training seed."""
         started = time.monotonic()
-        held_out = held_out_contexts(settings, run.seed)
+        held_out = cls.held_out(settings, run)
         policies = [
             cls._fit(settings, run, train_seed, training_batches(settings, run.seed, train_seed), held_out)
             for train_seed in range(settings.train_seeds)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from icrl.config import flat
 from icrl.errors import require, require_int
+from icrl.evaluation import routing
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 from icrl.runs import Run
@@ -87,6 +88,11 @@ class PretrainingExperiment(Generic[Settings]):
         raise NotImplementedError(f"{cls.__name__} must define pretrain")
 
     @classmethod
+    def held_out(cls, settings: Settings, run: Run) -> Any:
+        """A batch that no model is trained on: of the validation loss, and of the picture of the experts."""
+        raise NotImplementedError(f"{cls.__name__} must define held_out")
+
+    @classmethod
     def evaluate(cls, settings: Settings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
         """``claim``, ``num_tasks``, ``num_steps``, ``checks`` and the sections of the results."""
         raise NotImplementedError(f"{cls.__name__} must define evaluate")
@@ -138,6 +144,8 @@ class PretrainingExperiment(Generic[Settings]):
     ) -> dict[str, Any]:
         started = time.monotonic()
         found = cls.evaluate(settings, run, policies)
+        if policies[0].couples_rows:
+            found["routing"] = routing(settings.objective(), policies[0], cls.held_out(settings, run))
         seconds = {**seconds, "evaluation": time.monotonic() - started}
         return run.results(
             title=cls.title,

@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.uniform import Uniform
@@ -70,10 +71,12 @@ def test_the_episode_is_bsuites():
     assert np.all(np.asarray(history.reward[jnp.array([0, 1, 2, 4, 5, 6])]) == 0)
 
 
+@pytest.mark.nightly
 def test_s5_remembers():
     assert returns_of("s5", S5Config(width=64, num_layers=1, init_std=0.2)).mean() > 0.95
 
 
+@pytest.mark.nightly
 def test_a_model_that_sees_the_present_alone_does_not():
     """A transformer whose window is one token; 4 s.e. of 1 000 signs are 0.126."""
     blind = TransformerConfig(width=64, num_layers=1, num_heads=1, attention_window=1, positions="none", init_std=0.2)

@@ -11,9 +11,11 @@ from icrl.config import replaced
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.errors import InputError
+from icrl.evaluation import routing
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_pipeline import training_batches
+from icrl.figures import draw_figures, to_pixels
 from icrl.records import read_jsonl
 from icrl.registry import agents, experiments, models
 from icrl.training import fit, saves_of
@@ -81,6 +83,20 @@ def test_the_slow_router_has_followed_and_statistics_are_logged(undisturbed):
     assert 0 < np.abs(moved).max() < 0.06 * np.abs(went).max() + 1e-6  # at most 12 steps of 0.005
     last = list(read_jsonl(folder / "metrics.jsonl"))[-1]
     assert {"val_loss", "layer_0_token_share_2", "layer_0_task_share_3", "layer_0_task_evenness"} <= last.keys()
+
+
+def test_which_expert_serves_whom_is_drawn(undisturbed):
+    _, policy = undisturbed
+    found = routing(SETTINGS.objective(), policy, contexts("validation").fetch(np.arange(4)))
+    assert [branch["branch"] for branch in found] == ["layer_0_token", "layer_0_task"]
+    groups = ["query", "transition", *(f"sequence {number}" for number in range(1, 5))]
+    for branch, experts in zip(found, (3, 4), strict=True):
+        assert branch["groups"] == groups and branch["share"].shape == (6, experts)
+        np.testing.assert_allclose(branch["share"].sum(1), 1.0, rtol=1e-5)
+        weighted = (branch["share"][0] + 8 * branch["share"][1]) / 9  # one query, eight transitions
+        np.testing.assert_allclose(weighted, branch["share"][2:].mean(0), atol=1e-5)
+    figure = draw_figures({"routing": found, "num_tasks": 4})["routing"]
+    assert to_pixels(figure).std() > 10
 
 
 def test_contexts_of_a_task_stand_side_by_side():
