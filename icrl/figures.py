@@ -163,7 +163,7 @@ def _training(results: Results) -> Any:
     subtitle = "faint: as logged; thick: running mean"
     figure, axes = _chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
     for index, (seed, curve) in enumerate(curves.items()):
-        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}")
+        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}" if seed.isdigit() else seed)
     if any(curve["val_loss"] for curve in curves.values()):
         axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out tasks")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
@@ -216,7 +216,9 @@ def _agent_lines(agents: dict[str, AgentCurve], field: str) -> list[Line]:
 def _look(kind: str, index: int) -> Look:
     """The look of the ``index``-th agent of its kind."""
     if kind == "model":
-        return Look(STRONG[index % len(STRONG)], 3.2, "solid", 6, "bold")
+        if index < len(STRONG):
+            return Look(STRONG[index], 3.2, "solid", 6, "bold")
+        return Look(MUTED[index % len(MUTED)], 2.2, DASHES[index % len(DASHES)], 6, "bold")
     if kind == "ideal":
         return Look("#000000", 1.7, (0, (4, 2)), 8, "bold")
     if kind == "oracle":

@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from icrl.results import Results, final_rows, format_ratio, format_value, return_rows, short_number, tasks_behind
+from icrl.results import (
+    Results,
+    final_rows,
+    format_cell,
+    format_ratio,
+    format_value,
+    return_rows,
+    short_number,
+    tasks_behind,
+)
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -49,6 +58,7 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
         f'<p class="quiet">{escape(_facts(results))}</p>',
         _checks_section(results),
         *(_figure(name, png, results) for name, png in pictures.items()),
+        *_tables_sections(results),
         _returns_section(results),
         _regret_section(results),
         _published_section(results),
@@ -113,6 +123,15 @@ def _regret_section(results: Results) -> str:
         return ""
     head = ["agent", "kind", "regret [95 % interval]", "ratio to ideal", "interval"]
     return _section(f"Regret after {results['num_steps']:,} steps, best first", _table(head, rows))
+
+
+def _tables_sections(results: Results) -> list[str]:
+    sections = []
+    for table in results.get("tables") or []:
+        rows = [("", [escape(format_cell(cell)) for cell in row]) for row in table["rows"]]
+        note = f'<p class="quiet">{escape(table["note"])}</p>' if "note" in table else ""
+        sections.append(_section(table["title"], _table(table["columns"], rows) + note))
+    return sections
 
 
 def _published_section(results: Results) -> str:

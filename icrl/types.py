@@ -243,6 +243,11 @@ class ModelConfig:
         require_float("init_std", self.init_std, 0.0, open_low=True)
 
     @property
+    def sequences_per_task(self) -> int:
+        """How many sequences of each task, side by side, the model's training wants in a batch."""
+        return 1
+
+    @property
     def sizes(self) -> tuple[str, ...]:
         """The settings that a search for a number of parameters changes, the coarse one first."""
         return ("width",)
@@ -274,15 +279,31 @@ class Objective(abc.ABC):
     """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
 
     @abc.abstractmethod
-    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``.
+    def inputs(self, batch: Any, key: Array | None = None) -> Array:
+        """Tokens [B, L, D] that the policy reads.
 
         ``key`` is for what is random in training only (masks, say); without it nothing is.
         """
 
-    def loss(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """Mean cross-entropy over the batch and all decisions, [] float32."""
-        return jnp.mean(self.cross_entropy(policy, batch, key))
+    @abc.abstractmethod
+    def scores(self, logits: Array, batch: Any) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
+
+    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+        return self.scores(jax.vmap(policy)(self.inputs(batch, key))[0], batch)
+
+    def loss(self, policy: Any, batch: Any, key: Array) -> Array:
+        """What training minimises, [] float32: mean cross-entropy, and what layers of the policy ask for besides."""
+        key_inputs, key_layers = jax.random.split(key)
+        tokens = self.inputs(batch, key_inputs)
+        logits, records = jax.vmap(policy.rehearse)(tokens, jax.random.split(key_layers, tokens.shape[0]))
+        return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
+
+    def report(self, policy: Any, batch: Any) -> dict[str, Array]:
+        """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
+        logits, records = jax.vmap(policy.rehearse)(self.inputs(batch))
+        return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
 
 
 class Layout(abc.ABC):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from flax import nnx
 
 from icrl.config import flat
-from icrl.errors import require_int
+from icrl.errors import require, require_int
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 from icrl.runs import Run
@@ -53,6 +53,15 @@ class PretrainingSettings(Protocol):
 
 
 Settings = TypeVar("Settings", bound=PretrainingSettings)
+
+
+def check_pairs(settings: PretrainingSettings) -> None:
+    """Raise ``InputError`` when batches cannot be made of as many sequences of a task as the model wants."""
+    together = settings.backbone.sequences_per_task
+    for name in ("batch_size", "micro_batch"):
+        size = getattr(settings.fit, name)
+        whole = size is None or size % together == 0
+        require(whole, name, size, f"a multiple of {together}: the experts' loss compares sequences of one task")
 
 
 def untrained_policy(
