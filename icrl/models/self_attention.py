@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 def placed(length: int, start: Array | None, slot: Array, first: Array) -> Place:
     """Where ``length`` new positions stand with start [T], behind ``slot`` [] others, the latest start at ``first``."""
-    slots = slot + jnp.arange(length, dtype=slot.dtype)
+    slots = slot + jnp.arange(length, dtype=jnp.int32)
     latest = jnp.full(length, first) if start is None else jax.lax.cummax(jnp.where(start, slots, first))
     return Place(slot, latest, slots - latest)
 
