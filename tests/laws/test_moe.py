@@ -85,12 +85,13 @@ class TestForms:
         ("mixture", "causal"), [({}, True), ({"task_routing": "soft"}, True), ({"task_mean": "whole"}, False)]
     )
     def test_replacing_the_future_changes_nothing_before_it_unless_the_mean_is_whole(self, mixture, causal):
-        policy, x, other = build("transformer", **mixture), tokens(), tokens(2)
-        cuts = np.random.default_rng(0).integers(1, LENGTH, 100)
-        swapped = jax.vmap(lambda cut: jnp.where((jnp.arange(LENGTH) < cut)[:, None], x, other))(cuts)
+        length, policy = 60, build("transformer", **mixture)
+        x, other = tokens(length=length), tokens(2, length)
+        cuts = np.random.default_rng(0).integers(1, length, 1000)
+        past = jnp.arange(length) < cuts[:, None]
+        swapped = jnp.where(past[..., None], x, other)
         batch = jax.jit(jax.vmap(lambda x: policy(x)[0]))
-        past = (jnp.arange(LENGTH) < cuts[:, None])[..., None]
-        change = jnp.where(past, batch(swapped) - batch(jnp.broadcast_to(x, swapped.shape)), 0.0)
+        change = jnp.where(past[..., None], batch(swapped) - batch(jnp.broadcast_to(x, swapped.shape)), 0.0)
         assert (float(jnp.abs(change).max()) == 0.0) == causal
 
     def test_rows_of_a_batch_do_not_meet(self):
@@ -136,7 +137,7 @@ class TestRouting:
         np.testing.assert_allclose(cv_squared(jnp.float32(100 * load)), value, atol=1e-4)
 
     def test_expected_load_is_the_chance_under_ones_own_noise(self):
-        """400 000 draws an expert: 4 s.e. are below 0.0032. The released code's rule is off by more than 0.05 here."""
+        """400 000 draws an expert: 4 s.e. are below 0.0032. The released code's rule is off by 0.025 here."""
         rng, K, E, draws = np.random.default_rng(0), 2, 4, 400_000
         clean, std = np.array([1.5, 0.6, 0.4, -0.5]), np.array([0.8, 1.1, 0.6, 0.9])
         noise = np.array([-0.9, 0.3, 0.5, 0.4])
