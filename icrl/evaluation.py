@@ -186,7 +186,7 @@ def routing(objective: Any, policy: Any, batch: Any) -> list[dict[str, Any]]:
     tokens = objective.inputs(jax.tree.map(lambda leaf: leaf[:SEQUENCES], batch))
     kinds, names = np.asarray(objective.layout.kinds(tokens.shape[1])), objective.layout.token_names
     found = []
-    for label, gates in jax.jit(jax.vmap(policy.gates))(tokens).items():
+    for label, gates in zip(policy.branches, jax.jit(jax.vmap(policy.gates))(tokens), strict=True):
         shares = {name: gates[:, kinds == number].mean((0, 1)) for number, name in enumerate(names)}
         shares |= {f"sequence {number}": each.mean(0) for number, each in enumerate(gates, 1)}
         found.append({"branch": label, "groups": list(shares), "share": np.stack(list(shares.values()))})

@@ -75,10 +75,14 @@ class FrozenPolicy:
         found = {layer.label: layer.statistics(record) for layer, record in zip(self._layers(), records, strict=True)}
         return {f"{label}_{name}": value for label, each in found.items() for name, value in each.items()}
 
-    def gates(self, tokens: Array) -> dict[str, Array]:
-        """By label of each branch of experts its gates [T, E] for tokens [T, token_dim], without noise."""
-        records = self.rehearse(tokens)[1]
-        return {layer.label: record.gates for layer, record in zip(self._layers(), records, strict=True)}
+    def gates(self, tokens: Array) -> list[Array]:
+        """Gates [T, E] of each branch of experts in ``branches`` for tokens [T, token_dim], without noise."""
+        return [record.gates for record in self.rehearse(tokens)[1]]
+
+    @property
+    def branches(self) -> list[str]:
+        """The labels of the branches of experts."""
+        return [layer.label for layer in self._layers()]
 
     def followed(self) -> "FrozenPolicy":
         """The policy whose slow values have moved one step."""
