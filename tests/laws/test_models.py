@@ -29,6 +29,7 @@ VARIANTS = {  # settings tried beside the defaults
         {"attention": "relu", "attention_bias": False, "norm_first": False, "positions": "sinusoidal"},
         {"num_heads": 1, "positions": "none", "attention_window": 50},
     ],
+    "hybrid": [{"num_layers": 2, "recurrent": "gru"}],
     "s5": [{"num_layers": 2}, {"discretisation": "bilinear", "conj_sym": False}],
 }
 OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
@@ -49,7 +50,12 @@ def new_policy(name: str, settings: dict, capacity: int) -> TokenPolicy:
 
 @cache
 def build(case: tuple) -> FrozenPolicy:
-    return FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    """The policy of a case, with no parameter left at the value 0 or 1 that many begin with."""
+    policy = FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    leaves, tree = jax.tree.flatten(policy.params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return policy.replace(params=tree.unflatten(moved))
 
 
 def tokens_and_starts(length: int = LENGTH, key=None):
@@ -136,10 +142,8 @@ def assert_same_tree(found, expected, tolerance, what):
 
 
 def random_rows(seed: int):
-    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]; the first row is the beginning of ``tokens_and_starts()``."""
-    x, start = jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
-    first_x, first_start = tokens_and_starts()
-    return x.at[0].set(first_x[:ROW]), start.at[0].set(first_start[:ROW])
+    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]."""
+    return jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
 
 
 def where_rows(mask, this, other):
@@ -188,12 +192,13 @@ class TestLaws:
         assert_close(*(jnp.where((time + cut < ROW)[..., None], y, 0.0) for y in (fresh, found)))
 
     def test_rows_of_a_batch_do_not_meet(self, case):
-        policy, (x, start) = build(case), random_rows(0)
+        policy, (x, start), (x_0, start_0) = build(case), random_rows(0), tokens_and_starts()
+        x, start = x.at[0].set(x_0[:ROW]), start.at[0].set(start_0[:ROW])
         kept = jnp.arange(ROWS)[:, None] % 8 == 0
         others = rows(policy, *where_rows(jnp.broadcast_to(kept, start.shape), (x, start), random_rows(1)))
         found = rows(policy, x, start)
         assert float(jnp.abs(jnp.where(kept[..., None], found - others, 0.0)).max()) == 0.0
-        assert_close(found[0], forms(policy, *tokens_and_starts())["parallel"][:ROW])  # alone
+        assert_close(found[0], forms(policy, x_0, start_0)["parallel"][:ROW])  # alone
 
     def test_a_step_is_compiled_once(self, case):
         """The memory comes out of a step as it went in: shapes, types, and weak types."""
