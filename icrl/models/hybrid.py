@@ -38,7 +38,7 @@ class HybridConfig(StackConfig):
 
     def of_mixer(self) -> StackConfig:
         """The settings of the recurrent mixer."""
-        return models[self.recurrent].Config(width=self.width, num_layers=self.num_layers)
+        return models[self.recurrent].Config(width=self.width, num_layers=self.num_layers, matmuls=self.matmuls)
 
 
 class AttentionState(NamedTuple):
@@ -54,7 +54,8 @@ class AttentionMixer(Mixer):
 
     def __init__(self, config: HybridConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = capacity
-        self.attention = SelfAttention(config.width, config.num_heads, rngs, window=config.attention_window)
+        window, matmuls = config.attention_window, config.matmuls
+        self.attention = SelfAttention(config.width, config.num_heads, rngs, window=window, matmuls=matmuls)
 
     def initial_carry(self) -> AttentionState:
         return AttentionState(self.attention.empty_cache(self.capacity), jnp.int32(0), jnp.int32(0))

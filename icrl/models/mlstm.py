@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
+from icrl.models.linear import linear
 from icrl.models.matrix_memory import CHUNK, Decay, after, log_decays, read
 from icrl.models.recurrence import in_chunks
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
@@ -63,17 +64,17 @@ class MLSTMMixer(Mixer):
         D, self.H = config.width, config.num_heads
         E = config.expand * D
         self.E, self.d = E, E // self.H
-        self.up = nnx.Linear(D, 2 * E, use_bias=False, rngs=rngs)
+        self.up = linear(config.matmuls, D, 2 * E, rngs, use_bias=False)
         self.conv = ShortConv(E, config.conv_taps, rngs)
-        self.qk = nnx.Linear(E, 2 * E, use_bias=False, rngs=rngs)
-        self.v = nnx.Linear(E, E, use_bias=False, rngs=rngs)
-        self.gates = nnx.Linear(3 * E, 2 * self.H, kernel_init=nnx.initializers.zeros, use_bias=False, rngs=rngs)
+        self.qk = linear(config.matmuls, E, 2 * E, rngs, use_bias=False)
+        self.v = linear(config.matmuls, E, E, rngs, use_bias=False)
+        self.gates = linear(config.matmuls, 3 * E, 2 * self.H, rngs, kernel_init=nnx.initializers.zeros, use_bias=False)
         self.i_bias = nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.H,)))
         self.f_bias = nnx.Param(jnp.linspace(3.0, 6.0, self.H))  # a new memory lasts for 20 to 400 steps
         self.norm = nnx.LayerNorm(self.d, use_bias=False, use_scale=False, epsilon=1e-5, rngs=rngs)
         self.scale = nnx.Param(jnp.ones(E))
         self.skip = nnx.Param(jnp.ones(E))
-        self.down = nnx.Linear(E, D, use_bias=False, rngs=rngs)
+        self.down = linear(config.matmuls, E, D, rngs, use_bias=False)
 
     def initial_carry(self) -> MLSTMState:
         C = jnp.zeros((self.H, self.d, self.d + 1), jnp.float32)

@@ -19,6 +19,7 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models.feed_forward import FeedForwardConfig, has_experts, new_feed_forward
+from icrl.models.linear import linear
 from icrl.types import Array, SequenceModel
 
 BLOCKS = ("mlp", "glu", "none")
@@ -79,8 +80,8 @@ class Layer(nnx.Module):
             self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
             self.feed_forward = new_feed_forward(config, number, rngs)
         if self.block == "glu":
-            self.value = nnx.Linear(width, width, rngs=rngs)
-            self.gate = nnx.Linear(width, width, rngs=rngs)
+            self.value = linear(config.matmuls, width, width, rngs)
+            self.gate = linear(config.matmuls, width, width, rngs)
 
     def initial_carry(self, kept: bool = True) -> LayerCarry:
         """Memory of an empty past; not ``kept``: its successor is not wanted."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
+from icrl.models.linear import linear
 from icrl.models.mlstm import NEVER
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.short_conv import ShortConv
@@ -62,8 +63,8 @@ class SLSTMMixer(Mixer):
         D, self.H = config.width, config.num_heads
         self.D, self.d = D, D // self.H
         self.conv = ShortConv(D, config.conv_taps, rngs)
-        self.W_if = nnx.Linear(D, 2 * D, use_bias=False, rngs=rngs)
-        self.W_zo = nnx.Linear(D, 2 * D, use_bias=False, rngs=rngs)
+        self.W_if = linear(config.matmuls, D, 2 * D, rngs, use_bias=False)
+        self.W_zo = linear(config.matmuls, D, 2 * D, rngs, use_bias=False)
         self.R = nnx.Param(jax.random.normal(rngs.params(), (4, self.H, self.d, self.d)) / self.d**0.5)
         self.bias = nnx.Param(jnp.zeros((4, D)).at[1].set(jnp.linspace(3.0, 6.0, D)))
         self.norm = nnx.LayerNorm(self.d, use_bias=False, use_scale=False, epsilon=1e-5, rngs=rngs)

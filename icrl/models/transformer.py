@@ -84,6 +84,7 @@ class Block(nnx.Module):
             window=config.attention_window,
             rotary=config.positions == "rotary",
             bias=config.attention_bias,
+            matmuls=config.matmuls,
             init=init,
             out_init=out_init,
         )

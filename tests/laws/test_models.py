@@ -4,9 +4,12 @@ What is compared is compiled in three programs a model, as compiling is what the
 float32), ``rows`` (many sequences at once, for what must hold bit by bit) and ``gradients`` (all forms in float64).
 """
 
+import importlib.util
+import sys
 from functools import cache, partial
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,11 +37,17 @@ VARIANTS = {  # settings tried beside the defaults
 }
 OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
 
-CASES = [
-    pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
-    for name in models
-    for settings in VARIANTS.get(name, [{}])
-]
+
+def cases() -> list:
+    """Every registered model, with its variants."""
+    return [
+        pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
+        for name in models
+        for settings in VARIANTS.get(name, [{}])
+    ]
+
+
+CASES = cases()
 compiled = partial(jax.jit, compiler_options=OPTIONS)
 
 
@@ -221,6 +230,92 @@ def test_the_associative_form_agrees(case, monkeypatch):
         pytest.skip("has no associative form")
     monkeypatch.undo()
     assert_close(lowered.compile()(policy, x, start), forms(policy, x, start)["parallel"])
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", models)
+def test_bfloat16_is_for_the_factors_of_matrix_products_alone(name):
+    policy = FrozenPolicy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
+    x, start = tokens_and_starts(2)
+    found = list(equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr))
+    low = [each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)]
+    assert set(low) == {"convert_element_type"}
+    products = [each for each in found if each.primitive.name == "dot_general"]
+    rounded = [each for each in products if each.invars[0].aval.dtype == jnp.bfloat16]
+    assert rounded and all(each.outvars[0].aval.dtype == jnp.float32 for each in rounded)
+
+
+TOY = """
+import jax
+import jax.numpy as jnp
+
+from icrl.models.residual import Mixer, ResidualStack, StackConfig
+from icrl.registry import models
+
+
+class {cls}Mixer(Mixer):
+    def __init__(self, config, rngs):
+        self.width = config.width
+
+    def initial_carry(self):
+        return jnp.zeros(self.width)
+
+    def __call__(self, u, start, carry):
+        {body}
+
+
+@models.register("{name}", paper="-")
+class {cls}(ResidualStack):
+    Config = StackConfig
+    Mixer = {cls}Mixer
+"""
+HONEST = """
+        def step(h, item):
+            h = jnp.where(item[1], 0, 0.9 * h) + item[0]
+            return h, h
+
+        carry, y = jax.lax.scan(step, carry, (u, start))
+        return y, carry"""
+PROPHET = "return u - u.mean(axis=0), carry"
+
+
+@pytest.fixture
+def toys(tmp_path, monkeypatch):
+    """Two model files more in the folder of the models, and gone afterwards: one in order, one that sees the future."""
+    for name, cls, body in (("toy-fading", "Fading", HONEST), ("toy-prophet", "Prophet", PROPHET)):
+        (tmp_path / f"{cls.lower()}.py").write_text(TOY.format(name=name, cls=cls, body=body))
+    folder = importlib.util.find_spec("icrl.models").submodule_search_locations
+    before = set(sys.modules)
+    folder.append(str(tmp_path))
+    monkeypatch.setattr(models, "_entries", dict(models._entries))
+    monkeypatch.setattr(models, "_discovered", False)
+    yield
+    folder.remove(str(tmp_path))
+    for name in {"icrl.models.fading", "icrl.models.prophet"} & (set(sys.modules) - before):
+        del sys.modules[name]
+
+
+def test_a_new_file_is_held_to_the_laws(toys):
+    known = {case.id: case.values[0] for case in CASES}
+    new = {case.id: case.values[0] for case in cases() if case.id not in known}
+    assert set(new) == {"toy-fading", "toy-prophet"}
+    TestLaws().test_the_past_does_not_see_the_future(new["toy-fading"])
+    TestLaws().test_nothing_passes_over_a_start(new["toy-fading"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_the_past_does_not_see_the_future(new["toy-prophet"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_nothing_passes_over_a_start(new["toy-prophet"])
+
+
+def test_the_toys_are_gone():
+    assert [case.id for case in cases()] == [case.id for case in CASES]
 
 
 @pytest.mark.nightly
