@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from icrl.errors import InputError, require_float, require_int
+from icrl.errors import InputError, require, require_float, require_int
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -236,11 +236,13 @@ class ModelConfig:
     width: int = 32  # D, features of the residual stream
     num_layers: int = 4  # layers of the residual stream
     init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
+    matmuls: str = "float32"  # precision of the linear maps: "float32" or "bfloat16" (sums and states in float32)
 
     def __post_init__(self) -> None:
         require_int("width", self.width, 1, 65536)
         require_int("num_layers", self.num_layers, 1, 256)
         require_float("init_std", self.init_std, 0.0, open_low=True)
+        require(self.matmuls in ("float32", "bfloat16"), "matmuls", self.matmuls, "float32 or bfloat16")
 
     @property
     def sequences_per_task(self) -> int:

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from icrl.errors import require, require_float
+from icrl.models.linear import linear
 from icrl.models.moe import MixtureOfExperts, MoEConfig
 from icrl.types import Array, ModelConfig
 
@@ -49,13 +50,12 @@ class MLP(nnx.Module):
     def __init__(self, config: FeedForwardConfig, rngs: nnx.Rngs, init: Any = None, out_init: Any = None):
         """Draw U and G with ``init``, V with ``out_init``; lecun normal by default."""
         lecun = nnx.initializers.lecun_normal()
-        init, out_init, gated = init or lecun, out_init or lecun, config.mlp == "swiglu"
-        self.activation = ACTIVATIONS[config.mlp]
-        self.expand = nnx.Linear(config.width, config.hidden, use_bias=not gated, kernel_init=init, rngs=rngs)
-        if gated:
-            self.gate = nnx.Linear(config.width, config.hidden, use_bias=False, kernel_init=init, rngs=rngs)
-        self.contract = nnx.Linear(config.hidden, config.width, use_bias=not gated, kernel_init=out_init, rngs=rngs)
-        self.gated = gated
+        self.activation, self.gated = ACTIVATIONS[config.mlp], config.mlp == "swiglu"
+        width, hidden, bias = config.width, config.hidden, not self.gated
+        self.expand = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
+        if self.gated:
+            self.gate = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
+        self.contract = linear(config.matmuls, hidden, width, rngs, use_bias=bias, kernel_init=out_init or lecun)
 
     def initial_carry(self) -> tuple[()]:
         return ()

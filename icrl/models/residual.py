@@ -19,6 +19,7 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models.feed_forward import FeedForwardConfig, has_experts, new_feed_forward
+from icrl.models.linear import linear
 from icrl.types import Array, SequenceModel
 
 BLOCKS = ("mlp", "glu", "none")
@@ -50,6 +51,10 @@ class Mixer(nnx.Module):
         """State of an empty past: arrays of float32, complex64 or integers."""
         raise NotImplementedError(f"{type(self).__name__} must define initial_carry")
 
+    def empty_past(self) -> Any:
+        """The same for a sequence whose memory afterwards is not wanted: nothing need be kept."""
+        return self.initial_carry()
+
     def __call__(self, u: Array, start: Array, carry: Any) -> tuple[Array, Any]:
         """Map u [T, D] with start [T] bool, the steps that forget everything before them, to (y [T, D], carry)."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
@@ -75,13 +80,13 @@ class Layer(nnx.Module):
             self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
             self.feed_forward = new_feed_forward(config, number, rngs)
         if self.block == "glu":
-            self.value = nnx.Linear(width, width, rngs=rngs)
-            self.gate = nnx.Linear(width, width, rngs=rngs)
+            self.value = linear(config.matmuls, width, width, rngs)
+            self.gate = linear(config.matmuls, width, width, rngs)
 
-    def initial_carry(self) -> LayerCarry:
-        """Memory of an empty past."""
+    def initial_carry(self, kept: bool = True) -> LayerCarry:
+        """Memory of an empty past; not ``kept``: its successor is not wanted."""
         after = self.feed_forward.initial_carry() if self.feeds_forward else ()
-        return LayerCarry(self.mixer.initial_carry(), after)
+        return LayerCarry(self.mixer.initial_carry() if kept else self.mixer.empty_past(), after)
 
     def __call__(self, x: Array, start: Array, carry: LayerCarry) -> tuple[Array, LayerCarry]:
         """Map x [T, D] to (x [T, D], carry)."""
@@ -109,20 +114,30 @@ class ResidualStack(SequenceModel):
         require_int("capacity", capacity, 1, 2**24)
         self.width = config.width
         numbers = range(config.num_layers)
-        self.layers = nnx.List([Layer(config, number, self.Mixer(config, rngs), rngs) for number in numbers])
+        mixers = [self.new_mixer(config, number, capacity, rngs) for number in numbers]
+        self.layers = nnx.List([Layer(config, number, mixers[number], rngs) for number in numbers])
         self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
+
+    def new_mixer(self, config: Any, number: int, capacity: int, rngs: nnx.Rngs) -> Any:
+        """The mixer of layer ``number`` (from 0)."""
+        del number, capacity
+        return self.Mixer(config, rngs)
 
     def initial_carry(self) -> tuple[LayerCarry, ...]:
         return tuple(layer.initial_carry() for layer in self.layers)
 
     def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
-        states = jax.tree.map(lambda h: _at_least(h, x.dtype), self.initial_carry()) if carry is None else carry
+        states = self._empty_past(x.dtype) if carry is None else carry
         start = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
         after = []
         for layer, state in zip(self.layers, states, strict=True):
             x, state = layer(x, start, state)
             after.append(state)
         return self.norm(x), None if carry is None else tuple(after)
+
+    def _empty_past(self, dtype: Any) -> tuple[LayerCarry, ...]:
+        empty = tuple(layer.initial_carry(kept=False) for layer in self.layers)
+        return jax.tree.map(lambda h: _at_least(h, dtype), empty)
 
 
 def _at_least(state: Array, dtype: Any) -> Array:

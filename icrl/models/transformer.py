@@ -84,6 +84,7 @@ class Block(nnx.Module):
             window=config.attention_window,
             rotary=config.positions == "rotary",
             bias=config.attention_bias,
+            matmuls=config.matmuls,
             init=init,
             out_init=out_init,
         )
@@ -121,7 +122,7 @@ class Transformer(SequenceModel):
             self.norm = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
         if config.positions == "learned":
             init = nnx.initializers.normal(config.init_std)
-            self.position = nnx.Embed(capacity, config.width, embedding_init=init, rngs=rngs)
+            self.position = nnx.Param(init(rngs.params(), (capacity, config.width)))
 
     def initial_carry(self) -> TransformerCarry:
         return TransformerCarry(self._empty(self.capacity), jnp.int32(0), jnp.int32(0))
@@ -150,7 +151,7 @@ class Transformer(SequenceModel):
 
     def _positioned(self, x: Array, place: Place) -> Array:
         if self.positions == "learned":
-            return x + self.position(place.since_start)
+            return x + self.position[place.since_start]
         if self.positions == "sinusoidal":
             return x + sinusoidal(place.since_start, self.width).astype(x.dtype)
         return x

@@ -4,9 +4,12 @@ What is compared is compiled in three programs a model, as compiling is what the
 float32), ``rows`` (many sequences at once, for what must hold bit by bit) and ``gradients`` (all forms in float64).
 """
 
+import importlib.util
+import sys
 from functools import cache, partial
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -29,15 +32,22 @@ VARIANTS = {  # settings tried beside the defaults
         {"attention": "relu", "attention_bias": False, "norm_first": False, "positions": "sinusoidal"},
         {"num_heads": 1, "positions": "none", "attention_window": 50},
     ],
+    "hybrid": [{"num_layers": 2, "recurrent": "gru"}],
     "s5": [{"num_layers": 2}, {"discretisation": "bilinear", "conj_sym": False}],
 }
 OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
 
-CASES = [
-    pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
-    for name in models
-    for settings in VARIANTS.get(name, [{}])
-]
+
+def cases() -> list:
+    """Every registered model, with its variants."""
+    return [
+        pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
+        for name in models
+        for settings in VARIANTS.get(name, [{}])
+    ]
+
+
+CASES = cases()
 compiled = partial(jax.jit, compiler_options=OPTIONS)
 
 
@@ -49,7 +59,12 @@ def new_policy(name: str, settings: dict, capacity: int) -> TokenPolicy:
 
 @cache
 def build(case: tuple) -> FrozenPolicy:
-    return FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    """The policy of a case, with no parameter left at the value 0 or 1 that many begin with."""
+    policy = FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    leaves, tree = jax.tree.flatten(policy.params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return policy.replace(params=tree.unflatten(moved))
 
 
 def tokens_and_starts(length: int = LENGTH, key=None):
@@ -136,10 +151,8 @@ def assert_same_tree(found, expected, tolerance, what):
 
 
 def random_rows(seed: int):
-    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]; the first row is the beginning of ``tokens_and_starts()``."""
-    x, start = jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
-    first_x, first_start = tokens_and_starts()
-    return x.at[0].set(first_x[:ROW]), start.at[0].set(first_start[:ROW])
+    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]."""
+    return jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
 
 
 def where_rows(mask, this, other):
@@ -188,12 +201,13 @@ class TestLaws:
         assert_close(*(jnp.where((time + cut < ROW)[..., None], y, 0.0) for y in (fresh, found)))
 
     def test_rows_of_a_batch_do_not_meet(self, case):
-        policy, (x, start) = build(case), random_rows(0)
+        policy, (x, start), (x_0, start_0) = build(case), random_rows(0), tokens_and_starts()
+        x, start = x.at[0].set(x_0[:ROW]), start.at[0].set(start_0[:ROW])
         kept = jnp.arange(ROWS)[:, None] % 8 == 0
         others = rows(policy, *where_rows(jnp.broadcast_to(kept, start.shape), (x, start), random_rows(1)))
         found = rows(policy, x, start)
         assert float(jnp.abs(jnp.where(kept[..., None], found - others, 0.0)).max()) == 0.0
-        assert_close(found[0], forms(policy, *tokens_and_starts())["parallel"][:ROW])  # alone
+        assert_close(found[0], forms(policy, x_0, start_0)["parallel"][:ROW])  # alone
 
     def test_a_step_is_compiled_once(self, case):
         """The memory comes out of a step as it went in: shapes, types, and weak types."""
@@ -216,6 +230,92 @@ def test_the_associative_form_agrees(case, monkeypatch):
         pytest.skip("has no associative form")
     monkeypatch.undo()
     assert_close(lowered.compile()(policy, x, start), forms(policy, x, start)["parallel"])
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", models)
+def test_bfloat16_is_for_the_factors_of_matrix_products_alone(name):
+    policy = FrozenPolicy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
+    x, start = tokens_and_starts(2)
+    found = list(equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr))
+    low = [each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)]
+    assert set(low) == {"convert_element_type"}
+    products = [each for each in found if each.primitive.name == "dot_general"]
+    rounded = [each for each in products if each.invars[0].aval.dtype == jnp.bfloat16]
+    assert rounded and all(each.outvars[0].aval.dtype == jnp.float32 for each in rounded)
+
+
+TOY = """
+import jax
+import jax.numpy as jnp
+
+from icrl.models.residual import Mixer, ResidualStack, StackConfig
+from icrl.registry import models
+
+
+class {cls}Mixer(Mixer):
+    def __init__(self, config, rngs):
+        self.width = config.width
+
+    def initial_carry(self):
+        return jnp.zeros(self.width)
+
+    def __call__(self, u, start, carry):
+        {body}
+
+
+@models.register("{name}", paper="-")
+class {cls}(ResidualStack):
+    Config = StackConfig
+    Mixer = {cls}Mixer
+"""
+HONEST = """
+        def step(h, item):
+            h = jnp.where(item[1], 0, 0.9 * h) + item[0]
+            return h, h
+
+        carry, y = jax.lax.scan(step, carry, (u, start))
+        return y, carry"""
+PROPHET = "return u - u.mean(axis=0), carry"
+
+
+@pytest.fixture
+def toys(tmp_path, monkeypatch):
+    """Two model files more in the folder of the models, and gone afterwards: one in order, one that sees the future."""
+    for name, cls, body in (("toy-fading", "Fading", HONEST), ("toy-prophet", "Prophet", PROPHET)):
+        (tmp_path / f"{cls.lower()}.py").write_text(TOY.format(name=name, cls=cls, body=body))
+    folder = importlib.util.find_spec("icrl.models").submodule_search_locations
+    before = set(sys.modules)
+    folder.append(str(tmp_path))
+    monkeypatch.setattr(models, "_entries", dict(models._entries))
+    monkeypatch.setattr(models, "_discovered", False)
+    yield
+    folder.remove(str(tmp_path))
+    for name in {"icrl.models.fading", "icrl.models.prophet"} & (set(sys.modules) - before):
+        del sys.modules[name]
+
+
+def test_a_new_file_is_held_to_the_laws(toys):
+    known = {case.id: case.values[0] for case in CASES}
+    new = {case.id: case.values[0] for case in cases() if case.id not in known}
+    assert set(new) == {"toy-fading", "toy-prophet"}
+    TestLaws().test_the_past_does_not_see_the_future(new["toy-fading"])
+    TestLaws().test_nothing_passes_over_a_start(new["toy-fading"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_the_past_does_not_see_the_future(new["toy-prophet"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_nothing_passes_over_a_start(new["toy-prophet"])
+
+
+def test_the_toys_are_gone():
+    assert [case.id for case in cases()] == [case.id for case in CASES]
 
 
 @pytest.mark.nightly
