@@ -25,6 +25,7 @@ from icrl.types import Agent, Array, Curves, Environment, History
 PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 CONTEXTS = 50  # whole contexts read side by side
+SEQUENCES = 16  # whose experts are shown one by one
 STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 
@@ -176,6 +177,21 @@ def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Arr
         return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
 
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
+
+
+def routing(objective: Any, policy: Any, batch: Any) -> list[dict[str, Any]]:
+    """Which experts of each branch serve what: mean gates by kind of token and by sequence of ``batch`` (the first 16).
+
+    Returns ``Routing`` sections of a results document; none for a policy without experts.
+    """
+    tokens = objective.inputs(jax.tree.map(lambda leaf: leaf[:SEQUENCES], batch))
+    kinds, names = np.asarray(objective.layout.kinds(tokens.shape[1])), objective.layout.token_names
+    found = []
+    for label, gates in zip(policy.branches, jax.jit(jax.vmap(policy.gates))(tokens), strict=True):
+        shares = {name: gates[:, kinds == number].mean((0, 1)) for number, name in enumerate(names)}
+        shares |= {f"sequence {number}": each.mean(0) for number, each in enumerate(gates, 1)}
+        found.append({"branch": label, "groups": list(shares), "share": np.stack(list(shares.values()))})
+    return found
 
 
 def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) -> np.ndarray:

@@ -54,6 +54,7 @@ def draw_figures(results: Results) -> dict[str, Any]:
         "offline_suboptimality": _offline_suboptimality,
         "cross_entropy": _cross_entropy,
         "training": _training,
+        "routing": _routing,
     }
     sections = {"episode_returns": "episodes", "online_regret": "online", "offline_suboptimality": "offline"}
     with matplotlib.rc_context(STYLE):
@@ -163,11 +164,29 @@ def _training(results: Results) -> Any:
     subtitle = "faint: as logged; thick: running mean"
     figure, axes = _chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
     for index, (seed, curve) in enumerate(curves.items()):
-        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}")
+        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}" if seed.isdigit() else seed)
     if any(curve["val_loss"] for curve in curves.values()):
         axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out tasks")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
     figure.subplots_adjust(right=0.97)
+    return figure
+
+
+def _routing(results: Results) -> Any:
+    """A picture of each branch: experts from left to right, who they serve from top to bottom."""
+    branches = results["routing"]
+    assert branches is not None
+    subtitle = "mean gate of each expert by kind of token, and by sequence below the line; the darker the more"
+    figure = _canvas("Which expert serves whom", subtitle)
+    figure.subplots_adjust(left=0.12, right=0.985, bottom=0.1, top=0.84, wspace=0.35)
+    for axes, branch in zip(figure.subplots(1, len(branches), squeeze=False)[0], branches, strict=True):
+        share = np.asarray(branch["share"])
+        axes.imshow(share, cmap="Blues", vmin=0.0, vmax=max(float(share.max()), 1e-9), aspect="auto")
+        axes.set_title(branch["branch"], fontsize=10, color=INK, parse_math=False)
+        axes.set_xticks(range(share.shape[1]), range(share.shape[1]), fontsize=8)
+        axes.set_yticks(range(len(share)), [_shorten(name, 14) for name in branch["groups"]], fontsize=8)
+        axes.set_xlabel("expert", fontsize=9)
+        axes.axhline(sum(not name.startswith("sequence") for name in branch["groups"]) - 0.5, color=INK, linewidth=1.5)
     return figure
 
 
@@ -216,7 +235,9 @@ def _agent_lines(agents: dict[str, AgentCurve], field: str) -> list[Line]:
 def _look(kind: str, index: int) -> Look:
     """The look of the ``index``-th agent of its kind."""
     if kind == "model":
-        return Look(STRONG[index % len(STRONG)], 3.2, "solid", 6, "bold")
+        if index < len(STRONG):
+            return Look(STRONG[index], 3.2, "solid", 6, "bold")
+        return Look(MUTED[index % len(MUTED)], 2.2, DASHES[index % len(DASHES)], 6, "bold")
     if kind == "ideal":
         return Look("#000000", 1.7, (0, (4, 2)), 8, "bold")
     if kind == "oracle":
@@ -224,17 +245,23 @@ def _look(kind: str, index: int) -> Look:
     return Look(MUTED[index % len(MUTED)], 1.3, DASHES[index % len(DASHES)], 4, "normal")
 
 
-def _chart(title: str, subtitle: str, x_label: str, y_label: str, panels: int = 1) -> tuple[Any, Any]:
-    """A figure with one chart, or two that share their x."""
+def _canvas(title: str, subtitle: str) -> Any:
+    """An empty figure under its title."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE_INCHES, dpi=DPI)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(panels, 1, sharex=True, height_ratios=[2, 1][:panels])
-    figure.subplots_adjust(left=0.095, bottom=0.125, top=0.875, hspace=0.12)
     figure.text(0.02, 0.975, title, va="top", fontsize=13, fontweight="bold", color=INK, parse_math=False)
     figure.text(0.02, 0.922, _shorten(subtitle, 110), va="top", fontsize=9, color=QUIET, parse_math=False)
+    return figure
+
+
+def _chart(title: str, subtitle: str, x_label: str, y_label: str, panels: int = 1) -> tuple[Any, Any]:
+    """A figure with one chart, or two that share their x."""
+    figure = _canvas(title, subtitle)
+    axes = figure.subplots(panels, 1, sharex=True, height_ratios=[2, 1][:panels])
+    figure.subplots_adjust(left=0.095, bottom=0.125, top=0.875, hspace=0.12)
     for panel in np.atleast_1d(axes):
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e4e4e4", linewidth=0.7)

@@ -65,6 +65,7 @@ class QueryFirst(_SpecLayout):
     """
 
     num_prompt, num_before, num_after = 1, 0, 1
+    token_names = ("query", "transition")
 
     @property
     def token_dim(self) -> int:
@@ -91,6 +92,7 @@ class Pairs(_SpecLayout):
     """
 
     num_prompt, num_before, num_after = 0, 1, 1
+    token_names = ("query", "transition")
 
     @property
     def token_dim(self) -> int:
@@ -114,6 +116,7 @@ class Interleaved(_SpecLayout):
     """Three tokens a step, one a modality: s_t, then a_t, then r_t; each modality has slots of its own and a mark."""
 
     num_prompt, num_before, num_after = 0, 1, 2
+    token_names = ("observation", "action", "reward")
 
     @property
     def token_dim(self) -> int:

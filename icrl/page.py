@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from icrl.results import Results, final_rows, format_ratio, format_value, return_rows, short_number, tasks_behind
+from icrl.results import (
+    Results,
+    final_rows,
+    format_cell,
+    format_ratio,
+    format_value,
+    return_rows,
+    short_number,
+    tasks_behind,
+)
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -49,6 +58,7 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
         f'<p class="quiet">{escape(_facts(results))}</p>',
         _checks_section(results),
         *(_figure(name, png, results) for name, png in pictures.items()),
+        *_tables_sections(results),
         _returns_section(results),
         _regret_section(results),
         _published_section(results),
@@ -115,6 +125,15 @@ def _regret_section(results: Results) -> str:
     return _section(f"Regret after {results['num_steps']:,} steps, best first", _table(head, rows))
 
 
+def _tables_sections(results: Results) -> list[str]:
+    sections = []
+    for table in results.get("tables") or []:
+        rows = [("", [escape(format_cell(cell)) for cell in row]) for row in table["rows"]]
+        note = f'<p class="quiet">{escape(table["note"])}</p>' if "note" in table else ""
+        sections.append(_section(table["title"], _table(table["columns"], rows) + note))
+    return sections
+
+
 def _published_section(results: Results) -> str:
     numbers = results.get("published") or []
     rows = [("", [escape(str(cell)) for cell in (row["what"], row["value"], row["where"])]) for row in numbers]
@@ -170,6 +189,11 @@ def _caption(name: str, results: Results) -> str:
             "Cross-entropy of the optimal action after a prefix, in nats. The exact posterior (dashed black, where it "
             f"is known) is the least any model can reach; the gap is paired on the same tasks. {tasks}. Bands: 95 % "
             "intervals."
+        )
+    if name == "routing":
+        return (
+            "Mean gates of the first model's experts, without noise, on sequences it was not trained on together: by "
+            "kind of token, and by sequence. A row sums to 1; experts that nobody needs stay white."
         )
     return (
         "Loss of each training seed as logged (faint) and as a running mean (thick), and loss on held-out tasks "

@@ -16,6 +16,7 @@ from icrl.results import (
     Results,
     check_results,
     final_rows,
+    format_cell,
     format_ratio,
     format_value,
     from_json,
@@ -84,6 +85,8 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
             for _, agent, v, ratio in rows
         ]
         show(results["title"], columns, lines)
+    for found in results.get("tables") or []:
+        show(found["title"], found["columns"], (("", [format_cell(cell) for cell in row]) for row in found["rows"]))
     if results["checks"]:
         verdicts = {True: "ok", False: "NOT OK"}
         colors = {True: "green", False: "bold red"}

@@ -101,6 +101,23 @@ class Published(TypedDict):
     where: str  # paper, figure or table
 
 
+class Routing(TypedDict):
+    """Which experts of one branch of a mixture serve whom: mean gates, each row sums to 1."""
+
+    branch: str
+    groups: list[str]  # [G] kinds of tokens, then sequences
+    share: list[list[float]]  # [G][E]
+
+
+class Table(TypedDict):
+    """Numbers side by side that are no curves."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str | float | Value]]  # one cell a column
+    note: NotRequired[str]  # how they were measured
+
+
 class Results(TypedDict):
     """The whole document. Sections an experiment does not have are absent or None."""
 
@@ -122,7 +139,9 @@ class Results(TypedDict):
     episodes: NotRequired[Episodes | None]
     offline: NotRequired[Offline | None]
     cross_entropy: NotRequired[CrossEntropy | None]
-    training: NotRequired[dict[str, Training] | None]  # by training seed
+    training: NotRequired[dict[str, Training] | None]  # by training seed, or means over seeds by model
+    routing: NotRequired[list[Routing] | None]  # of the first model
+    tables: NotRequired[list[Table] | None]
     published: NotRequired[list[Published] | None]
 
 
@@ -142,6 +161,13 @@ def check_results(results: Mapping[str, Any]) -> Results:
         _check_order(f"results.checks[{index}].measured", check["measured"])
     for index, row in enumerate(document.get("published") or []):
         _check_keys(f"results.published[{index}]", row, Published)
+    for index, branch in enumerate(document.get("routing") or []):
+        path = f"results.routing[{index}]"
+        _check_keys(path, branch, Routing)
+        alike = len({len(row) for row in branch["share"]}) == 1 and len(branch["share"]) == len(branch["groups"])
+        require(alike, f"{path}.share", f"{len(branch['share'])} rows", f"{len(branch['groups'])} rows of one length")
+    for index, table in enumerate(document.get("tables") or []):
+        _check_table(f"results.tables[{index}]", table)
     return cast(Results, document)
 
 
@@ -197,6 +223,15 @@ def short_number(value: float, digits: int = 3) -> str:
 def format_value(value: Value, digits: int = 3) -> str:
     """A mean with its interval: ``24.1 [23.0, 25.2]``."""
     return "{} [{}, {}]".format(*(short_number(value[key], digits) for key in ("mean", "low", "high")))
+
+
+def format_cell(cell: str | float | Value) -> str:
+    """A cell of a table: text as it is, whole numbers in full, others with three figures."""
+    if isinstance(cell, dict):
+        return format_value(cell)
+    if isinstance(cell, float):
+        return short_number(cell)
+    return cell if isinstance(cell, str) else f"{cell:,}"
 
 
 def format_ratio(ratio: float | None) -> str:
@@ -272,6 +307,16 @@ def _check_training(path: str, curve: Any) -> None:
                 f"{len(curve[field])} values",
                 f"as many as steps, {len(curve['step'])}",
             )
+
+
+def _check_table(path: str, table: Any) -> None:
+    _check_keys(path, table, Table)
+    for number, row in enumerate(table["rows"]):
+        place, wanted = f"{path}.rows[{number}]", f"{len(table['columns'])} cells, one a column"
+        require(isinstance(row, list) and len(row) == len(table["columns"]), place, row, wanted)
+        for cell in row:
+            if isinstance(cell, dict):
+                _check_order(place, cell)
 
 
 def _check_band(path: str, band: Any, length: int) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from icrl.errors import require
 from icrl.figures import draw_figures, to_pixels
-from icrl.results import Results, final_rows, format_value, return_rows, short_number
+from icrl.results import Results, final_rows, format_cell, format_value, return_rows, short_number
 
 EVALUATION = "evaluation"
 CURVES = (  # section of the results, its axis, its field, title of the charts
@@ -139,6 +139,9 @@ def _markdown(results: Results) -> str:
     for check in results["checks"]:
         verdict = "ok" if check["ok"] else "**not ok**"
         lines.append(_row(check["what"], format_value(check["measured"], 4), check["target"], verdict))
+    for table in results.get("tables") or []:
+        lines += ["", f"**{table['title']}**", "", _row(*table["columns"]), "|---" * len(table["columns"]) + "|"]
+        lines += [_row(*map(format_cell, row)) for row in table["rows"]]
     returns = list(return_rows(results))
     lines += ["", "| agent | mean return | last episode |", "|---|---|---|"] if returns else []
     lines += [_row(agent["label"], short_number(mean), format_value(last)) for _, agent, mean, last in returns]

@@ -51,7 +51,7 @@ class FitSettings:
     warmup_steps: int = 200  # linear from 0 to the peak
     schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
     weight_decay: float = 1e-4  # AdamW, on all parameters
-    micro_batch: int | None = None  # sequences per gradient evaluation; None: 8 on a CPU, else the whole batch
+    micro_batch: int | None = None  # sequences per gradient evaluation; none: 8 on a CPU, or all if they have to meet
     log_every: int = 50  # steps between rows of metrics.jsonl
     save_every: int = 500  # steps between checkpoints
 
@@ -83,10 +83,12 @@ class FitSettings:
         """AdamW under the schedule."""
         return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
 
-    def resolved_micro_batch(self) -> int:
-        """The micro-batch in use on this platform, a divisor of the batch."""
+    def resolved_micro_batch(self, couples_rows: bool = False) -> int:
+        """The micro-batch in use on this platform, a divisor of the batch; all of it where its rows have to meet."""
         if self.micro_batch is not None:
             return self.micro_batch
+        if couples_rows:
+            return self.batch_size
         wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
         return max(size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
 
@@ -95,6 +97,7 @@ class TrainState(NamedTuple):
     """All that training carries from step to step, and all that a checkpoint holds."""
 
     params: Any
+    slow: Any  # what follows some parameters slowly; {} in most models
     opt_state: Any
     step: Array  # [] int32, steps done
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
@@ -102,9 +105,9 @@ class TrainState(NamedTuple):
 
 def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
     """The state of step 0."""
-    params = jax.tree.map(jnp.array, policy.params)  # a copy: the train step donates its input
+    params, slow = jax.tree.map(jnp.array, (policy.params, policy.slow))  # a copy: the train step donates its input
     recent = jnp.zeros(settings.log_every, jnp.float32)
-    return TrainState(params, settings.optimizer().init(params), jnp.int32(0), recent)
+    return TrainState(params, slow, settings.optimizer().init(params), jnp.int32(0), recent)
 
 
 @partial(jax.jit, static_argnames=("settings", "objective", "graphdef"), donate_argnames=("state",))
@@ -116,11 +119,12 @@ def train_step(
     ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
     in their training seed or data only share the compiled code.
     """
-    micro = settings.resolved_micro_batch()
+    policy = FrozenPolicy(params=state.params, slow=state.slow, graphdef=graphdef)
+    micro = settings.resolved_micro_batch(policy.couples_rows)
     pieces = settings.batch_size // micro
 
     def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
-        return objective.loss(FrozenPolicy(params=params, graphdef=graphdef), piece, key_piece)
+        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
 
     def add_gradient(total: Any, piece: tuple[Any, Array]) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, *piece)), None
@@ -132,13 +136,15 @@ def train_step(
     value, gradient = jax.tree.map(lambda x: x / pieces, total)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)
-    return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, recent)
+    params = optax.apply_updates(state.params, updates)
+    slow = policy.replace(params=params).followed().slow  # type: ignore[attr-defined]
+    return TrainState(params, slow, opt_state, state.step + 1, recent)
 
 
 @partial(jax.jit, static_argnames=("objective",))
-def mean_loss(objective: Objective, policy: FrozenPolicy, batch: Any) -> Array:
-    """The objective's loss of a batch, [] float32."""
-    return objective.loss(policy, batch)
+def report(objective: Objective, policy: FrozenPolicy, batch: Any) -> dict[str, Array]:
+    """The objective's report of a batch, [] float32 each."""
+    return objective.report(policy, batch)
 
 
 class StopRequest:
@@ -187,7 +193,7 @@ def fit(
       folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
       key: typed key of all that is random in the objective.
       seed: training seed, names the rows and the checkpoint folder.
-      held_out: a batch whose loss is the validation loss of every row.
+      held_out: a batch whose loss is the validation loss of every row, with its routers' statistics if it has any.
 
     Raises:
       Interrupted: after a signal; the current step has been saved.
@@ -205,7 +211,9 @@ def fit(
             if last or step % settings.log_every == 0:
                 row = {"seed": seed, **_metrics(settings, state, step)}
                 if held_out is not None:
-                    row["val_loss"] = float(mean_loss(objective, _with(policy, state.params), held_out))
+                    row |= {
+                        name: float(value) for name, value in report(objective, _now(policy, state), held_out).items()
+                    }
                 bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
                 append_jsonl(metrics, [{**row, "steps_per_second": bar.rate}])
             if last or stop.number is not None or step % settings.save_every == 0:
@@ -213,7 +221,7 @@ def fit(
             if stop.number is not None and not last:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    return _with(policy, state.params)
+    return _now(policy, state)
 
 
 def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:
@@ -224,11 +232,12 @@ def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int
     """
     saves = saves_of(folder, seed)
     require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
-    return _with(policy, _newest_state(settings, policy, saves).params)
+    return _now(policy, _newest_state(settings, policy, saves))
 
 
-def _with(policy: FrozenPolicy, params: Any) -> FrozenPolicy:
-    return FrozenPolicy(params=params, graphdef=policy.graphdef)
+def _now(policy: FrozenPolicy, state: TrainState) -> FrozenPolicy:
+    """The policy that training has reached."""
+    return FrozenPolicy(params=state.params, slow=state.slow, graphdef=policy.graphdef)
 
 
 def saves_of(folder: Path, seed: int) -> Path:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx, struct
 
-from icrl.errors import InputError, require_float, require_int
+from icrl.errors import InputError, require, require_float, require_int
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -236,11 +236,18 @@ class ModelConfig:
     width: int = 32  # D, features of the residual stream
     num_layers: int = 4  # layers of the residual stream
     init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
+    matmuls: str = "float32"  # precision of the linear maps: "float32" or "bfloat16" (sums and states in float32)
 
     def __post_init__(self) -> None:
         require_int("width", self.width, 1, 65536)
         require_int("num_layers", self.num_layers, 1, 256)
         require_float("init_std", self.init_std, 0.0, open_low=True)
+        require(self.matmuls in ("float32", "bfloat16"), "matmuls", self.matmuls, "float32 or bfloat16")
+
+    @property
+    def sequences_per_task(self) -> int:
+        """How many sequences of each task, side by side, the model's training wants in a batch."""
+        return 1
 
     @property
     def sizes(self) -> tuple[str, ...]:
@@ -274,15 +281,31 @@ class Objective(abc.ABC):
     """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
 
     @abc.abstractmethod
-    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``.
+    def inputs(self, batch: Any, key: Array | None = None) -> Array:
+        """Tokens [B, L, D] that the policy reads.
 
         ``key`` is for what is random in training only (masks, say); without it nothing is.
         """
 
-    def loss(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """Mean cross-entropy over the batch and all decisions, [] float32."""
-        return jnp.mean(self.cross_entropy(policy, batch, key))
+    @abc.abstractmethod
+    def scores(self, logits: Array, batch: Any) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
+
+    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+        return self.scores(jax.vmap(policy)(self.inputs(batch, key))[0], batch)
+
+    def loss(self, policy: Any, batch: Any, key: Array) -> Array:
+        """What training minimises, [] float32: mean cross-entropy, and what layers of the policy ask for besides."""
+        key_inputs, key_layers = jax.random.split(key)
+        tokens = self.inputs(batch, key_inputs)
+        logits, records = jax.vmap(policy.rehearse)(tokens, jax.random.split(key_layers, tokens.shape[0]))
+        return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
+
+    def report(self, policy: Any, batch: Any) -> dict[str, Array]:
+        """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
+        logits, records = jax.vmap(policy.rehearse)(self.inputs(batch))
+        return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
 
 
 class Layout(abc.ABC):
@@ -297,6 +320,7 @@ class Layout(abc.ABC):
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome
+    token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
 
     @property
     @abc.abstractmethod
@@ -328,6 +352,11 @@ class Layout(abc.ABC):
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
         return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
+
+    def kinds(self, num_tokens: int) -> Array:
+        """The kind, an index into ``token_names``, of each of the first ``num_tokens`` in ``sequence``, [L] int32."""
+        place, cycle = jnp.arange(num_tokens) - self.num_prompt, self.num_before + self.num_after
+        return jnp.where(place < 0, place, place % cycle) + self.num_prompt
 
     def num_tokens(self, num_steps: int) -> int:
         """Length of ``sequence``."""

@@ -39,16 +39,21 @@ class ContextSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContextGenerator:
-    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``."""
+    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``.
+
+    ``lives`` consecutive ids are of one task.
+    """
 
     env: Environment
     source: Agent
     num_steps: int
     seed: int
     purpose: str = "pretrain"
+    lives: int = 1
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
+        require_int("lives", self.lives, 1, 2**20)
 
     def fetch(self, ids: np.ndarray) -> Contexts:
         """The contexts of task ids [B] uint32, generated on the device in one jitted call."""
@@ -57,7 +62,7 @@ class ContextGenerator:
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
         key_task, key_life = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
-        return jax.vmap(self._context)(keys_for(key_task, ids), keys_for(key_life, ids))
+        return jax.vmap(self._context)(keys_for(key_task, ids // self.lives), keys_for(key_life, ids))
 
     def _context(self, key_task: Array, key_life: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
@@ -67,9 +72,10 @@ class ContextGenerator:
 class IndependentContexts:
     """Contexts of T independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
 
-    Each context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``;
-    queries are uniform states: one, or with ``num_queries`` = T + 1 the very states of the transitions to come (they
-    are independent of those that went before) and one more, so that contexts look as they do when they are lived.
+    ``lives`` consecutive contexts are of a task drawn from ``task_ids`` [N], or with ``ordered`` context i is of task
+    ``task_ids[i % N]``. Queries are uniform states: one, or with ``num_queries`` = T + 1 the very states of the
+    transitions to come (they are independent of those that went before) and one more, so that contexts look as they do
+    when they are lived.
     """
 
     env: Environment
@@ -79,6 +85,7 @@ class IndependentContexts:
     purpose: str = "pretrain"
     ordered: bool = False
     num_queries: int = 1  # Q: 1 or num_steps + 1
+    lives: int = 1
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
@@ -92,7 +99,7 @@ class IndependentContexts:
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
         tasks = jnp.asarray(self.task_ids, jnp.int32)
-        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids)
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.lives)
         drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
         numbers = tasks[ids % len(tasks) if self.ordered else drawn]
         return jax.vmap(self._context)(keys_for(key_for(self.seed, f"{self.purpose}/life"), ids), numbers)
@@ -130,7 +137,8 @@ class Batches:
     With ``num_tasks`` None every batch holds tasks never seen before (ids count up). Otherwise batches walk through
     tasks 0 .. num_tasks - 1 in a new random order every epoch, as over a finite data set. ``shuffle`` permutes the
     transitions of each context afresh at every fetch (Lee et al. do, for all settings but the linear bandit); that is
-    legitimate only when the source does not learn, because histories of a learner are not exchangeable.
+    legitimate only when the source does not learn, because histories of a learner are not exchangeable. ``lives``
+    contexts of each task stand side by side in a batch, for a source with as many lives.
     """
 
     contexts: ContextSource
@@ -138,9 +146,12 @@ class Batches:
     seed: int
     num_tasks: int | None = None
     shuffle: bool = False
+    lives: int = 1
 
     def __post_init__(self) -> None:
         require_int("batch_size", self.batch_size, 1, 2**20)
+        whole = self.batch_size % self.lives == 0
+        require(whole, "batch_size", self.batch_size, f"a multiple of {self.lives}, the contexts of a task")
         if self.num_tasks is not None:
             require_int("pretrain_tasks", self.num_tasks, 1, MAX_POOL)
 
@@ -149,9 +160,11 @@ class Batches:
         position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
         if self.num_tasks is None:
             return position.astype(np.uint32)
-        epochs, offsets = np.divmod(position, self.num_tasks)
+        places, lives = np.divmod(position, self.lives)
+        epochs, offsets = np.divmod(places, self.num_tasks)
         orders = [_epoch_order(self.seed, int(epoch), self.num_tasks) for epoch in epochs]
-        return np.array([order[offset] for order, offset in zip(orders, offsets, strict=True)], np.uint32)
+        tasks = np.array([order[offset] for order, offset in zip(orders, offsets, strict=True)], np.int64)
+        return (tasks * self.lives + lives).astype(np.uint32)
 
     def __call__(self, step: int) -> Contexts:
         """The contexts of the batch at ``step``."""

@@ -1,6 +1,7 @@
 """Windows of learning histories: what a sequence model is trained on, cut after filtering, never before."""
 
 import dataclasses
+import functools
 from functools import partial
 from typing import Any, Protocol
 
@@ -50,6 +51,9 @@ class Windows:
     rows a filter chose, each as likely as it occurs there, and ``first`` [M] the step from which on it is used (None:
     all of it). Windows start at multiples of ``stride`` transitions behind that (the length of an episode: they then
     begin as contexts do that move by whole episodes).
+
+    With ``task`` [N], the task of each row, a batch is B / 2 pairs of windows side by side, each of another task as
+    long as there are enough; tasks are then alike likely, and the chosen rows within one.
     """
 
     histories: WindowSource
@@ -59,6 +63,7 @@ class Windows:
     seed: tuple[int, ...]
     stride: int = 1
     first: np.ndarray | None = None
+    task: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rows, steps = self.histories.shape
@@ -72,6 +77,9 @@ class Windows:
             latest = int(self.first.max(initial=0))
             fits = self.first.shape == self.index.shape and self.first.min() >= 0 and latest + self.window <= steps
             require(bool(fits), "first", latest, f"steps 0..{steps - self.window}, one for each row, before a window")
+        if self.task is not None:
+            require(self.task.shape == (rows,), "task.shape", self.task.shape, f"({rows},), one for each history")
+            require(self.batch_size % 2 == 0, "batch_size", self.batch_size, "an even number, in pairs of one task")
 
     def __call__(self, step: int) -> History:
         """The batch of ``step``: History [B, C, ...] float32, int32 and bool, on the device."""
@@ -80,10 +88,24 @@ class Windows:
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [B] and first steps [B] int64 of the windows in the batch of ``step``."""
         draw = np.random.default_rng([*self.seed, step])
-        chosen = draw.integers(self.index.size, size=self.batch_size)
+        chosen = draw.integers(self.index.size, size=self.batch_size) if self.task is None else self._pairs(draw)
         first = 0 if self.first is None else self.first[chosen]
         last = (self.histories.shape[1] - self.window - first) // self.stride
         return self.index[chosen], first + self.stride * draw.integers(last + 1, size=self.batch_size)
+
+    def _pairs(self, draw: np.random.Generator) -> np.ndarray:
+        """Places [B] in ``index``, 2i and 2i + 1 of one task."""
+        places, bounds = self._by_task
+        count, pairs = len(bounds) - 1, self.batch_size // 2
+        tasks = draw.permutation(count)[:pairs] if pairs <= count else draw.integers(count, size=pairs)
+        return places[draw.integers(bounds[tasks, None], bounds[tasks + 1, None], size=(pairs, 2))].reshape(-1)
+
+    @functools.cached_property
+    def _by_task(self) -> tuple[np.ndarray, np.ndarray]:
+        """Places [M] in ``index``, task after task, and where each task begins and the last ends."""
+        assert self.task is not None
+        tasks = self.task[self.index]
+        return np.argsort(tasks, kind="stable"), np.append(0, np.cumsum(np.unique(tasks, return_counts=True)[1]))
 
 
 @partial(jax.jit, static_argnames=("length",))

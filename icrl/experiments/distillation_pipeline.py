@@ -25,7 +25,7 @@ from icrl.envs.splits import shuffled_split
 from icrl.envs.streams import Streams
 from icrl.errors import require, require_float, require_int
 from icrl.evaluation import online_returns
-from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
+from icrl.experiments.pretraining import PretrainingExperiment, check_pairs, untrained_policy
 from icrl.filters.selection import provenance_of, save_selection
 from icrl.filters.table import HistoryTable
 from icrl.learning_curves import trailing_mean
@@ -37,7 +37,7 @@ from icrl.runs import Run
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent, Environment, Layout, ModelConfig
+from icrl.types import Agent, Environment, History, Layout, ModelConfig
 
 VALIDATION_WINDOWS = 128
 DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
@@ -96,6 +96,7 @@ class DistillationSettings:
 
     def __post_init__(self) -> None:
         check_following(self)
+        check_pairs(self)
         layouts.entry(self.layout)
         for name in (self.source, *self.competitors):
             agents.entry(name)
@@ -196,17 +197,19 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
         _store(settings, seed, folder, _source(settings), num_tasks)
 
     @classmethod
+    def held_out(cls, settings: DistillationSettings, run: Run) -> History:
+        """The validation windows of the first model."""
+        return _validation(_windows(settings, run, *_prepared(settings, run), 0))
+
+    @classmethod
     def pretrain(cls, settings: DistillationSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """Collect the histories, and distil every variant."""
         started = time.monotonic()
-        histories = _collected(settings, run)
-        unions = {data: _union(settings, histories, data) for data in settings.conditions}
-        digest = "+".join(histories[part].digest for part in sorted(histories))
+        unions, digest = _prepared(settings, run)
         collected, policies = time.monotonic(), []
         for model in range(cls.num_models(settings)):
             batches = _windows(settings, run, unions, digest, model)
-            held_out = dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(*batches.seed[:2], 2))(0)
-            policies.append(cls._fit(settings, run, model, batches, held_out))
+            policies.append(cls._fit(settings, run, model, batches, _validation(batches)))
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
@@ -222,6 +225,18 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
             "episodes": {"episode": list(range(1, settings.eval_episodes + 1)), "agents": curves},
             "checks": _checks(settings, returns) if run.preset != "smoke" else [],
         }
+
+
+def _prepared(settings: DistillationSettings, run: Run) -> tuple[dict[str, tuple[HistoryTable, WindowSource]], str]:
+    """Returns and transitions of each kind of data, and a digest of all of it; collected if they are not there yet."""
+    histories = _collected(settings, run)
+    unions = {data: _union(settings, histories, data) for data in settings.conditions}
+    return unions, "+".join(histories[part].digest for part in sorted(histories))
+
+
+def _validation(batches: Windows) -> History:
+    """Windows [128, C, ...] of the training histories from a stream of their own, the same for every model."""
+    return dataclasses.replace(batches, batch_size=VALIDATION_WINDOWS, seed=(*batches.seed[:2], 2), task=None)(0)
 
 
 def _windows(
@@ -242,7 +257,8 @@ def _windows(
     stride = settings.episode if settings.forget == settings.episode else 1
     draws = (run.seed, train_seed, 1)
     first = -(-chosen.first_episode // settings.keep_every) * settings.episode
-    return Windows(source, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first)
+    task = table.task if settings.backbone.sequences_per_task == 2 else None
+    return Windows(source, chosen.index, settings.window, settings.fit.batch_size, draws, stride, first, task)
 
 
 def _source(settings: DistillationSettings) -> Part:

@@ -29,12 +29,12 @@ import numpy as np
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import check_following, flat, follows
-from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
+from icrl.datasets.contexts import Batches, Contexts, IndependentContexts, store_contexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split, shuffled_split
 from icrl.errors import require, require_int
 from icrl.evaluation import offline_returns, online_returns
-from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
+from icrl.experiments.pretraining import PretrainingExperiment, check_pairs, untrained_policy
 from icrl.interact import interact
 from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
@@ -70,6 +70,7 @@ class DPTDarkRoomSettings:
 
     def __post_init__(self) -> None:
         check_following(self)
+        check_pairs(self)
         layouts.entry(self.layout)
         for name in self.competitors:
             agents.entry(name)
@@ -121,13 +122,15 @@ class DPTDarkRoomSettings:
             policy=policy, query=query, layout=self.new_layout(), max_steps=self.window, forget=self.context_steps
         )
 
-    def contexts(self, seed: int, purpose: str, held_out: bool = False, ordered: bool = False) -> IndependentContexts:
+    def contexts(
+        self, seed: int, purpose: str, held_out: bool = False, ordered: bool = False, lives: int = 1
+    ) -> IndependentContexts:
         """The stream of contexts of one purpose; with a query at every prefix if the layout can ask them."""
         ids, queries = (
             np.asarray(self.task_ids[held_out]),
             1 if self.new_layout().num_prompt else self.context_steps + 1,
         )
-        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered, queries)
+        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered, queries, lives)
 
 
 @experiments.register("dpt-darkroom", paper="Lee et al. 2023")
@@ -193,14 +196,19 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
 
     @classmethod
+    def held_out(cls, settings: DPTDarkRoomSettings, run: Run) -> Contexts:
+        return settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+
+    @classmethod
     def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per training seed."""
         started = time.monotonic()
-        held_out = settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+        held_out = cls.held_out(settings, run)
         size, pool, policies = settings.fit.batch_size, settings.pretrain_contexts, []
+        lives = settings.backbone.sequences_per_task
         for train_seed in range(settings.train_seeds):
-            stream = settings.contexts(run.seed, f"pretrain/{train_seed}")
-            batches = Batches(stream, size, run.seed + train_seed, pool)
+            stream = settings.contexts(run.seed, f"pretrain/{train_seed}", lives=lives)
+            batches = Batches(stream, size, run.seed + train_seed, pool, lives=lives)
             policies.append(cls._fit(settings, run, train_seed, batches, held_out))
         return policies, {"training": time.monotonic() - started}
 

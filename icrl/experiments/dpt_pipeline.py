@@ -5,6 +5,7 @@ An experiment is a subclass of ``DPTExperiment`` that fills in presets, publishe
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from icrl.agents.in_context import InContextAgent
 from icrl.config import check_following, flat, follows
-from icrl.datasets.contexts import Batches, ContextGenerator, StoredContexts, store_contexts
+from icrl.datasets.contexts import Batches, ContextGenerator, Contexts, StoredContexts, store_contexts
 from icrl.errors import require, require_int
 from icrl.evaluation import (
     ideal_cross_entropy,
@@ -22,7 +23,7 @@ from icrl.evaluation import (
     online_regret,
     recorded_contexts,
 )
-from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
+from icrl.experiments.pretraining import PretrainingExperiment, check_pairs, untrained_policy
 from icrl.layouts import QueryFirst
 from icrl.models.token_policy import FrozenPolicy
 from icrl.objectives.dpt import DPT
@@ -31,7 +32,7 @@ from icrl.runs import Run
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Environment, ModelConfig
+from icrl.types import Agent, Environment, ModelConfig
 
 VALIDATION_CONTEXTS = 256
 MODEL = "dpt"
@@ -58,6 +59,7 @@ class DPTSettings:
 
     def __post_init__(self) -> None:
         check_following(self)
+        check_pairs(self)
         for name in (self.source, *self.competitors, *self.offline_competitors):
             agents.entry(name)
         require(self.ideal in self.competitors, "ideal", self.ideal, "one of competitors")
@@ -103,12 +105,16 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
             _stored(settings, seed)
 
     @classmethod
+    def held_out(cls, settings: DPTSettings, run: Run) -> Contexts:
+        return held_out_contexts(settings, run.seed)
+
+    @classmethod
     def pretrain(cls, settings: DPTSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per training seed."""
         started = time.monotonic()
-        held_out = _generator(settings, run.seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
+        held_out = cls.held_out(settings, run)
         policies = [
-            cls._fit(settings, run, train_seed, _batches(settings, run.seed, train_seed), held_out)
+            cls._fit(settings, run, train_seed, training_batches(settings, run.seed, train_seed), held_out)
             for train_seed in range(settings.train_seeds)
         ]
         return policies, {"training": time.monotonic() - started}
@@ -116,7 +122,7 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
     @classmethod
     def evaluate(cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
         """Sections ``online``, ``offline``, ``cross_entropy`` and ``checks`` of the results."""
-        online, regrets = _online(settings, run.seed, policies)
+        online, regrets = online_section(settings, run.seed, {MODEL: policies})
         offline, cross_entropy, gap = _offline(settings, run.seed, policies)
         promised = run.preset != "smoke"  # seconds of training promise nothing
         checks = [*(cls._regret_checks(settings, regrets) if promised else ()), *_leak_check(gap)]
@@ -144,17 +150,24 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
     @classmethod
     def collect(cls, settings: DPTSettings, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the first ``num_tasks`` contexts of the stream that training seed 0 would generate."""
-        store_contexts(folder, _generator(settings, seed, "pretrain/0"), num_tasks, _card(settings, seed))
+        contexts = _generator(settings, seed, "pretrain/0", settings.backbone.sequences_per_task)
+        store_contexts(folder, contexts, num_tasks, _card(settings, seed))
 
 
-def _batches(settings: DPTSettings, seed: int, train_seed: int) -> Batches:
+def training_batches(settings: DPTSettings, seed: int, train_seed: int) -> Batches:
     """Training batches, from the stored contexts if there are any, else generated as training goes."""
-    pool, size = settings.pretrain_tasks, settings.fit.batch_size
+    pool, size, lives = settings.pretrain_tasks, settings.fit.batch_size, settings.backbone.sequences_per_task
     if not settings.data:
-        return Batches(_generator(settings, seed, f"pretrain/{train_seed}"), size, seed, pool, settings.shuffle)
+        contexts = _generator(settings, seed, f"pretrain/{train_seed}", lives)
+        return Batches(contexts, size, seed, pool, settings.shuffle, lives)
     stored = _stored(settings, seed)
-    pool = min(pool or stored.num_tasks, stored.num_tasks)
-    return Batches(stored, size, seed + train_seed, pool, settings.shuffle)
+    tasks = stored.num_tasks // lives
+    return Batches(stored, size, seed + train_seed, min(pool or tasks, tasks), settings.shuffle, lives)
+
+
+def held_out_contexts(settings: DPTSettings, seed: int) -> Contexts:
+    """Contexts [256, T, ...] of tasks that no model is trained on: the validation loss."""
+    return _generator(settings, seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
 
 
 def _stored(settings: DPTSettings, seed: int) -> StoredContexts:
@@ -169,31 +182,37 @@ def _stored(settings: DPTSettings, seed: int) -> StoredContexts:
 def _card(settings: DPTSettings, seed: int) -> dict[str, Any]:
     """What made a stored set of contexts."""
     env = {"id": settings.env.name, **flat(settings.env)}
-    return {"env": env, "source": settings.source, "seed": seed, "num_steps": settings.context_steps}
+    card = {"env": env, "source": settings.source, "seed": seed, "num_steps": settings.context_steps}
+    lives = settings.backbone.sequences_per_task
+    return card if lives == 1 else {**card, "lives": lives}
 
 
-def _generator(settings: DPTSettings, seed: int, purpose: str) -> ContextGenerator:
+def _generator(settings: DPTSettings, seed: int, purpose: str, lives: int = 1) -> ContextGenerator:
     source = agents[settings.source].for_env(settings.env)
-    return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose)
+    return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose, lives)
 
 
-def _online(
-    settings: DPTSettings, seed: int, policies: list[FrozenPolicy]
+def online_section(
+    settings: DPTSettings, seed: int, groups: Mapping[str, list[FrozenPolicy]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The online section, and cumulative regrets [S, N, T] of every agent (S = 1 for all but the model)."""
+    """The online section, and cumulative regrets [S, N, T] of every agent (S = 1 for all but the models).
+
+    ``groups`` are the models by name, each a policy per training seed.
+    """
     env, steps = settings.env, settings.context_steps
     tasks = TaskSet.draw(env, seed, "test", settings.eval_tasks)
-    regrets = {
-        MODEL: np.stack(
-            [
-                online_regret(env, tasks, settings.agent(policy), steps, seed, train_seed, f"DPT seed {train_seed}")
-                for train_seed, policy in enumerate(policies)
-            ]
-        )
-    }
+
+    def lived(agent: Agent, train_seed: int, label: str) -> np.ndarray:
+        return online_regret(env, tasks, agent, steps, seed, train_seed, label)
+
+    regrets = {}
+    for name, policies in groups.items():
+        each = [lived(settings.agent(policy), s, f"{name} seed {s}") for s, policy in enumerate(policies)]
+        regrets[name] = np.stack(each)
     for name in settings.competitors:
-        regrets[name] = online_regret(env, tasks, agents[name].for_env(env), steps, seed, label=name)[None]
-    curves = {name: _curve(settings, name, "regret", interval(x)) for name, x in regrets.items()}
+        regrets[name] = lived(agents[name].for_env(env), 0, name)[None]
+    kinds = dict.fromkeys(groups, "model")
+    curves = {name: _curve(settings, name, "regret", interval(x), kinds.get(name)) for name, x in regrets.items()}
     return {"steps": list(range(1, steps + 1)), "agents": curves}, regrets
 
 
@@ -230,10 +249,10 @@ def _prefixes(steps: int) -> np.ndarray:
     return np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
 
 
-def _curve(settings: DPTSettings, name: str, field: str, measured: Interval) -> dict[str, Any]:
+def _curve(settings: DPTSettings, name: str, field: str, measured: Interval, kind: str | None = None) -> dict[str, Any]:
     kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
     labels = {MODEL: "DPT (ours)", settings.ideal: "exact posterior sampling"}
-    look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
+    look = {"kind": kind or kinds.get(name, "baseline"), "label": labels.get(name, name)}
     return {**look, "interval": measured.method, field: measured.band()}
 
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from flax import nnx
 
 from icrl.config import flat
-from icrl.errors import require_int
+from icrl.errors import require, require_int
+from icrl.evaluation import routing
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 from icrl.runs import Run
@@ -55,6 +56,15 @@ class PretrainingSettings(Protocol):
 Settings = TypeVar("Settings", bound=PretrainingSettings)
 
 
+def check_pairs(settings: PretrainingSettings) -> None:
+    """Raise ``InputError`` when batches cannot be made of as many sequences of a task as the model wants."""
+    together = settings.backbone.sequences_per_task
+    for name in ("batch_size", "micro_batch"):
+        size = getattr(settings.fit, name)
+        whole = size is None or size % together == 0
+        require(whole, name, size, f"a multiple of {together}: the experts' loss compares sequences of one task")
+
+
 def untrained_policy(
     settings: PretrainingSettings, layout: Layout, num_tokens: int, seed: int, train_seed: int
 ) -> FrozenPolicy:
@@ -76,6 +86,11 @@ class PretrainingExperiment(Generic[Settings]):
     def pretrain(cls, settings: Settings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """Train (or restore and go on with) every model; and the seconds that each stage took."""
         raise NotImplementedError(f"{cls.__name__} must define pretrain")
+
+    @classmethod
+    def held_out(cls, settings: Settings, run: Run) -> Any:
+        """A batch that no model is trained on: of the validation loss, and of the picture of the experts."""
+        raise NotImplementedError(f"{cls.__name__} must define held_out")
 
     @classmethod
     def evaluate(cls, settings: Settings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
@@ -129,6 +144,8 @@ class PretrainingExperiment(Generic[Settings]):
     ) -> dict[str, Any]:
         started = time.monotonic()
         found = cls.evaluate(settings, run, policies)
+        if policies[0].couples_rows:
+            found["routing"] = routing(settings.objective(), policies[0], cls.held_out(settings, run))
         seconds = {**seconds, "evaluation": time.monotonic() - started}
         return run.results(
             title=cls.title,

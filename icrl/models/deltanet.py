@@ -14,6 +14,7 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models.delta_rule import gated_delta_rule, unit_length
+from icrl.models.linear import linear
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.short_conv import ShortConv
 from icrl.registry import models
@@ -47,11 +48,11 @@ class DeltaNetMixer(Mixer):
     def __init__(self, config: DeltaNetConfig, rngs: nnx.Rngs):
         D, self.H = config.width, config.num_heads
         self.d = D // self.H
-        self.qkv = nnx.Linear(D, 3 * D, use_bias=False, rngs=rngs)
+        self.qkv = linear(config.matmuls, D, 3 * D, rngs, use_bias=False)
         self.conv = ShortConv(3 * D, config.conv_taps, rngs)
-        self.beta = nnx.Linear(D, self.H, use_bias=False, rngs=rngs)
+        self.beta = linear(config.matmuls, D, self.H, rngs, use_bias=False)
         self.norm = nnx.RMSNorm(self.d, epsilon=1e-5, rngs=rngs)
-        self.mix = nnx.Linear(D, D, use_bias=False, rngs=rngs)
+        self.mix = linear(config.matmuls, D, D, rngs, use_bias=False)
 
     def initial_carry(self) -> DeltaNetState:
         return DeltaNetState(self.conv.initial_carry(), jnp.zeros((self.H, self.d, self.d), jnp.float32))

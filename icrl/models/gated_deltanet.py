@@ -15,6 +15,7 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models.delta_rule import gated_delta_rule, unit_length
+from icrl.models.linear import linear
 from icrl.models.mamba import initial_steps, inverse_softplus
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.short_conv import ShortConv
@@ -52,14 +53,14 @@ class GatedDeltaNetMixer(Mixer):
         D, H = config.width, config.num_heads
         self.H, self.d_k, self.d_v = H, D // H, config.expand_v * (D // H)
         features = H * (2 * self.d_k + self.d_v)
-        self.qkv = nnx.Linear(D, features, use_bias=False, rngs=rngs)
+        self.qkv = linear(config.matmuls, D, features, rngs, use_bias=False)
         self.conv = ShortConv(features, config.conv_taps, rngs)
-        self.ab = nnx.Linear(D, 2 * H, use_bias=False, rngs=rngs)
+        self.ab = linear(config.matmuls, D, 2 * H, rngs, use_bias=False)
         self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), minval=1e-3, maxval=16.0)))
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), H)))
         self.norm = nnx.RMSNorm(self.d_v, epsilon=1e-5, rngs=rngs)
-        self.gate = nnx.Linear(D, H * self.d_v, use_bias=False, rngs=rngs)
-        self.mix = nnx.Linear(H * self.d_v, D, use_bias=False, rngs=rngs)
+        self.gate = linear(config.matmuls, D, H * self.d_v, rngs, use_bias=False)
+        self.mix = linear(config.matmuls, H * self.d_v, D, rngs, use_bias=False)
 
     def initial_carry(self) -> GatedDeltaNetState:
         return GatedDeltaNetState(self.conv.initial_carry(), jnp.zeros((self.H, self.d_k, self.d_v), jnp.float32))

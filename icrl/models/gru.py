@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icrl.models.linear import linear
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.registry import models
 from icrl.types import Array
@@ -20,7 +21,7 @@ class GRUMixer(Mixer):
 
     def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         self.width = config.width
-        self.W = nnx.Linear(self.width, 3 * self.width, rngs=rngs)
+        self.W = linear(config.matmuls, self.width, 3 * self.width, rngs)
         self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 3 * self.width)))
         self.c = nnx.Param(jnp.zeros(self.width))
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
+from icrl.models.linear import linear
 from icrl.models.matrix_memory import gated_memory
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.registry import models
@@ -36,8 +37,8 @@ class LinearAttentionMixer(Mixer):
 
     def __init__(self, config: LinearAttentionConfig, rngs: nnx.Rngs):
         self.num_heads, self.dim = config.num_heads, config.width // config.num_heads
-        self.qkv = nnx.Linear(config.width, 3 * config.width, rngs=rngs)
-        self.mix = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.qkv = linear(config.matmuls, config.width, 3 * config.width, rngs)
+        self.mix = linear(config.matmuls, config.width, config.width, rngs)
 
     def initial_carry(self) -> Array:
         return jnp.zeros((self.num_heads, self.dim, self.dim + 1), jnp.float32)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icrl.models.linear import linear
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.registry import models
 from icrl.types import Array
@@ -28,7 +29,7 @@ class LSTMMixer(Mixer):
 
     def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         self.width = config.width
-        self.W = nnx.Linear(self.width, 4 * self.width, use_bias=False, rngs=rngs)
+        self.W = linear(config.matmuls, self.width, 4 * self.width, rngs, use_bias=False)
         self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 4 * self.width)))
         self.bias = nnx.Param(jnp.zeros((4, self.width)).at[1].set(1.0))
 

@@ -17,6 +17,7 @@ from flax import nnx
 
 from icrl.errors import require_int
 from icrl.models.diagonal_ssm import log_uniform
+from icrl.models.linear import linear
 from icrl.models.recurrence import DiagonalRecurrence
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.short_conv import ShortConv
@@ -55,14 +56,14 @@ class MambaMixer(Mixer):
         E, R = config.expand * D, -(-D // 16)
         self.E, self.N, self.R = E, N, R
         out_init = nnx.initializers.variance_scaling(1.0 / config.num_layers, "fan_in", "truncated_normal")
-        self.in_proj = nnx.Linear(D, 2 * E, use_bias=False, rngs=rngs)
+        self.in_proj = linear(config.matmuls, D, 2 * E, rngs, use_bias=False)
         self.conv = ShortConv(E, config.conv_taps, rngs)
-        self.x_proj = nnx.Linear(E, R + 2 * N, use_bias=False, rngs=rngs)
+        self.x_proj = linear(config.matmuls, E, R + 2 * N, rngs, use_bias=False)
         self.dt_proj = nnx.Param((jax.random.uniform(rngs.params(), (R, E)) * 2 - 1) / R**0.5)
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), E)))
         self.A_log = nnx.Param(jnp.broadcast_to(jnp.log(jnp.arange(1.0, N + 1.0, dtype=jnp.float32)), (E, N)))
         self.D = nnx.Param(jnp.ones(E))
-        self.out_proj = nnx.Linear(E, D, use_bias=False, kernel_init=out_init, rngs=rngs)
+        self.out_proj = linear(config.matmuls, E, D, rngs, use_bias=False, kernel_init=out_init)
 
     def initial_carry(self) -> MambaState:
         return MambaState(self.conv.initial_carry(), jnp.zeros((self.E, self.N), jnp.float32))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
+from icrl.models.linear import linear
 from icrl.models.mamba import initial_steps, inverse_softplus
 from icrl.models.matrix_memory import gated_memory
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
@@ -64,13 +65,13 @@ class Mamba2Mixer(Mixer):
         E = config.expand * D
         self.E, self.H, self.N, self.P = E, H, N, E // H
         out_init = nnx.initializers.variance_scaling(1.0 / config.num_layers, "fan_in", "truncated_normal")
-        self.in_proj = nnx.Linear(D, 2 * E + 2 * N + H, use_bias=False, rngs=rngs)
+        self.in_proj = linear(config.matmuls, D, 2 * E + 2 * N + H, rngs, use_bias=False)
         self.conv = ShortConv(E + 2 * N, config.conv_taps, rngs)
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), H)))
         self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), minval=1.0, maxval=16.0)))
         self.D = nnx.Param(jnp.ones(H))
         self.norm = nnx.RMSNorm(E, epsilon=1e-5, rngs=rngs)
-        self.out_proj = nnx.Linear(E, D, use_bias=False, kernel_init=out_init, rngs=rngs)
+        self.out_proj = linear(config.matmuls, E, D, rngs, use_bias=False, kernel_init=out_init)
 
     def initial_carry(self) -> Mamba2State:
         return Mamba2State(self.conv.initial_carry(), jnp.zeros((self.H, self.N, self.P), jnp.float32))

@@ -22,8 +22,17 @@ class Decay(NamedTuple):
     since_before: Array  # [H, C]: what the chunk found, read at i
 
 
-def decays(log_a: Array, start: Array) -> Decay:
-    """The decays of a chunk from log a [C, H] <= 0 and start [C].
+class LogDecay(NamedTuple):
+    """Logarithms of a chunk's decays where there are any; masks say where."""
+
+    between: Array  # [H, C, C]: from j to i
+    visible: Array  # [C, C] bool: j is not later than i and no start in between
+    since_before: Array  # [H, C]
+    unbroken: Array  # [C] bool: no start up to i
+
+
+def log_decays(log_a: Array, start: Array) -> LogDecay:
+    """Logarithms of the decays of a chunk from log a [C, H] <= 0 and start [C].
 
     Sums of log a over (j, i] are cumulative sums of masked terms, which keeps their relative accuracy; starts are a
     mask of their own and never a very negative log a.
@@ -31,11 +40,16 @@ def decays(log_a: Array, start: Array) -> Decay:
     length, segment = start.shape[0], jnp.cumsum(start)
     time = jnp.arange(length)
     later = time[:, None] > time[None, :]  # [i, j]: i after j
-    total = jnp.cumsum(jnp.where(later, log_a.T[:, :, None], 0.0), axis=1)  # [H, i, j]
+    between = jnp.cumsum(jnp.where(later, log_a.T[:, :, None], 0.0), axis=1)
     visible = (time[:, None] >= time[None, :]) & (segment[:, None] == segment[None, :])
-    between = jnp.where(visible, jnp.exp(jnp.where(visible, total, 0.0)), 0.0)
-    since_before = jnp.where(segment == 0, jnp.exp(jnp.cumsum(log_a.T, axis=1)), 0.0)
-    return Decay(between, since_before)
+    return LogDecay(between, visible, jnp.cumsum(log_a.T, axis=1), segment == 0)
+
+
+def decays(log_a: Array, start: Array) -> Decay:
+    """The decays of a chunk from log a [C, H] <= 0 and start [C]."""
+    log = log_decays(log_a, start)
+    between = jnp.where(log.visible, jnp.exp(jnp.where(log.visible, log.between, 0.0)), 0.0)
+    return Decay(between, jnp.where(log.unbroken, jnp.exp(log.since_before), 0.0))
 
 
 def gated_memory(q: Array, k: Array, v: Array, log_a: Array, start: Array, S: Array) -> tuple[Array, Array]:

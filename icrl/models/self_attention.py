@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
+from icrl.models.linear import linear
 from icrl.models.positions import rotated
 from icrl.types import Array
 
@@ -28,7 +29,7 @@ class Place(NamedTuple):
 
 def placed(length: int, start: Array | None, slot: Array, first: Array) -> Place:
     """Where ``length`` new positions stand with start [T], behind ``slot`` [] others, the latest start at ``first``."""
-    slots = slot + jnp.arange(length)
+    slots = slot + jnp.arange(length, dtype=jnp.int32)
     latest = jnp.full(length, first) if start is None else jax.lax.cummax(jnp.where(start, slots, first))
     return Place(slot, latest, slots - latest)
 
@@ -46,14 +47,15 @@ class SelfAttention(nnx.Module):
         window: int = 0,
         rotary: bool = False,
         bias: bool = True,
+        matmuls: str = "float32",
         init: Any = None,
         out_init: Any = None,
     ):
         """Draw the matrices into q, k and v with ``init`` and the one out of it with ``out_init``: lecun normal."""
         lecun = nnx.initializers.lecun_normal()
         self.H, self.d, self.kind, self.window, self.rotary = num_heads, width // num_heads, kind, window, rotary
-        self.qkv = nnx.Linear(width, 3 * width, use_bias=bias, kernel_init=init or lecun, rngs=rngs)
-        self.mix = nnx.Linear(width, width, use_bias=bias, kernel_init=out_init or lecun, rngs=rngs)
+        self.qkv = linear(matmuls, width, 3 * width, rngs, use_bias=bias, kernel_init=init or lecun)
+        self.mix = linear(matmuls, width, width, rngs, use_bias=bias, kernel_init=out_init or lecun)
 
     def empty_cache(self, capacity: int) -> Cache:
         """Room for ``capacity`` positions."""

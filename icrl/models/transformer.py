@@ -18,7 +18,7 @@ from flax import nnx
 
 from icrl.errors import require, require_int
 from icrl.models import attention
-from icrl.models.feed_forward import MLP, FeedForwardConfig
+from icrl.models.feed_forward import FeedForwardConfig, new_feed_forward
 from icrl.models.positions import sinusoidal
 from icrl.models.self_attention import Cache, Place, SelfAttention, placed
 from icrl.registry import models
@@ -28,10 +28,17 @@ POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
 
 
+class BlockCarry(NamedTuple):
+    """What one layer remembers."""
+
+    cache: Cache | None  # None where the past is empty and its successor not wanted
+    feed_forward: Any  # () for an MLP
+
+
 class TransformerCarry(NamedTuple):
     """What is remembered of the past."""
 
-    caches: tuple[Cache, ...]  # one a layer
+    layers: tuple[BlockCarry, ...]
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start: nothing before it is visible
 
@@ -64,7 +71,7 @@ class TransformerConfig(FeedForwardConfig):
 class Block(nnx.Module):
     """x + attention(norm x), then x + MLP(norm x); or norm(x + attention x), then norm(x + MLP x)."""
 
-    def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    def __init__(self, config: TransformerConfig, number: int, rngs: nnx.Rngs):
         init = nnx.initializers.normal(config.init_std)
         out_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
         self.norm_first = config.norm_first
@@ -77,21 +84,24 @@ class Block(nnx.Module):
             window=config.attention_window,
             rotary=config.positions == "rotary",
             bias=config.attention_bias,
+            matmuls=config.matmuls,
             init=init,
             out_init=out_init,
         )
         self.norm_mlp = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
-        self.feed_forward = MLP(config, rngs, init, out_init)
+        self.feed_forward = new_feed_forward(config, number, rngs, init, out_init)
 
-    def __call__(self, x: Array, place: Place, cache: Cache | None) -> tuple[Array, Cache | None]:
-        """Map x [T, D] to (x [T, D], cache)."""
-        if self.norm_first:
-            y, cache = self.attention(self.norm_attention(x), place, cache)
-            x = x + y
-            return x + self.feed_forward(self.norm_mlp(x)), cache
-        y, cache = self.attention(x, place, cache)
-        x = self.norm_attention(x + y)
-        return self.norm_mlp(x + self.feed_forward(x)), cache
+    def initial_carry(self, capacity: int | None) -> BlockCarry:
+        """Memory of an empty past, with room for ``capacity`` positions or None."""
+        cache = None if capacity is None else self.attention.empty_cache(capacity)
+        return BlockCarry(cache, self.feed_forward.initial_carry())
+
+    def __call__(self, x: Array, start: Array, place: Place, carry: BlockCarry) -> tuple[Array, BlockCarry]:
+        """Map x [T, D] with start [T] bool to (x [T, D], carry)."""
+        y, cache = self.attention(self.norm_attention(x) if self.norm_first else x, place, carry.cache)
+        x = x + y if self.norm_first else self.norm_attention(x + y)
+        y, fed = self.feed_forward(self.norm_mlp(x) if self.norm_first else x, start, carry.feed_forward)
+        return x + y if self.norm_first else self.norm_mlp(x + y), BlockCarry(cache, fed)
 
 
 @models.register("transformer", paper="Radford et al. 2019; Lee et al. 2023")
@@ -106,39 +116,42 @@ class Transformer(SequenceModel):
     def __init__(self, config: TransformerConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = require_int("capacity", capacity, 1, 2**24)
         self.width, self.positions = config.width, config.positions
-        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.num_layers)])
+        self.blocks = nnx.List([Block(config, number, rngs) for number in range(config.num_layers)])
         self.ends_in_norm = config.norm_first and config.final_norm
         if self.ends_in_norm:
             self.norm = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
         if config.positions == "learned":
             init = nnx.initializers.normal(config.init_std)
-            self.position = nnx.Embed(capacity, config.width, embedding_init=init, rngs=rngs)
+            self.position = nnx.Param(init(rngs.params(), (capacity, config.width)))
 
     def initial_carry(self) -> TransformerCarry:
-        caches = tuple(block.attention.empty_cache(self.capacity) for block in self.blocks)
-        return TransformerCarry(caches, jnp.int32(0), jnp.int32(0))
+        return TransformerCarry(self._empty(self.capacity), jnp.int32(0), jnp.int32(0))
+
+    def _empty(self, capacity: int | None) -> tuple[BlockCarry, ...]:
+        return tuple(block.initial_carry(capacity) for block in self.blocks)
 
     def __call__(
         self, x: Array, start: Array | None = None, carry: TransformerCarry | None = None
     ) -> tuple[Array, TransformerCarry | None]:
         length = x.shape[0]
+        position, first = (jnp.int32(0), jnp.int32(0)) if carry is None else (carry.position, carry.first)
+        place = placed(length, start, position, first)
+        if carry is None and start is None:
+            place = place._replace(first=None)
+        begins = jnp.zeros(length, jnp.bool_) if start is None else start
+        x, layers = self._positioned(x, place), []
+        for block, before in zip(self.blocks, self._empty(None) if carry is None else carry.layers, strict=True):
+            x, after = block(x, begins, place, before)
+            layers.append(after)
+        y = self.norm(x) if self.ends_in_norm else x
         if carry is None:
-            nowhere = jnp.int32(0)
-            place = placed(length, start, nowhere, nowhere)
-            return self._through(x, place if start is not None else place._replace(first=None), None)[0], None
-        place = placed(length, start, carry.position, carry.first)
-        y, caches = self._through(x, place, carry.caches)
+            return y, None
         assert place.first is not None
-        return y, TransformerCarry(caches, carry.position + length, place.first[-1])
+        return y, TransformerCarry(tuple(layers), position + length, place.first[-1])
 
-    def _through(self, x: Array, place: Place, caches: tuple[Cache, ...] | None) -> tuple[Array, tuple[Any, ...]]:
-        """All layers: x [T, D] to (y [T, D], caches, None each if there were none)."""
+    def _positioned(self, x: Array, place: Place) -> Array:
         if self.positions == "learned":
-            x = x + self.position(place.since_start)
-        elif self.positions == "sinusoidal":
-            x = x + sinusoidal(place.since_start, self.width).astype(x.dtype)
-        after = []
-        for number, block in enumerate(self.blocks):
-            x, cache = block(x, place, None if caches is None else caches[number])
-            after.append(cache)
-        return self.norm(x) if self.ends_in_norm else x, tuple(after)
+            return x + self.position[place.since_start]
+        if self.positions == "sinusoidal":
+            return x + sinusoidal(place.since_start, self.width).astype(x.dtype)
+        return x

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from icrl.errors import require_float
-from icrl.models.token_policy import FrozenPolicy
 from icrl.registry import objectives
 from icrl.types import Array, History, Layout, Objective
 
@@ -28,16 +27,19 @@ class AD(Objective):
         require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
         require_float("mask_prob", self.mask_prob, 0.0, 1.0)
 
-    def cross_entropy(self, policy: FrozenPolicy, batch: History, key: Array | None = None) -> Array:
-        """-log p of the source's actions in nats, [B, C] float32, for a batch of windows [B, C, ...]."""
-        steps = batch.action.shape[1]
+    def inputs(self, batch: History, key: Array | None = None) -> Array:
+        """Tokens [B, L, D] of windows [B, C, ...], masked if there is a key."""
         tokens = jax.vmap(self._tokens)(batch)
         if key is not None and self.mask_prob > 0:
             tokens *= jax.random.bernoulli(key, 1 - self.mask_prob, (*tokens.shape[:2], 1))
-        logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps - 1)]
+        return tokens
+
+    def scores(self, logits: Array, batch: History) -> Array:
+        """-log p of the source's actions in nats, [B, C] float32."""
+        read = logits[:, self.layout.decisions(batch.action.shape[1] - 1)]
         labels = jax.nn.one_hot(batch.action, self.layout.num_actions)
         labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions
-        return -jnp.sum(jax.nn.log_softmax(logits) * labels, axis=-1)
+        return -jnp.sum(jax.nn.log_softmax(read) * labels, axis=-1)
 
     def _tokens(self, window: History) -> Array:
         """Tokens [L, D] of one window, up to the decision of its last step."""

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from icrl.datasets.contexts import Contexts
 from icrl.errors import require
-from icrl.models.token_policy import FrozenPolicy
 from icrl.registry import objectives
 from icrl.types import Array, Layout, Objective
 
@@ -23,16 +22,18 @@ class DPT(Objective):
 
     layout: Layout
 
-    def cross_entropy(self, policy: FrozenPolicy, batch: Contexts, key: Array | None = None) -> Array:
-        """-log p(label | prefix) in nats, [B, T + 1] float32."""
+    def inputs(self, batch: Contexts, key: Array | None = None) -> Array:
+        """Tokens [B, L, D] of contexts [B, T, ...]."""
         del key
-        steps = batch.history.action.shape[1]
         one, many = batch.label.shape[1] == 1, self.layout.num_prompt == 0
         require(one or many, "layout", type(self.layout).__name__, "one that reads a query at every step, as pairs")
-        tokens = jax.vmap(self._tokens)(batch)
-        logits = jax.vmap(policy)(tokens)[0][:, self.layout.decisions(steps)]
-        chosen = jax.nn.one_hot(batch.label, logits.shape[-1])  # [B, Q, K]
-        return -jnp.sum(jax.nn.log_softmax(logits) * chosen, axis=-1)
+        return jax.vmap(self._tokens)(batch)
+
+    def scores(self, logits: Array, batch: Contexts) -> Array:
+        """-log p(label | prefix) in nats, [B, T + 1] float32."""
+        read = logits[:, self.layout.decisions(batch.history.action.shape[1])]
+        chosen = jax.nn.one_hot(batch.label, read.shape[-1])  # [B, Q, K]
+        return -jnp.sum(jax.nn.log_softmax(read) * chosen, axis=-1)
 
     def _tokens(self, context: Contexts) -> Array:
         """Tokens [L, D] of one context; a single query is asked at every decision."""

@@ -4,9 +4,12 @@ What is compared is compiled in three programs a model, as compiling is what the
 float32), ``rows`` (many sequences at once, for what must hold bit by bit) and ``gradients`` (all forms in float64).
 """
 
+import importlib.util
+import sys
 from functools import cache, partial
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,10 +21,9 @@ from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 
 TOKEN, ACTIONS, CAPACITY = 8, 5, 320
-LENGTH = 300  # longer than all the chunks that models work in
-SHORT = (1, 2, 127)
-PIECE = 43  # of a sequence that is read in pieces: odd, and no chunk's divisor or multiple
-ROWS = 256
+PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
+LENGTH = 7 * PIECE  # longer than all the chunks that models work in
+ROWS, ROW = 256, 127
 TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value
 VARIANTS = {  # settings tried beside the defaults
     "transformer": [
@@ -30,24 +32,39 @@ VARIANTS = {  # settings tried beside the defaults
         {"attention": "relu", "attention_bias": False, "norm_first": False, "positions": "sinusoidal"},
         {"num_heads": 1, "positions": "none", "attention_window": 50},
     ],
+    "hybrid": [{"num_layers": 2, "recurrent": "gru"}],
     "s5": [{"num_layers": 2}, {"discretisation": "bilinear", "conj_sym": False}],
 }
 OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
 
-CASES = [
-    pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
-    for name in models
-    for settings in VARIANTS.get(name, [{}])
-]
+
+def cases() -> list:
+    """Every registered model, with its variants."""
+    return [
+        pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
+        for name in models
+        for settings in VARIANTS.get(name, [{}])
+    ]
+
+
+CASES = cases()
 compiled = partial(jax.jit, compiler_options=OPTIONS)
+
+
+def new_policy(name: str, settings: dict, capacity: int) -> TokenPolicy:
+    config = models[name].Config(**{"width": 16, "num_layers": 1, "init_std": 0.3, **settings})
+    rngs = nnx.Rngs(0)
+    return TokenPolicy(TOKEN, ACTIONS, models[name](config, capacity, rngs), 0.3, rngs)
 
 
 @cache
 def build(case: tuple) -> FrozenPolicy:
-    name, settings = case
-    config = models[name].Config(**{"width": 16, "num_layers": 1, "init_std": 0.3, **dict(settings)})
-    rngs = nnx.Rngs(0)
-    return FrozenPolicy.split(TokenPolicy(TOKEN, ACTIONS, models[name](config, CAPACITY, rngs), 0.3, rngs))
+    """The policy of a case, with no parameter left at the value 0 or 1 that many begin with."""
+    policy = FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    leaves, tree = jax.tree.flatten(policy.params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+    return policy.replace(params=tree.unflatten(moved))
 
 
 def tokens_and_starts(length: int = LENGTH, key=None):
@@ -84,16 +101,14 @@ def stepwise(policy, x, start):
 
 
 def in_pieces(policy, x, start):
-    """PIECE steps at a time, and what is left; the memory passes from piece to piece."""
+    """PIECE steps at a time; the memory passes from piece to piece."""
 
     def read(carry, item):
         y, carry = policy(*item, carry)
         return carry, y
 
-    whole = len(x) // PIECE * PIECE
-    pieces = jax.tree.map(lambda a: a[:whole].reshape(-1, PIECE, *a.shape[1:]), (x, start))
-    carry, y = jax.lax.scan(read, empty_past(policy, x), pieces)
-    return jnp.concatenate([y.reshape(whole, -1), read(carry, (x[whole:], start[whole:]))[1]])
+    pieces = jax.tree.map(lambda a: a.reshape(-1, PIECE, *a.shape[1:]), (x, start))
+    return jax.lax.scan(read, empty_past(policy, x), pieces)[1].reshape(len(x), -1)
 
 
 FORMS = {"parallel": parallel, "stepwise": stepwise, "in pieces": in_pieces}
@@ -101,28 +116,27 @@ FORMS = {"parallel": parallel, "stepwise": stepwise, "in pieces": in_pieces}
 
 @compiled
 def forms(policy, x, start):
-    """Outputs of every form, those of shorter sequences, and of one without starts."""
+    """Outputs of every form, and those of the shortest sequences, the first of them without starts."""
     found = {name: form(policy, x, start) for name, form in FORMS.items()}
-    found |= {f"parallel {length}": parallel(policy, x[:length], start[:length]) for length in SHORT}
-    return found | {"no start": parallel(policy, x[:2], None), "started": parallel(policy, x[:2], jnp.arange(2) == 0)}
+    return found | {"one": parallel(policy, x[:1], None), "two": parallel(policy, x[:2], start[:2])}
 
 
 @compiled
 def rows(policy, x, start):
-    """Outputs [ROWS, 127, K] of many sequences at once."""
+    """Outputs [ROWS, ROW, K] of many sequences at once."""
     return jax.vmap(parallel, in_axes=(None, 0, 0))(policy, x, start)
 
 
-@partial(compiled, static_argnames="form")
-def gradients(policy, x, start, form: str):
-    """Gradients of a random weighted sum of the outputs by parameters and tokens; and the outputs."""
+@partial(compiled, static_argnames="names")
+def gradients(policy, x, start, names: tuple[str, ...]):
+    """By form: gradients of a random weighted sum of the outputs by parameters and tokens; and the outputs."""
     weights = jax.random.normal(jax.random.key(3), (len(x), ACTIONS), x.dtype)
 
-    def weighted(params, x):
-        y = FORMS[form](policy.replace(params=params), x, start)
+    def weighted(params, x, name):
+        y = FORMS[name](policy.replace(params=params), x, start)
         return jnp.sum(weights * y), y
 
-    return jax.grad(weighted, argnums=(0, 1), has_aux=True)(policy.params, x)
+    return {name: jax.grad(weighted, argnums=(0, 1), has_aux=True)(policy.params, x, name) for name in names}
 
 
 def assert_close(found, expected, tolerance=TOLERANCE, what=""):
@@ -137,8 +151,8 @@ def assert_same_tree(found, expected, tolerance, what):
 
 
 def random_rows(seed: int):
-    """Tokens [ROWS, 127, D] and starts [ROWS, 127]."""
-    return jax.vmap(lambda key: tokens_and_starts(127, key))(jax.random.split(jax.random.key(seed), ROWS))
+    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]."""
+    return jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
 
 
 def where_rows(mask, this, other):
@@ -146,53 +160,54 @@ def where_rows(mask, this, other):
     return jnp.where(mask[..., None], this[0], other[0]), jnp.where(mask, this[1], other[1])
 
 
+def check_gradients(case, names):
+    with jax.enable_x64(True):
+        found = gradients(widened(build(case)), *widened(tokens_and_starts()), names)
+        for name in names:
+            assert_same_tree(found[name], found["parallel"], TOLERANCE_64, name)
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(found["parallel"])]
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in leaves)
+
+
 @pytest.mark.parametrize("case", CASES)
 class TestLaws:
     def test_all_forms_agree(self, case):
-        x, start = tokens_and_starts()
-        found = forms(build(case), x, start)
-        assert_close(found.pop("no start"), found.pop("started"), what="no start")
+        found = forms(build(case), *tokens_and_starts())
         for what, y in found.items():
             assert_close(y, found["parallel"][: len(y)], what=what)
 
-    def test_all_forms_and_their_gradients_agree_in_float64(self, case):
-        with jax.enable_x64(True):
-            policy, (x, start) = widened(build(case)), widened(tokens_and_starts())
-            expected, y = gradients(policy, x, start, "parallel")
-            for form in FORMS:
-                found = gradients(policy, x, start, form)
-                assert_same_tree(found, (expected, y), TOLERANCE_64, form)
-            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(expected)]
-        assert all(np.isfinite(leaf).all() and leaf.any() for leaf in leaves)
+    def test_forms_and_their_gradients_agree_in_float64(self, case):
+        check_gradients(case, ("parallel", "in pieces"))
 
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
-        before, time = rows(policy, *these), jnp.arange(127)
+        before, time = rows(policy, *these), jnp.arange(ROW)
         for seed in range(1, 5):  # 1 024 pairs
-            cut = jax.random.randint(jax.random.key(seed), (ROWS, 1), 1, 127)
+            cut = jax.random.randint(jax.random.key(seed), (ROWS, 1), 1, ROW)
             after = rows(policy, *where_rows(time < cut, these, random_rows(seed)))
             assert float(jnp.abs(jnp.where((time < cut)[..., None], after - before, 0.0)).max()) == 0.0
             assert bool(jnp.any(after[:, -1] != before[:, -1], axis=-1).all())  # the swap reached the model at all
 
     def test_nothing_passes_over_a_start(self, case):
         policy, (x, start) = build(case), random_rows(0)
-        time, cut = jnp.arange(127), jax.random.randint(jax.random.key(7), (ROWS, 1), 1, 127)
+        time, cut = jnp.arange(ROW), jax.random.randint(jax.random.key(7), (ROWS, 1), 1, ROW)
         start = start | (time == cut)
         found = rows(policy, x, start)
         other = rows(policy, *where_rows(time >= cut, (x, start), random_rows(1)))
         assert float(jnp.abs(jnp.where((time >= cut)[..., None], found - other, 0.0)).max()) == 0.0
-        shifted = (time + cut) % 127
+        shifted = (time + cut) % ROW
         fresh = rows(policy, jnp.take_along_axis(x, shifted[..., None], 1), jnp.take_along_axis(start, shifted, 1))
         found = jnp.take_along_axis(found, shifted[..., None], 1)
-        assert_close(*(jnp.where((time + cut < 127)[..., None], y, 0.0) for y in (fresh, found)))
+        assert_close(*(jnp.where((time + cut < ROW)[..., None], y, 0.0) for y in (fresh, found)))
 
     def test_rows_of_a_batch_do_not_meet(self, case):
-        policy, (x, start) = build(case), random_rows(0)
+        policy, (x, start), (x_0, start_0) = build(case), random_rows(0), tokens_and_starts()
+        x, start = x.at[0].set(x_0[:ROW]), start.at[0].set(start_0[:ROW])
         kept = jnp.arange(ROWS)[:, None] % 8 == 0
         others = rows(policy, *where_rows(jnp.broadcast_to(kept, start.shape), (x, start), random_rows(1)))
         found = rows(policy, x, start)
         assert float(jnp.abs(jnp.where(kept[..., None], found - others, 0.0)).max()) == 0.0
-        assert_close(found[8], parallel(policy, x[8], start[8]))
+        assert_close(found[0], forms(policy, x_0, start_0)["parallel"][:ROW])  # alone
 
     def test_a_step_is_compiled_once(self, case):
         """The memory comes out of a step as it went in: shapes, types, and weak types."""
@@ -204,13 +219,126 @@ class TestLaws:
 @pytest.mark.parametrize("case", CASES)
 def test_the_associative_form_agrees(case, monkeypatch):
     """Of the models that have one: what runs on an accelerator."""
-    policy, (x, start) = build(case), tokens_and_starts()
-    expected = forms(policy, x, start)["parallel"]
-    traced = str(jax.make_jaxpr(parallel)(policy, x, start))
+    policy, (x, start), called = build(case), tokens_and_starts(), []
+    associative = recurrence.DiagonalRecurrence._associative
     monkeypatch.setattr(recurrence, "METHOD", "associative")
-    if str(jax.make_jaxpr(partial(parallel))(policy, x, start)) == traced:
+    monkeypatch.setattr(
+        recurrence.DiagonalRecurrence, "_associative", lambda *args: called.append(1) or associative(*args)
+    )
+    lowered = compiled(partial(parallel)).lower(policy, x, start)
+    if not called:
         pytest.skip("has no associative form")
-    assert_close(compiled(partial(parallel))(policy, x, start), expected)
+    monkeypatch.undo()
+    assert_close(lowered.compile()(policy, x, start), forms(policy, x, start)["parallel"])
+
+
+def equations(jaxpr):
+    """All equations of a jaxpr and of those inside it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize("name", models)
+def test_bfloat16_is_for_the_factors_of_matrix_products_alone(name):
+    policy = FrozenPolicy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
+    x, start = tokens_and_starts(2)
+    found = list(equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr))
+    low = [each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)]
+    assert set(low) == {"convert_element_type"}
+    products = [each for each in found if each.primitive.name == "dot_general"]
+    rounded = [each for each in products if each.invars[0].aval.dtype == jnp.bfloat16]
+    assert rounded and all(each.outvars[0].aval.dtype == jnp.float32 for each in rounded)
+
+
+TOY = """
+import jax
+import jax.numpy as jnp
+
+from icrl.models.residual import Mixer, ResidualStack, StackConfig
+from icrl.registry import models
+
+
+class {cls}Mixer(Mixer):
+    def __init__(self, config, rngs):
+        self.width = config.width
+
+    def initial_carry(self):
+        return jnp.zeros(self.width)
+
+    def __call__(self, u, start, carry):
+        {body}
+
+
+@models.register("{name}", paper="-")
+class {cls}(ResidualStack):
+    Config = StackConfig
+    Mixer = {cls}Mixer
+"""
+HONEST = """
+        def step(h, item):
+            h = jnp.where(item[1], 0, 0.9 * h) + item[0]
+            return h, h
+
+        carry, y = jax.lax.scan(step, carry, (u, start))
+        return y, carry"""
+PROPHET = "return u - u.mean(axis=0), carry"
+
+
+@pytest.fixture
+def toys(tmp_path, monkeypatch):
+    """Two model files more in the folder of the models, and gone afterwards: one in order, one that sees the future."""
+    for name, cls, body in (("toy-fading", "Fading", HONEST), ("toy-prophet", "Prophet", PROPHET)):
+        (tmp_path / f"{cls.lower()}.py").write_text(TOY.format(name=name, cls=cls, body=body))
+    folder = importlib.util.find_spec("icrl.models").submodule_search_locations
+    before = set(sys.modules)
+    folder.append(str(tmp_path))
+    monkeypatch.setattr(models, "_entries", dict(models._entries))
+    monkeypatch.setattr(models, "_discovered", False)
+    yield
+    folder.remove(str(tmp_path))
+    for name in {"icrl.models.fading", "icrl.models.prophet"} & (set(sys.modules) - before):
+        del sys.modules[name]
+
+
+def test_a_new_file_is_held_to_the_laws(toys):
+    known = {case.id: case.values[0] for case in CASES}
+    new = {case.id: case.values[0] for case in cases() if case.id not in known}
+    assert set(new) == {"toy-fading", "toy-prophet"}
+    TestLaws().test_the_past_does_not_see_the_future(new["toy-fading"])
+    TestLaws().test_nothing_passes_over_a_start(new["toy-fading"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_the_past_does_not_see_the_future(new["toy-prophet"])
+    with pytest.raises(AssertionError):
+        TestLaws().test_nothing_passes_over_a_start(new["toy-prophet"])
+
+
+def test_the_toys_are_gone():
+    assert [case.id for case in cases()] == [case.id for case in CASES]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("case", CASES)
+class TestLongLaws:
+    def test_long_sequences_in_every_form(self, case):
+        name, settings = case
+        policy = FrozenPolicy.split(new_policy(name, dict(settings), 47 * PIECE + 48))
+        x, start = tokens_and_starts(47 * PIECE)
+        for what, form in FORMS.items():
+            assert_close(compiled(form)(policy, x, start), compiled(parallel)(policy, x, start), what=what)
+
+    def test_gradients_of_every_form_in_float64(self, case):
+        check_gradients(case, tuple(FORMS))
+
+    def test_a_memory_cut_anywhere(self, case):
+        """Pieces of any size: 1, then 2, then the rest in three parts."""
+        policy, (x, start) = build(case), tokens_and_starts()
+        carry, found = policy.initial_carry(), []
+        for low, high in ((0, 1), (1, 3), (3, 66), (66, 200), (200, LENGTH)):
+            y, carry = compiled(lambda *args: policy(*args))(x[low:high], start[low:high], carry)
+            found.append(y)
+        assert_close(jnp.concatenate(found), forms(policy, x, start)["parallel"])
 
 
 @pytest.mark.parametrize("window", [0, 30])

@@ -1,0 +1,106 @@
+"""Memory over time: what the first observation showed decides what the last action is worth (Osband et al. 2020).
+
+``memory_len`` and ``memory_size`` of their Behaviour Suite (bsuite), with its timing: a first observation that is seen
+twice, L + 1 actions, and a query shown with the observation before the last of them.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.errors import require, require_int
+from icrl.registry import environments
+from icrl.types import Array, Environment, EnvSpec, TaskParams
+
+
+@struct.dataclass
+class MemoryState:
+    """What this episode hides."""
+
+    time: Array  # [] int32, actions done
+    context: Array  # [M] int32, 0 or 1
+    query: Array  # [] int32, which bit will be asked for
+
+
+@environments.register("MemoryLen-v0", paper="Osband et al. 2020")
+@dataclasses.dataclass(frozen=True)
+class MemoryLen(Environment[TaskParams]):
+    """Observation [2 + M]: 1 - t / L, the query at t = L - 1, the context as -1 and 1 at t = 0, zeros otherwise.
+
+    t is max(actions done - 1, 0). The last of L + 1 actions earns 1 if it is the bit asked for, else -1; all others
+    earn nothing. Context and query are drawn afresh in every episode, so there is one task, and no policy without
+    memory earns more than 0 on average. Departure from bsuite: the end counts as a time limit, not as a termination.
+    """
+
+    length: int = 32  # L
+    num_bits: int = 1  # M; bsuite's memory_len has 1, its memory_size L = 2 and 1 to 40
+
+    def __post_init__(self) -> None:
+        require_int("length", self.length, 1, 2**20)
+        require_int("num_bits", self.num_bits, 1, 4096)
+
+    @property
+    def num_tasks(self) -> int:
+        """There is but one."""
+        return 1
+
+    @property
+    def spec(self) -> EnvSpec:
+        high = float(max(1, self.num_bits - 1))
+        return EnvSpec(type(self).__name__, 2, (2 + self.num_bits,), -1.0, high, self.length + 1)
+
+    def task(self, index: Array) -> TaskParams:
+        """The task, whatever ``index`` says."""
+        del index
+        return TaskParams(max_steps_in_episode=self.length + 1)
+
+    def sample_task(self, key: Array) -> TaskParams:
+        """The one task; nothing is drawn."""
+        del key
+        return self.task(jnp.int32(0))
+
+    def validate_task(self, params: TaskParams) -> None:
+        require(type(params) is TaskParams, "task", type(params).__name__, "TaskParams")
+        require_int("task.max_steps_in_episode", params.max_steps_in_episode, self.length + 1, self.length + 1)
+
+    def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MemoryState]:
+        del params
+        key_context, key_query = jax.random.split(key)
+        context = jax.random.bernoulli(key_context, 0.5, (self.num_bits,)).astype(jnp.int32)
+        query = jax.random.randint(key_query, (), 0, self.num_bits)
+        state = MemoryState(jnp.int32(0), context, query)
+        return self._observe(state), state
+
+    def step_env(
+        self, key: Array, state: MemoryState, action: Array, params: TaskParams
+    ) -> tuple[Array, MemoryState, Array, Array, dict[str, Array]]:
+        del key, params
+        right = action == state.context[state.query]
+        reward = jnp.where(state.time == self.length, jnp.where(right, 1.0, -1.0), 0.0).astype(jnp.float32)
+        state = state.replace(time=state.time + 1)  # type: ignore[attr-defined]
+        return self._observe(state), state, reward, jnp.bool_(False), {}
+
+    def _observe(self, state: MemoryState) -> Array:
+        t = jnp.maximum(state.time - 1, 0)
+        query = jnp.where(t == self.length - 1, state.query, 0)
+        context = jnp.where(t == 0, 2 * state.context - 1, 0)
+        return jnp.concatenate([jnp.stack([(self.length - t) / self.length, query]), context]).astype(jnp.float32)
+
+    def is_truncated(self, state: MemoryState, params: TaskParams) -> Array:
+        return state.time >= params.max_steps_in_episode
+
+    def optimal_action(self, params: TaskParams, state: MemoryState) -> Array:
+        """The bit asked for, at the last step; before it any action is, and 0 is told, which gives nothing away."""
+        del params
+        return jnp.where(state.time == self.length, state.context[state.query], 0).astype(jnp.int32)
+
+    def regret(self, params: TaskParams, state: MemoryState, action: Array) -> Array:
+        """2 for a wrong last action, 0 otherwise."""
+        wrong = action != self.optimal_action(params, state)
+        return jnp.where((state.time == self.length) & wrong, 2.0, 0.0).astype(jnp.float32)
+
+    def optimal_return(self, params: TaskParams) -> Array:
+        del params
+        return jnp.float32(1.0)

@@ -1,0 +1,83 @@
+"""Recurrent layers with attention every so many (Jamba; Lieber et al. 2024): most of the memory in a state of one size.
+
+The recurrent mixer is that of any registered model, in its default shape. Attention has no positions: the recurrent
+layers before it tell the order.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+
+from icrl.errors import require, require_int
+from icrl.models.residual import Mixer, ResidualStack, StackConfig
+from icrl.models.self_attention import Cache, SelfAttention, placed
+from icrl.registry import models
+from icrl.types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class HybridConfig(StackConfig):
+    """Shape of the model."""
+
+    recurrent: str = "mamba2"  # registered model whose mixer the other layers have
+    attention_every: int = 2  # of so many layers the last has attention
+    num_heads: int = 2  # H of attention, divides width
+    attention_window: int = 0  # latest positions that attention sees; 0: all
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        recurrent = hasattr(models[self.recurrent], "Mixer")
+        require(recurrent, "recurrent", self.recurrent, "a recurrent model, such as mamba2, s5 or gru")
+        self.of_mixer()
+        require_int("attention_every", self.attention_every, 1, 256)
+        require_int("num_heads", self.num_heads, 1, self.width)
+        require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
+        require_int("attention_window", self.attention_window, 0, 2**24)
+
+    def of_mixer(self) -> StackConfig:
+        """The settings of the recurrent mixer."""
+        return models[self.recurrent].Config(width=self.width, num_layers=self.num_layers, matmuls=self.matmuls)
+
+
+class AttentionState(NamedTuple):
+    """What one layer of attention remembers."""
+
+    cache: Cache | None  # None: nothing, and nothing is to be kept
+    position: Array  # [] int32, slots filled so far
+    first: Array  # [] int32, slot of the latest start
+
+
+class AttentionMixer(Mixer):
+    """Self-attention as one mixer among others."""
+
+    def __init__(self, config: HybridConfig, capacity: int, rngs: nnx.Rngs):
+        self.capacity = capacity
+        window, matmuls = config.attention_window, config.matmuls
+        self.attention = SelfAttention(config.width, config.num_heads, rngs, window=window, matmuls=matmuls)
+
+    def initial_carry(self) -> AttentionState:
+        return AttentionState(self.attention.empty_cache(self.capacity), jnp.int32(0), jnp.int32(0))
+
+    def empty_past(self) -> AttentionState:
+        return AttentionState(None, jnp.int32(0), jnp.int32(0))
+
+    def __call__(self, u: Array, start: Array, carry: AttentionState) -> tuple[Array, AttentionState]:
+        place = placed(u.shape[0], start, carry.position, carry.first)
+        y, cache = self.attention(u, place, carry.cache)
+        assert place.first is not None
+        return y, AttentionState(cache, carry.position + u.shape[0], place.first[-1])
+
+
+@models.register("hybrid", paper="Lieber et al. 2024")
+class Hybrid(ResidualStack):
+    """Any recurrent mixer, with attention in every n-th layer; ``capacity`` is the room in its caches."""
+
+    Config = HybridConfig
+
+    def new_mixer(self, config: HybridConfig, number: int, capacity: int, rngs: nnx.Rngs) -> Mixer:
+        """Attention in the last of every ``attention_every`` layers."""
+        if (number + 1) % config.attention_every == 0:
+            return AttentionMixer(config, capacity, rngs)
+        return models[config.recurrent].Mixer(config.of_mixer(), rngs)
