@@ -23,7 +23,17 @@ from icrl.tasks import TaskSet
 from icrl.types import EnvSpec
 
 VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0")  # of DarkRoom-v0 in their settings alone
+LIKE_ANOTHER = (
+    "ContextualLogisticBandit-v0", "CorrelatedBandit-v0", "HeavyTailedBandit-v0", "OddEvenBandit-v0",
+    "PermutedBandit-v0", "RandomWalkBandit-v0",
+)  # fmt: skip
 ENV_IDS = [declared.name for declared in environments.declared() if declared.name not in VARIANTS]
+
+
+def by_day(env_id, oracle):
+    return pytest.param(env_id, oracle, marks=pytest.mark.nightly if env_id in LIKE_ANOTHER else ())
+
+
 BANDIT = "GaussianBandit-v0"
 
 
@@ -34,7 +44,7 @@ def means_of(env):
 # --- the single environment -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id, oracle", [(BANDIT, True), *((env_id, False) for env_id in ENV_IDS)])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, True), *(by_day(env_id, False) for env_id in ENV_IDS)])
 def test_gymnasium_finds_nothing_to_complain_about(env_id, oracle):  # warnings are errors here
     check_env(gymnasium.make(f"icrl:icrl/{env_id}", oracle=oracle).unwrapped)
 
@@ -142,7 +152,7 @@ def assert_same(ours, theirs):
         assert ours == theirs
 
 
-@pytest.mark.parametrize("env_id, oracle", [(BANDIT, False), *((env_id, True) for env_id in ENV_IDS)])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, False), *(by_day(env_id, True) for env_id in ENV_IDS)])
 def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
     ours, theirs = vector_pair(env_id, 3, oracle=oracle, horizon=3)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space

@@ -38,7 +38,8 @@ class BayesOptimal(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        require(hasattr(env, "arm_means"), "environment", env.name, "a stationary bandit", "this agent needs one")
+        stationary = hasattr(env, "arm_means") and env.spec.obs_shape == (1,)
+        require(stationary, "environment", env.name, "a stationary bandit", "this agent needs one")
         known = {"horizon": env.spec.max_steps_in_episode}
         known |= {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}
         agent = super().for_env(env, **{**known, **settings})

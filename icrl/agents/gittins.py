@@ -36,7 +36,8 @@ class Gittins(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        require(hasattr(env, "arm_means"), "environment", env.name, "a stationary bandit", "this agent needs one")
+        stationary = hasattr(env, "arm_means") and env.spec.obs_shape == (1,)
+        require(stationary, "environment", env.name, "a stationary bandit", "this agent needs one")
         horizon = env.spec.max_steps_in_episode
         known = {"discount": min(1.0 - 1.0 / horizon, MAX_DISCOUNT), "max_pulls": min(horizon, MAX_PULLS)}
         known |= {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}

@@ -89,15 +89,20 @@ class Bandit(Environment[BanditTask]):
         return jnp.max(self.arm_means(params)) * params.max_steps_in_episode
 
     def validate_task(self, params: BanditTask) -> None:
-        expected = jax.eval_shape(self.sample_task, jax.random.key(0))
-        require(type(params) is type(expected), "task", type(params).__name__, type(expected).__name__)
-        for name, wanted in dataclasses.asdict(expected).items():
-            found = np.asarray(getattr(params, name))
-            if name == "max_steps_in_episode":
-                require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, MAX_HORIZON)
-                continue
-            require(found.shape == wanted.shape, f"task.{name}", found.shape, f"shape {wanted.shape}")
-            require(bool(np.isfinite(found).all()), f"task.{name}", found.tolist(), "finite numbers")
+        require_like_drawn(self, params)
+
+
+def require_like_drawn(env: Environment, params: TaskParams) -> None:
+    """Refuse ``params`` that are no task of ``env``'s class and shapes, or hold a number that is not finite."""
+    expected = jax.eval_shape(env.sample_task, jax.random.key(0))
+    require(type(params) is type(expected), "task", type(params).__name__, type(expected).__name__)
+    for name, wanted in dataclasses.asdict(expected).items():
+        found = np.asarray(getattr(params, name))
+        if name == "max_steps_in_episode":
+            require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, MAX_HORIZON)
+            continue
+        require(found.shape == wanted.shape, f"task.{name}", found.shape, f"shape {wanted.shape}")
+        require(bool(np.isfinite(found).all()), f"task.{name}", found.tolist(), "finite numbers")
 
 
 def _select(values: Array, index: Array) -> Array:

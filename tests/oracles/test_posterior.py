@@ -203,7 +203,8 @@ def gaussian_draws(agent, key, state, task):
 
 
 def bernoulli_draws(agent, key, state, task):
-    return jax.random.beta(key, *agent.posterior(state), (DRAWS, agent.num_arms)), task.means
+    log_odds = jax.vmap(lambda key: beta_log_odds(key, *agent.posterior(state)))(jax.random.split(key, DRAWS))
+    return jax.nn.sigmoid(log_odds), task.means
 
 
 def linear_draws(agent, key, state, task):
