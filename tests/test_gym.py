@@ -11,6 +11,7 @@ from flax import struct
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from siblings import by_day
 
 import icrl
 from icrl.agents.ucb import UCB
@@ -22,8 +23,7 @@ from icrl.registry import agents, environments
 from icrl.tasks import TaskSet
 from icrl.types import EnvSpec
 
-VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0", "RandomMLPBandit-v0")  # like others
-ENV_IDS = [declared.name for declared in environments.declared() if declared.name not in VARIANTS]
+ENV_IDS = [declared.name for declared in environments.declared()]
 BANDIT = "GaussianBandit-v0"
 
 
@@ -34,7 +34,7 @@ def means_of(env):
 # --- the single environment -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("env_id, oracle", [(BANDIT, True), *((env_id, False) for env_id in ENV_IDS)])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, True), *(by_day(env_id, False) for env_id in ENV_IDS)])
 def test_gymnasium_finds_nothing_to_complain_about(env_id, oracle):  # warnings are errors here
     check_env(gymnasium.make(f"icrl:icrl/{env_id}", oracle=oracle).unwrapped)
 
@@ -142,7 +142,7 @@ def assert_same(ours, theirs):
         assert ours == theirs
 
 
-@pytest.mark.parametrize("env_id, oracle", [(BANDIT, False), *((env_id, True) for env_id in ENV_IDS)])
+@pytest.mark.parametrize("env_id, oracle", [(BANDIT, False), *(by_day(env_id, True) for env_id in ENV_IDS)])
 def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
     ours, theirs = vector_pair(env_id, 3, oracle=oracle, horizon=3)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space

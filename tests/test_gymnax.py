@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from siblings import by_day
 
 from icrl.agents.uniform import Uniform
 from icrl.envs.gymnax_adapter import GymnaxEnvironment, GymnaxTask
@@ -18,8 +19,7 @@ from icrl.interact import interact
 from icrl.registry import environments
 from icrl.tasks import TaskSet
 
-VARIANTS = ("DarkRoomCorner-v0", "DarkRoomHard-v0", "DarkRoomLarge-v0", "RandomMLPBandit-v0")  # like others
-ENV_IDS = [declared.name for declared in environments.declared() if declared.name not in VARIANTS]
+ENV_IDS = [by_day(declared.name) for declared in environments.declared()]
 THEIRS = ["CartPole-v1", "FrozenLake-misc", "Catch-bsuite"]
 
 

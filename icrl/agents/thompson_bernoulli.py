@@ -8,6 +8,7 @@ from flax import struct
 
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
 from icrl.registry import agents
+from icrl.threefry import uniform_pairs
 from icrl.types import Array, Environment
 
 GRID = 256  # midpoints of the quadrature
@@ -37,7 +38,7 @@ class ThompsonBernoulli(ArmAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
-        return jnp.argmax(jax.random.beta(key, *self.posterior(state))).astype(jnp.int32)
+        return jnp.argmax(beta_log_odds(key, *self.posterior(state))).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
         """The largest posterior mean, ties broken uniformly: Bayes-optimal for the last pull."""
@@ -60,3 +61,38 @@ class ThompsonBernoulli(ArmAgent):
         rivals = jnp.where(jnp.eye(self.num_arms, dtype=bool)[:, :, None], 1.0, below)  # [arm, rival, GRID]
         probs = jnp.sum(mass * jnp.prod(rivals, axis=1), axis=-1)
         return probs / jnp.sum(probs)
+
+
+def beta_log_odds(key: Array, a: Array, b: Array) -> Array:
+    """ln(x / (1 - x)) for independent x ~ Beta(a, b); a, b [K] > 0 float32. The typed threefry key is consumed.
+
+    x = G_a / (G_a + G_b) of two Gamma draws, so that the log-odds are the difference of their logarithms.
+    ``jax.random.beta`` takes many times as long: it splits a key for every proposal of every element.
+    """
+    log_gamma = log_gamma_draws(key, jnp.concatenate([a, b]))
+    return log_gamma[: a.size] - log_gamma[a.size :]
+
+
+def log_gamma_draws(key: Array, shape: Array) -> Array:
+    """Logarithms of independent draws from Gamma(shape, 1), shape [N] > 0 float32. The typed threefry key is consumed.
+
+    Marsaglia, Tsang 2000, A Simple Method for Generating Gamma Variables: a draw d (1 + c x)^3 for shape + 1, of which
+    at least 98 % are accepted, times U^(1 / shape). Given that u was accepted with probability p, u / p is uniform
+    again and independent of the draw; it is that U.
+    """
+    d = shape + 2.0 / 3.0
+    c = 1.0 / (3.0 * jnp.sqrt(d))
+
+    def propose(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        tries, draw, accepted = carry
+        level, u = uniform_pairs(key, tries, shape.size)
+        x = jnp.sqrt(2.0) * jax.lax.erf_inv(2.0 * level - 1.0)
+        v = (1.0 + c * x) ** 3
+        log_v, log_u = jnp.log(jnp.maximum(v, 1e-30)), jnp.log(u)
+        log_p = x * x / 2.0 + d * (1.0 - v + log_v)
+        fits = (v > 0.0) & (log_u < log_p)
+        return tries + 1, jnp.where(accepted, draw, log_v + (log_u - log_p) / shape), accepted | fits
+
+    start = jnp.uint32(0), jnp.zeros_like(d), jnp.zeros(d.shape, bool)
+    _, draw, _ = jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), propose, start)
+    return jnp.log(d) + draw

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from siblings import SIBLINGS
 
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.agents.linear_agent import eliminate
 from icrl.errors import InputError
 from icrl.interact import interact, replay
@@ -48,18 +49,20 @@ HOMES = [
 ]
 
 
-# What they have of their own is a few lines over the base that they share with neural-ts.
-SIBLINGS = ("neural-greedy", "neural-epsilon", "neu-square-cb", "neu-fast-cb", "neural-ucb")
-
-
 def name_of(pair):
     return f"{pair[1]}-in-{pair[0]}"
 
 
+def is_represented(name):
+    """Its memory is that of all arm agents, whom ``ucb`` and ``thompson-bernoulli`` stand for; or it is a sibling."""
+    keeps_memory = getattr(agents[name], "update", None) is ArmAgent.update
+    return name in SIBLINGS or (keeps_memory and name not in ("ucb", "thompson-bernoulli"))
+
+
 def by_day(pair):
-    """Homes, and every environment with one agent; the other pairs are for the night, and so are siblings."""
-    day = (pair in HOMES and pair[1] not in SIBLINGS) or pair[1] == "ucb"
-    return pytest.param(pair, id=name_of(pair), marks=() if day else pytest.mark.nightly)
+    """Homes, and every environment with one agent; the other pairs, and what is represented, are for the night."""
+    daily = (pair in HOMES and not is_represented(pair[1])) or (pair[1] == "ucb" and pair[0] not in SIBLINGS)
+    return pytest.param(pair, id=name_of(pair), marks=() if daily else pytest.mark.nightly)
 
 
 @pytest.fixture(params=[by_day(pair) for pair in FITTING])
@@ -67,7 +70,7 @@ def pair(request):
     return request.param
 
 
-@pytest.fixture(params=map(by_day, HOMES))
+@pytest.fixture(params=[by_day(pair) for pair in HOMES])
 def home(request):
     return request.param
 

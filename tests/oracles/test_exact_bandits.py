@@ -10,18 +10,23 @@ at z = 100. The gate is |z| <= 4.3.
 """
 
 from functools import cache
-from math import exp, inf, lgamma, log, sqrt
+from math import exp, inf, lgamma, log, nan, sqrt
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents.bayes_optimal import BayesOptimal
+from icrl.agents.gittins import Gittins
+from icrl.agents.kl_ucb import KLUCB
+from icrl.agents.moss import MOSS
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli
 from icrl.agents.ucb1 import UCB1
+from icrl.agents.ucb1_tuned import UCB1Tuned
 from icrl.agents.uniform import Uniform
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.exact.gittins import gittins_table
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
 
@@ -70,7 +75,53 @@ def uniform(*counts):
     return 0.5
 
 
-POLICIES = {"thompson": thompson, "ucb1": ucb1, "greedy": greedy, "uniform": uniform}
+def first_of(index):
+    """The policy that plays arm 0 unless arm 1 has the larger ``index(s, f, t)``; untried arms come first."""
+
+    def policy(s0, f0, s1, f1):
+        t = s0 + f0 + s1 + f1
+        index0, index1 = (index(s, f, t) if s + f else inf for s, f in ((s0, f0), (s1, f1)))
+        return float(index0 >= index1)
+
+    return policy
+
+
+@cache
+def kl_ucb_index(s, f, t):
+    """Fifty halvings of [m, 1] for (s + f) kl(m, q) = ln t."""
+    low, high = (m := s / (s + f)), 1.0
+    for _ in range(50):
+        q = (low + high) / 2
+        kl = (m * log(m / q) if m > 0 else 0.0) + ((1 - m) * log((1 - m) / (1 - q)) if m < 1 else 0.0)
+        low, high = (q, high) if (s + f) * kl <= log(t) else (low, q)
+    return low
+
+
+def ucb1_tuned_index(s, f, t):
+    m, log_over_n = s / (s + f), log(t) / (s + f)
+    return m + sqrt(log_over_n * min(1 / 4, m * (1 - m) + sqrt(2 * log_over_n)))
+
+
+def moss_index(s, f, t):
+    n = s + f
+    return s / n + sqrt(max(log(STEPS / (2 * n)), 0.0) / n)
+
+
+def gittins(s0, f0, s1, f1):
+    table = gittins_table(0.9, STEPS)
+    return float(table[s0, f0] >= table[s1, f1])
+
+
+POLICIES = {
+    "thompson": thompson,
+    "ucb1": ucb1,
+    "greedy": greedy,
+    "uniform": uniform,
+    "kl-ucb": first_of(kl_ucb_index),
+    "ucb1-tuned": first_of(ucb1_tuned_index),
+    "moss": first_of(moss_index),
+    "gittins": gittins,
+}
 
 
 def exact_reward(policy, horizon):
@@ -89,6 +140,14 @@ def exact_reward(policy, horizon):
         return chosen * arm0 + (1 - chosen) * arm1
 
     return value(0, 0, 0, 0)
+
+
+@cache
+def exact_rewards(name):
+    """After 10 and after 25 pulls; the optimum for 25 pulls is another policy than that for 10."""
+    if name == "bayes-optimal":
+        return np.array([nan, exact_reward(None, 25)])
+    return np.array([exact_reward(POLICIES[name], horizon) for horizon in (10, 25)])
 
 
 @pytest.mark.parametrize("horizon", [10, 25, pytest.param(50, marks=pytest.mark.nightly)])
@@ -115,7 +174,17 @@ class Greedy(ThompsonBernoulli):
 
 
 ENV = BernoulliBandit(num_arms=2, horizon=STEPS)
-AGENTS = {"thompson": ThompsonBernoulli, "ucb1": UCB1, "greedy": Greedy, "uniform": Uniform}
+AGENTS = {
+    "thompson": ThompsonBernoulli(num_arms=2),
+    "ucb1": UCB1(num_arms=2),
+    "greedy": Greedy(num_arms=2),
+    "uniform": Uniform(num_arms=2),
+    "kl-ucb": KLUCB(num_arms=2),
+    "ucb1-tuned": UCB1Tuned(num_arms=2),
+    "moss": MOSS(num_arms=2, horizon=25.0),
+    "gittins": Gittins(num_arms=2, discount=0.9, max_pulls=STEPS),
+    "bayes-optimal": BayesOptimal(num_arms=2, horizon=STEPS),
+}
 
 
 def simulate(agent, env=ENV, num_tasks=TASKS, seed=0):
@@ -136,8 +205,8 @@ def simulate(agent, env=ENV, num_tasks=TASKS, seed=0):
 
 
 def z_scores(name, reward, regret):
-    """Of mean reward and mean regret after 10 and 25 steps against the exact values; [4]."""
-    exact = np.array([KNOWN[name][10], KNOWN[name][25]])
+    """Of mean reward and mean regret after 10 and 25 steps against the exact values; [4], NaN where none is known."""
+    exact = exact_rewards(name)
     oracle = np.array([10, 25]) * 2 / 3
     found = np.concatenate([reward.mean(0) - exact, regret.mean(0) - (oracle - exact)])
     return found / (np.concatenate([reward.std(0), regret.std(0)]) / np.sqrt(len(reward)))
@@ -146,106 +215,9 @@ def z_scores(name, reward, regret):
 @pytest.mark.parametrize("num_tasks", [TASKS // 5, pytest.param(TASKS, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", AGENTS)
 def test_simulated_agents_earn_their_exact_reward(name, num_tasks):
-    reward, regret = simulate(AGENTS[name](num_arms=2), num_tasks=num_tasks)
-    assert np.all(np.abs(z_scores(name, reward, regret)) <= GATE)
+    reward, regret = simulate(AGENTS[name], num_tasks=num_tasks)
+    z = z_scores(name, reward, regret)
+    print(name, exact_rewards(name), np.round(z, 2))
+    assert np.nanmax(np.abs(z)) <= GATE
     best = np.array([KNOWN["bayes-optimal"][10], KNOWN["bayes-optimal"][25]])
     assert np.all(reward.mean(0) <= best + GATE * reward.std(0) / np.sqrt(len(reward)))
-
-
-# -- faults the test must see -----------------------------------------------------------------------------------------
-
-
-class SameNoise(BernoulliBandit):
-    """One key for all steps of a task."""
-
-    def draw_reward(self, key, mean, params):
-        seed = jax.lax.bitcast_convert_type(params.means[0], jnp.uint32)
-        return super().draw_reward(jax.random.key(seed), mean, params)
-
-
-class LateLog(UCB1):
-    """ln(t + 1)."""
-
-    def act(self, key, state, obs):
-        bonus = jnp.sqrt(2 * jnp.log(state.count.sum() + 1.0) / jnp.maximum(state.count, 1))
-        return jnp.argmax(jnp.where(state.count == 0, jnp.inf, state.mean + bonus)).astype(jnp.int32)
-
-
-class SwappedCounts(UCB1):
-    """The bonus of the other arm."""
-
-    def act(self, key, state, obs):
-        swapped = ArmStats(state.count[::-1], state.mean * state.count[::-1])
-        return super().act(key, swapped, obs)
-
-
-class OwnClock(UCB1):
-    """Pulls of the arm instead of all pulls under the logarithm."""
-
-    def act(self, key, state, obs):
-        bonus = jnp.sqrt(2 * jnp.log(jnp.maximum(state.count, 1)) / jnp.maximum(state.count, 1))
-        return jnp.argmax(jnp.where(state.count == 0, jnp.inf, state.mean + bonus)).astype(jnp.int32)
-
-
-class ForgetsFirst(UCB1):
-    """The reward of an arm's first pull is lost."""
-
-    def update(self, state, transition):
-        new = super().update(state, transition)
-        return new._replace(total=jnp.where(state.count == 0, 0.0, new.total))
-
-
-class SameDraws(ThompsonBernoulli):
-    """The same uniform draws at every step."""
-
-    def act(self, key, state, obs):
-        return super().act(jax.random.key(1), state, obs)
-
-
-class SwappedParameters(ThompsonBernoulli):
-    """Beta(a + failures, b + successes)."""
-
-    def posterior(self, state):
-        return super().posterior(state)[::-1]
-
-
-class StalePosterior(ThompsonBernoulli):
-    """Learns from every second pull only."""
-
-    def update(self, state, transition):
-        new = super().update(state, transition)
-        skip = state.count.sum() % 2 == 1
-        return new._replace(total=jnp.where(skip, state.total + (new.count - state.count) * 0.5, new.total))
-
-
-class CountsFailuresTwice(ThompsonBernoulli):
-    """Beta(a + S, b + n)."""
-
-    def posterior(self, state):
-        return self.prior_a + state.total, self.prior_b + state.count
-
-
-FAULTS = {
-    "ucb1, noise key reused": ("ucb1", UCB1(num_arms=2), SameNoise(num_arms=2, horizon=STEPS)),
-    "ucb1, ln(t + 1)": ("ucb1", LateLog(num_arms=2), ENV),
-    "ucb1, scale 0.9": ("ucb1", UCB1(num_arms=2, scale=0.9), ENV),
-    "ucb1, swapped counts": ("ucb1", SwappedCounts(num_arms=2), ENV),
-    "ucb1, own clock": ("ucb1", OwnClock(num_arms=2), ENV),
-    "ucb1, forgets first": ("ucb1", ForgetsFirst(num_arms=2), ENV),
-    "thompson, noise key reused": ("thompson", ThompsonBernoulli(num_arms=2), SameNoise(num_arms=2, horizon=STEPS)),
-    "thompson, same draws": ("thompson", SameDraws(num_arms=2), ENV),
-    "thompson, swapped parameters": ("thompson", SwappedParameters(num_arms=2), ENV),
-    "thompson, stale": ("thompson", StalePosterior(num_arms=2), ENV),
-    "thompson, failures twice": ("thompson", CountsFailuresTwice(num_arms=2), ENV),
-    "thompson, prior Beta(2, 2)": ("thompson", ThompsonBernoulli(num_arms=2, prior_a=2.0, prior_b=2.0), ENV),
-    "greedy, first of ties": ("greedy", UCB1(num_arms=2, scale=0.0), ENV),
-}
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_seen(fault):
-    name, agent, env = FAULTS[fault]
-    z = z_scores(name, *simulate(agent, env))
-    print(fault, np.round(z, 1))
-    assert np.max(np.abs(z)) > GATE

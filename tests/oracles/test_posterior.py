@@ -12,11 +12,12 @@ from scipy import stats
 
 from icrl.agents.arm_agent import ArmStats
 from icrl.agents.posterior_gaussian import PosteriorGaussian
-from icrl.agents.thompson_bernoulli import ThompsonBernoulli
+from icrl.agents.thompson_bernoulli import ThompsonBernoulli, beta_log_odds
 from icrl.interact import interact
 from icrl.registry import agents, environments
 from icrl.seeding import key_for
 from icrl.tasks import TaskSet
+from icrl.threefry import threefry
 
 P_GATE, Z_GATE = 2e-5, 4.3
 
@@ -202,7 +203,8 @@ def gaussian_draws(agent, key, state, task):
 
 
 def bernoulli_draws(agent, key, state, task):
-    return jax.random.beta(key, *agent.posterior(state), (DRAWS, agent.num_arms)), task.means
+    log_odds = jax.vmap(lambda key: beta_log_odds(key, *agent.posterior(state)))(jax.random.split(key, DRAWS))
+    return jax.nn.sigmoid(log_odds), task.means
 
 
 def linear_draws(agent, key, state, task):
@@ -264,3 +266,28 @@ def test_a_wrong_posterior_is_seen(name, wrong):
     env_name, settings, draw = CALIBRATED[name]
     env = environments[env_name](**settings)
     assert p_value(ranks(env, agents[name].for_env(env, **wrong), draw)) < P_GATE
+
+
+# -- the samplers of thompson-bernoulli -------------------------------------------------------------------------------
+
+
+SHAPES = ((1, 1), (7, 3), (0.5, 0.5), (0.3, 2), (1, 30), (400, 90))  # a and b
+
+
+def test_threefry_is_jax_s_own():
+    """jax gives out the exclusive or of both words; ours are the words."""
+    key = key_for(3, "threefry")
+    words = threefry(tuple(jax.random.key_data(key)), jnp.zeros(1000, jnp.uint32), jnp.arange(1000, dtype=jnp.uint32))
+    assert np.array_equal(words[0] ^ words[1], jax.random.bits(key, (1000,)))
+
+
+@pytest.mark.parametrize("shapes", [by_day(pair, (1, 1), (7, 3)) for pair in SHAPES])
+def test_draws_follow_the_beta_law(shapes):
+    """Kolmogorov-Smirnov on 200 000 draws, and the draws of one call are uncorrelated."""
+    a, b = (jnp.full(2, value, jnp.float32) for value in shapes)
+    keys = jax.random.split(key_for(0, "beta draws"), 200_000)
+    log_odds = np.asarray(jax.jit(jax.vmap(lambda key: beta_log_odds(key, a, b)))(keys), np.float64)
+    for column in log_odds.T:
+        assert stats.kstest(1 / (1 + np.exp(-column)), stats.beta(*shapes).cdf).pvalue >= P_GATE
+    ranks = stats.rankdata(log_odds[:, 0]), stats.rankdata(log_odds[:, 1])
+    assert abs(np.corrcoef(*ranks)[0, 1]) <= Z_GATE / np.sqrt(len(log_odds))

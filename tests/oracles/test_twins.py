@@ -5,9 +5,11 @@ closer than ``TIE``, where float32 may fall on either side.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.agents.logistic_ts import NormalLaw
 from icrl.interact import interact
 from icrl.registry import agents, environments
 from icrl.seeding import key_for, keys_for
@@ -81,6 +83,19 @@ def linear_index(value, features, action, reward, ridge):
     return rows
 
 
+def lived_with_obs(env, agent, num_tasks, num_steps):
+    """Actions [N, T], rewards [N, T] and observations [N, T, O] of N lives."""
+    tasks = TaskSet.draw(env, 0, "twins", num_tasks).params
+    keys = keys_for(key_for(0, "twin lives"), np.arange(num_tasks, dtype=np.uint32))
+    life = jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, num_steps).history))
+    history = life(keys, tasks)
+    return np.asarray(history.action), np.asarray(history.reward, np.float64), np.asarray(history.obs, np.float64)
+
+
+def by_night(env_name):
+    return pytest.mark.nightly if env_name == "ShownLinearBandit-v0" else ()
+
+
 SIZES = pytest.mark.parametrize("num_tasks", [TASKS, pytest.param(1000, marks=pytest.mark.nightly)])
 
 
@@ -128,6 +143,98 @@ def test_lin_ts(env_name, num_tasks):
         return (x @ (mean + agent.noise_std * turned))[..., 0]
 
     check(linear_index(value, features, action, reward, agent.noise_std**2 / agent.prior_var), action)
+
+
+@SIZES
+@pytest.mark.parametrize("env_name", [pytest.param(name, marks=by_night(name)) for name in LINEAR])
+def test_oful(env_name, num_tasks):
+    env = environments[env_name](horizon=STEPS)
+    agent = agents["oful"].for_env(env, length=2.0, delta=0.1, lam=0.5)
+    _, features, action, reward = lived(env, agent, num_tasks, STEPS)
+
+    def value(t, gram, moment, x):
+        inverse = np.linalg.inv(gram)
+        gain = np.linalg.slogdet(gram / 0.5)[1]  # ln (det V / lam^d)
+        beta = env.noise_std * np.sqrt(2 * np.log(1 / 0.1) + gain) + np.sqrt(0.5) * 2.0
+        width = np.sqrt(np.einsum("nkd,nde,nke->nk", x, inverse, x))
+        return np.einsum("nkd,nde,ne->nk", x, inverse, moment) + beta[:, None] * width
+
+    check(linear_index(value, features, action, reward, 0.5), action)
+
+
+@SIZES
+@pytest.mark.parametrize("env_name", ["ShownLinearBandit-v0", "RandomWalkBandit-v0"])
+def test_disjoint_linucb(env_name, num_tasks):
+    """With features of the arms, and with one context for all of them (here the constant 1)."""
+    env = environments[env_name](horizon=STEPS)
+    agent = agents["linucb-disjoint"].for_env(env)
+    _, features, action, reward = lived(env, agent, num_tasks, STEPS)
+    x = np.ones((num_tasks, env.num_actions, 1)) if features is None else features
+    gram = np.tile(np.eye(x.shape[-1]), (num_tasks, env.num_actions, 1, 1))
+    moment, index = np.zeros_like(x), np.zeros((num_tasks, STEPS, env.num_actions))
+    for t in range(STEPS):
+        inverse = np.linalg.inv(gram)
+        width = np.sqrt(np.einsum("nkd,nkde,nke->nk", x, inverse, x))
+        index[:, t] = np.einsum("nkd,nkde,nke->nk", x, inverse, moment) + agent.alpha * width
+        pulled = np.eye(env.num_actions)[action[:, t]][..., None] * x
+        gram += pulled[..., :, None] * pulled[..., None, :]
+        moment += reward[:, t, None, None] * pulled
+    check(index, action, first=env.num_actions if features is None else 1)
+
+
+@SIZES
+def test_linear_agents_with_fresh_features(num_tasks):
+    """LinUCB where every pull has features of its own, read off the observations."""
+    env = environments["ContextualLinearBandit-v0"](horizon=50)
+    agent = agents["linucb"].for_env(env)
+    action, reward, obs = lived_with_obs(env, agent, num_tasks, 50)
+    x = obs.reshape(num_tasks, 50, env.num_actions, env.dim)
+    gram, moment = np.tile(np.eye(env.dim), (num_tasks, 1, 1)), np.zeros((num_tasks, env.dim))
+    index = np.zeros((num_tasks, 50, env.num_actions))
+    for t in range(50):
+        inverse = np.linalg.inv(gram)
+        width = np.sqrt(np.einsum("nkd,nde,nke->nk", x[:, t], inverse, x[:, t]))
+        index[:, t] = np.einsum("nkd,nde,ne->nk", x[:, t], inverse, moment) + agent.beta * width
+        pulled = x[np.arange(num_tasks), t, action[:, t]]
+        gram += pulled[:, :, None] * pulled[:, None, :]
+        moment += reward[:, t, None] * pulled
+    check(index, action, first=1)
+
+
+def test_logistic_ts_keeps_laplace_s_posterior():
+    """Mean and covariance after 20 pulls against float64 Newton steps in all d dimensions and direct inverses."""
+    env = environments["ContextualLogisticBandit-v0"](horizon=20)
+    agent = agents["logistic-ts"].for_env(env)
+    tasks = TaskSet.draw(env, 0, "twins", 12).params
+    keys = keys_for(key_for(0, "twin lives"), np.arange(12, dtype=np.uint32))
+    found = jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, 20)))(keys, tasks)
+    obs = np.asarray(found.history.obs, np.float64).reshape(12, 20, env.num_actions, env.dim)
+    for i in range(12):
+        mean, precision = np.zeros(env.dim), np.eye(env.dim)
+        for t in range(20):
+            x, reward = obs[i, t, found.history.action[i, t]], float(found.history.reward[i, t])
+            mode = mean.copy()
+            for _ in range(10):
+                chance = 1 / (1 + np.exp(-mode @ x))
+                slope = precision @ (mode - mean) - (reward - chance) * x
+                mode -= np.linalg.inv(precision + chance * (1 - chance) * np.outer(x, x)) @ slope
+            chance = 1 / (1 + np.exp(-mode @ x))
+            mean, precision = mode, precision + chance * (1 - chance) * np.outer(x, x)
+        np.testing.assert_allclose(found.agent_state.mean[i], mean, atol=1e-4)
+        np.testing.assert_allclose(found.agent_state.cov[i], np.linalg.inv(precision), atol=1e-4)
+
+
+def test_logistic_ts_draws_from_its_law():
+    """First two moments of <theta, x_a> over 100 000 draws at a covariance made by hand."""
+    env = environments["ContextualLogisticBandit-v0"](dim=3, num_arms=2)
+    agent = agents["logistic-ts"].for_env(env)
+    root = np.array([[1.0, 0, 0], [0.5, 0.8, 0], [-0.3, 0.2, 0.4]])
+    law = NormalLaw(jnp.array([0.1, -0.4, 0.3]), jnp.array(root @ root.T, jnp.float32))
+    x = np.array([[0.6, 0.8, 0.0], [0.0, -0.6, 0.8]])
+    z = jax.random.normal(key_for(0, "moments"), (100_000, 3))
+    values = np.asarray(jax.vmap(lambda z: agent.values(law, jnp.array(x.reshape(-1), jnp.float32), z))(z), np.float64)
+    np.testing.assert_allclose(values.mean(0), x @ np.array([0.1, -0.4, 0.3]), atol=4.3 / np.sqrt(100_000))
+    np.testing.assert_allclose(np.cov(values.T), x @ root @ root.T @ x.T, atol=4.3 * np.sqrt(2 / 100_000))
 
 
 @SIZES

@@ -1,0 +1,33 @@
+"""Linear rewards in fresh features at every pull: the setting of linear contextual bandits (Chu et al. 2011)."""
+
+import dataclasses
+
+import jax
+
+from icrl.envs.sphere_features import SphereFeatures
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array
+
+
+@environments.register("ContextualLinearBandit-v0", paper="Chu et al. 2011")
+@dataclasses.dataclass(frozen=True)
+class ContextualLinearBandit(SphereFeatures):
+    """Reward N(<theta, x_a>, noise_std^2) with theta and the features x_a of every arm and pull on the unit sphere."""
+
+    noise_std: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("noise_std", self.noise_std, 0.0)
+
+    @property
+    def norm(self) -> float:
+        return 1.0
+
+    def link(self, score: Array) -> Array:
+        return score
+
+    def draw_reward(self, key: Array, mean: Array) -> Array:
+        """Gaussian, not 0 and 1."""
+        return mean + self.noise_std * jax.random.normal(key)

@@ -1,0 +1,29 @@
+"""Rewards 0 and 1 with log-odds linear in fresh features: generalised linear bandits (Filippi et al. 2010)."""
+
+import dataclasses
+
+import jax
+
+from icrl.envs.sphere_features import SphereFeatures
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array
+
+
+@environments.register("ContextualLogisticBandit-v0", paper="Filippi et al. 2010")
+@dataclasses.dataclass(frozen=True)
+class ContextualLogisticBandit(SphereFeatures):
+    """P(reward 1) = sigmoid <theta, x_a>; theta on the sphere of radius ``theta_norm``, x_a on the unit sphere."""
+
+    theta_norm: float = 4.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("theta_norm", self.theta_norm, 0.0, open_low=True)
+
+    @property
+    def norm(self) -> float:
+        return self.theta_norm
+
+    def link(self, score: Array) -> Array:
+        return jax.nn.sigmoid(score)

@@ -1,0 +1,43 @@
+"""Bandit with Student-t noise: rewards without an exponential moment (Bubeck, Cesa-Bianchi, Lugosi 2013)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from icrl.envs.bandit import Bandit
+from icrl.envs.gaussian_bandit import GaussianBanditTask
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array
+
+
+@environments.register("HeavyTailedBandit-v0", paper="Bubeck et al. 2013")
+@dataclasses.dataclass(frozen=True)
+class HeavyTailedBandit(Bandit[GaussianBanditTask]):
+    """mu_a ~ U[0, 1]; reward mu_a + noise_std sqrt((df - 2) / df) t with Student's t of ``df`` > 2 degrees of freedom.
+
+    Its standard deviation is ``noise_std``, that of ``GaussianBandit-v0``, so that only the tails differ. Moments of
+    order ``df`` and above do not exist.
+    """
+
+    noise_std: float = 0.3
+    df: float = 3.0  # degrees of freedom
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("noise_std", self.noise_std, 0.0)
+        require_float("df", self.df, 2.0, open_low=True)
+
+    def sample_task(self, key: Array) -> GaussianBanditTask:
+        return GaussianBanditTask(means=jax.random.uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
+
+    def arm_means(self, params: GaussianBanditTask) -> Array:
+        return params.means
+
+    def draw_reward(self, key: Array, mean: Array, params: GaussianBanditTask) -> Array:
+        """Bailey 1994, Polar Generation of Random Variates with the t-Distribution: no rejection, two uniforms."""
+        del params
+        u, v = jax.random.uniform(key, (2,))
+        t = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u))) * jnp.cos(2.0 * jnp.pi * v)
+        return mean + self.noise_std * jnp.sqrt((self.df - 2.0) / self.df) * t

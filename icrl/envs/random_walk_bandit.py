@@ -1,0 +1,36 @@
+"""Gaussian arms whose means wander (Slivkins, Upfal 2008, Adapting to a Changing Environment: Brownian bandits)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from icrl.envs.drifting import Drifting, DriftingTask
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array
+
+
+@environments.register("RandomWalkBandit-v0", paper="Slivkins, Upfal 2008")
+@dataclasses.dataclass(frozen=True)
+class RandomWalkBandit(Drifting):
+    """mu_a(0) ~ U[0, 1], then steps N(0, step_std^2), reflected at 0 and 1: uniform at all times; Gaussian rewards."""
+
+    step_std: float = 0.03
+    noise_std: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("step_std", self.step_std, 0.0)
+        require_float("noise_std", self.noise_std, 0.0)
+
+    def sample_task(self, key: Array) -> DriftingTask:
+        key_start, key_steps = jax.random.split(key)
+        start = jax.random.uniform(key_start, (1, self.num_arms))
+        steps = self.step_std * jax.random.normal(key_steps, (self.horizon - 1, self.num_arms))
+        walk = jnp.cumsum(jnp.concatenate([start, steps]), axis=0)
+        folded = jnp.abs(walk - 2.0 * jnp.round(walk / 2.0))  # mirrors at 0 and 1 are this zigzag of a free walk
+        return DriftingTask(means=folded, max_steps_in_episode=self.horizon)
+
+    def draw_reward(self, key: Array, mean: Array) -> Array:
+        return mean + self.noise_std * jax.random.normal(key)

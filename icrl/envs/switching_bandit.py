@@ -1,0 +1,34 @@
+"""Bernoulli arms that are all drawn anew at random moments (after Garivier, Moulines 2011, switching bandits)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from icrl.envs.drifting import Drifting, DriftingTask
+from icrl.errors import require_float
+from icrl.registry import environments
+from icrl.types import Array
+
+
+@environments.register("SwitchingBandit-v0", paper="Garivier, Moulines 2011")
+@dataclasses.dataclass(frozen=True)
+class SwitchingBandit(Drifting):
+    """Means ~ U[0, 1]^K at the start, and again after each pull with probability ``change_prob``; rewards 1 and 0."""
+
+    change_prob: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("change_prob", self.change_prob, 0.0, 1.0)
+
+    def sample_task(self, key: Array) -> DriftingTask:
+        key_change, key_means = jax.random.split(key)
+        changes = jax.random.bernoulli(key_change, self.change_prob, (self.horizon,)).at[0].set(False)
+        drawn = jax.random.uniform(key_means, (self.horizon, self.num_arms))
+        # at step t the draw of the last step that changed, of step 0 before the first change
+        last_change = jax.lax.cummax(jnp.where(changes, jnp.arange(self.horizon), 0))
+        return DriftingTask(means=drawn[last_change], max_steps_in_episode=self.horizon)
+
+    def draw_reward(self, key: Array, mean: Array) -> Array:
+        return (jax.random.uniform(key) < mean).astype(jnp.float32)

@@ -1,0 +1,37 @@
+"""Registered things so much like another one that by day the other one stands for them; all are tested by night."""
+
+import pytest
+
+SIBLINGS = frozenset(
+    (
+        # environments that differ from another in settings or tables alone, or in little else
+        "Chain-v0",
+        "ContextualLogisticBandit-v0",
+        "CorrelatedBandit-v0",
+        "DarkRoomCorner-v0",
+        "DarkRoomLarge-v0",
+        "DeepSeaStochastic-v0",
+        "Garnet-v0",
+        "HeavyTailedBandit-v0",
+        "OddEvenBandit-v0",
+        "PermutedBandit-v0",
+        "RandomMLPBandit-v0",
+        "RandomWalkBandit-v0",
+        # agents that are another but for their plan, or a few lines over a base that they share with it
+        "exp3-s",
+        "mixture",
+        "neu-fast-cb",
+        "neu-square-cb",
+        "neural-epsilon",
+        "neural-greedy",
+        "neural-ucb",
+        "opsrl",
+        "ucb-vi-bf",
+        "ucb-vi-ch",
+    )
+)
+
+
+def by_day(name, *others, day=True):
+    """A parameter set that begins with a registered name, for the night if that is a sibling or ``day`` is false."""
+    return pytest.param(name, *others, marks=() if day and name not in SIBLINGS else pytest.mark.nightly)
