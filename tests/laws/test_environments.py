@@ -20,6 +20,7 @@ from icrl.seeding import key_for
 from icrl.tasks import TaskSet
 
 HORIZON = 6
+SIMILAR = ("DarkRoomCorner-v0", "DarkRoomLarge-v0", "Chain-v0", "DeepSeaStochastic-v0", "Garnet-v0")
 GATE = 4.3
 
 
@@ -31,8 +32,8 @@ def make(name: str, **settings):
 
 
 def by_day(name):
-    """Families that differ from another one in their settings alone are for the night."""
-    return pytest.param(name, marks=pytest.mark.nightly if name in ("DarkRoomCorner-v0", "DarkRoomLarge-v0") else ())
+    """Families that differ from another one in their settings or tables alone are for the night."""
+    return pytest.param(name, marks=pytest.mark.nightly if name in SIMILAR else ())
 
 
 @pytest.fixture(params=[by_day(name) for name in environments])
