@@ -85,8 +85,8 @@ def _tables(size: int, slips: bool) -> tuple[np.ndarray, np.ndarray]:
     transition = np.zeros((size**2, 2, size**2), np.float32)
     transition[states, 0, below + landing[:, 0]] = 1.0
     slip = np.float32(1.0 / size if slips else 0.0)
-    np.add.at(transition, (states, 1, below + landing[:, 1]), 1.0 - slip)
-    np.add.at(transition, (states, 1, below + np.where(row == last, 0, column)), slip)
+    transition[states, 1, below + landing[:, 1]] += 1.0 - slip
+    transition[states, 1, below + np.where(row == last, 0, column)] += slip  # the same cell at the right wall
     reward = np.zeros((size**2, 2), np.float32)
     reward[:, 1] = (column == last) - COST / size
     return transition, reward
