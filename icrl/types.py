@@ -242,6 +242,11 @@ class ModelConfig:
         require_int("num_layers", self.num_layers, 1, 256)
         require_float("init_std", self.init_std, 0.0, open_low=True)
 
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The settings that a search for a number of parameters changes, the coarse one first."""
+        return ("width",)
+
 
 class SequenceModel(nnx.Module):
     """A causal map over time with ONE call for training (T = the context) and acting (T = 1).

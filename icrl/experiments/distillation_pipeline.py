@@ -45,10 +45,12 @@ CONDITIONS = ("clean", "noisy")
 SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
 
 
-# Transformer and optimiser of Son et al. 2025 and Chen et al. 2025 on grids, for the presets "paper". They use RMSNorm,
-# rotary positions and SwiGLU; ours is the registered GPT-style model.
+# Transformer and optimiser of Son et al. 2025 and Chen et al. 2025 on grids, for the presets "paper". Not theirs: the
+# initial weights, and no dropout.
 PAPER: dict[str, Any] = {
-    "backbone": TransformerConfig(width=32, num_layers=4, num_heads=4),
+    "backbone": TransformerConfig(
+        width=32, num_layers=4, num_heads=4, norm="rms", positions="rotary", mlp="swiglu", final_norm=False
+    ),
     "fit": FitSettings(
         train_steps=50_000,
         batch_size=512,

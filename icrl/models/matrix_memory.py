@@ -42,7 +42,7 @@ def gated_memory(q: Array, k: Array, v: Array, log_a: Array, start: Array, S: Ar
     """Outputs o [T, H, d_v] and the memory afterwards.
 
     Args:
-      q, k: [T, H, d_k]; v: [T, H, d_v].
+      q, k: [T, H, d_k], or [T, 1, d_k] when all heads share them; v: [T, H, d_v].
       log_a: [T, H], at most 0.
       start: [T] bool.
       S: [H, d_k, d_v], the memory before; its type is that of the computation.

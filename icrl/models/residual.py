@@ -16,23 +16,26 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
-from icrl.types import Array, ModelConfig, SequenceModel
+from icrl.models.feed_forward import MLP, FeedForwardConfig
+from icrl.types import Array, SequenceModel
 
 BLOCKS = ("mlp", "glu", "none")
 
 
 @dataclasses.dataclass(frozen=True)
-class StackConfig(ModelConfig):
+class StackConfig(FeedForwardConfig):
     """Shape of a stack. Matrices are drawn lecun normal: ``init_std`` is that of embedding and head only."""
 
     num_layers: int = 2  # layers of the residual stream
     block: str = "mlp"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    mlp_ratio: int = 4  # hidden width of the MLP / width
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.block in BLOCKS, "block", self.block, " or ".join(BLOCKS))
-        require_int("mlp_ratio", self.mlp_ratio, 1, 64)
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        return ("width", "mlp_ratio") if self.block == "mlp" else ("width",)
 
 
 class Mixer(nnx.Module):
@@ -60,8 +63,7 @@ class Layer(nnx.Module):
         self.mixer = mixer
         if self.block == "mlp":
             self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-            self.expand = nnx.Linear(width, width * config.mlp_ratio, rngs=rngs)
-            self.contract = nnx.Linear(width * config.mlp_ratio, width, rngs=rngs)
+            self.feed_forward = MLP(config, rngs)
         elif self.block == "glu":
             self.value = nnx.Linear(width, width, rngs=rngs)
             self.gate = nnx.Linear(width, width, rngs=rngs)
@@ -74,7 +76,7 @@ class Layer(nnx.Module):
             return x + self.value(g) * jax.nn.sigmoid(self.gate(g)), carry
         x = x + y
         if self.block == "mlp":
-            x = x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+            x = x + self.feed_forward(self.norm_mlp(x))
         return x, carry
 
 

@@ -1,73 +1,97 @@
-"""GPT-style causal transformer: pre-LN, GELU, learned absolute positions (Radford et al. 2019, as used by DPT).
+"""GPT-style causal transformer (Radford et al. 2019, as used by DPT), and the variants that the papers used.
 
-The decision-pretrained transformer of Lee et al. 2023 is this model with width 32, 4 layers and MLP 4x. Their text
-says 4 heads and no positions, their code runs one head and learned positions; both are settings here.
+Published transformers as settings; width, layers, heads and MLP as the papers say:
+
+- Lee et al. 2023 (DPT): the defaults, width 32, 4 layers, MLP 4x. Their text says 4 heads and no positions
+  (``positions="none"``), their code runs one head and learned positions.
+- Laskin et al. 2022 (AD): ``norm_first=False``, width 64, 4 layers, 4 heads, MLP 2048; they add dropout.
+- Son et al. 2025, Chen et al. 2025 (DICP, LHF): ``norm="rms", positions="rotary", mlp="swiglu", final_norm=False``.
+- Lin et al. 2023 (Transformers as Decision Makers): ``attention="relu", attention_bias=False, norm_first=False,
+  mlp="relu"``, width 32, 8 layers; their text says 4 heads and MLP 4x, their code runs one head and 1x.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
-from icrl.models.attention import CACHE_CHUNK, cached_attention, causal_attention
+from icrl.models import attention
+from icrl.models.feed_forward import MLP, FeedForwardConfig
+from icrl.models.positions import sinusoidal
+from icrl.models.self_attention import Cache, Place, SelfAttention, placed
 from icrl.registry import models
-from icrl.types import Array, ModelConfig, SequenceModel
+from icrl.types import Array, SequenceModel
 
-POSITIONS = ("learned", "none")
+POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
 
 
 class TransformerCarry(NamedTuple):
-    """Keys and values of the past. C is the capacity rounded up to whole cache chunks."""
+    """What is remembered of the past."""
 
-    keys: tuple[Array, ...]  # a layer: [H, C, d] float32
-    values: tuple[Array, ...]  # a layer: [H, C, d] float32
+    caches: tuple[Cache, ...]  # one a layer
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start: nothing before it is visible
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(ModelConfig):
+class TransformerConfig(FeedForwardConfig):
     """Shape of the model. ``init_std`` is that of all matrices; into the residual stream over sqrt(2 layers)."""
 
     num_heads: int = 4  # H, divides width
-    mlp_ratio: int = 4  # hidden width of the MLP / width
-    positions: str = "learned"  # "learned" absolute positions, or "none"
+    positions: str = "learned"  # "learned" or "sinusoidal" (absolute, added), "rotary" (turn q and k) or "none"
+    attention: str = "softmax"  # weights: "softmax", or "relu" over the number of visible positions
+    attention_window: int = 0  # latest positions that each position sees, itself included; 0: all
+    attention_bias: bool = True  # biases of the projections into and out of attention
+    norm: str = "layer"  # "layer" (LayerNorm) or "rms" (RMSNorm)
+    norm_first: bool = True  # x + f(norm(x)), "pre-LN"; false: norm(x + f(x)), "post-LN"
+    final_norm: bool = True  # another norm behind the last layer if it has none there
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require_int("mlp_ratio", self.mlp_ratio, 1, 64)
         require(self.positions in POSITIONS, "positions", self.positions, " or ".join(POSITIONS))
+        require(self.attention in attention.KINDS, "attention", self.attention, " or ".join(attention.KINDS))
+        require_int("attention_window", self.attention_window, 0, 2**24)
+        require(self.norm in NORMS, "norm", self.norm, " or ".join(NORMS))
+        paired = {"rotary": self.width // self.num_heads, "sinusoidal": self.width}.get(self.positions, 2)
+        require(paired % 2 == 0, "positions", self.positions, f"another where {paired} features make no pairs")
 
 
 class Block(nnx.Module):
-    """x + attention(LN x), then x + MLP(LN x)."""
+    """x + attention(norm x), then x + MLP(norm x); or norm(x + attention x), then norm(x + MLP x)."""
 
     def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-        width, hidden = config.width, config.width * config.mlp_ratio
         init = nnx.initializers.normal(config.init_std)
-        residual_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
-        self.num_heads = config.num_heads
-        self.norm_attention = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.qkv = nnx.Linear(width, 3 * width, kernel_init=init, rngs=rngs)
-        self.mix = nnx.Linear(width, width, kernel_init=residual_init, rngs=rngs)
-        self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
-        self.expand = nnx.Linear(width, hidden, kernel_init=init, rngs=rngs)
-        self.contract = nnx.Linear(hidden, width, kernel_init=residual_init, rngs=rngs)
+        out_init = nnx.initializers.normal(config.init_std / (2 * config.num_layers) ** 0.5)
+        self.norm_first = config.norm_first
+        self.norm_attention = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
+        self.attention = SelfAttention(
+            config.width,
+            config.num_heads,
+            rngs,
+            kind=config.attention,
+            window=config.attention_window,
+            rotary=config.positions == "rotary",
+            bias=config.attention_bias,
+            init=init,
+            out_init=out_init,
+        )
+        self.norm_mlp = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
+        self.feed_forward = MLP(config, rngs, init, out_init)
 
-    def heads(self, x: Array) -> tuple[Array, Array, Array]:
-        """q, k, v [T, H, d] of x [T, D]."""
-        qkv = self.qkv(self.norm_attention(x)).reshape(x.shape[0], 3, self.num_heads, -1)
-        return qkv[:, 0], qkv[:, 1], qkv[:, 2]
-
-    def finish(self, x: Array, attended: Array) -> Array:
-        """Add what attention [T, H, d] found and the MLP to x [T, D]."""
-        x = x + self.mix(attended.reshape(x.shape))
-        return x + self.contract(jax.nn.gelu(self.expand(self.norm_mlp(x))))
+    def __call__(self, x: Array, place: Place, cache: Cache | None) -> tuple[Array, Cache | None]:
+        """Map x [T, D] to (x [T, D], cache)."""
+        if self.norm_first:
+            y, cache = self.attention(self.norm_attention(x), place, cache)
+            x = x + y
+            return x + self.feed_forward(self.norm_mlp(x)), cache
+        y, cache = self.attention(x, place, cache)
+        x = self.norm_attention(x + y)
+        return self.norm_mlp(x + self.feed_forward(x)), cache
 
 
 @models.register("transformer", paper="Radford et al. 2019; Lee et al. 2023")
@@ -81,58 +105,40 @@ class Transformer(SequenceModel):
 
     def __init__(self, config: TransformerConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = require_int("capacity", capacity, 1, 2**24)
-        self.config = config
-        self.width = config.width
+        self.width, self.positions = config.width, config.positions
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.num_layers)])
-        self.norm = nnx.LayerNorm(config.width, epsilon=1e-5, rngs=rngs)
+        self.ends_in_norm = config.norm_first and config.final_norm
+        if self.ends_in_norm:
+            self.norm = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
         if config.positions == "learned":
             init = nnx.initializers.normal(config.init_std)
             self.position = nnx.Embed(capacity, config.width, embedding_init=init, rngs=rngs)
 
     def initial_carry(self) -> TransformerCarry:
-        shape = (self.config.num_heads, _cache_slots(self.capacity), self.width // self.config.num_heads)
-        empty = tuple(jnp.zeros(shape, jnp.float32) for _ in range(self.config.num_layers))
-        return TransformerCarry(empty, empty, jnp.int32(0), jnp.int32(0))
+        caches = tuple(block.attention.empty_cache(self.capacity) for block in self.blocks)
+        return TransformerCarry(caches, jnp.int32(0), jnp.int32(0))
 
     def __call__(
         self, x: Array, start: Array | None = None, carry: TransformerCarry | None = None
     ) -> tuple[Array, TransformerCarry | None]:
+        length = x.shape[0]
         if carry is None:
-            return self._parallel(x, start), None
-        return self._cached(x, start, carry)
+            nowhere = jnp.int32(0)
+            place = placed(length, start, nowhere, nowhere)
+            return self._through(x, place if start is not None else place._replace(first=None), None)[0], None
+        place = placed(length, start, carry.position, carry.first)
+        y, caches = self._through(x, place, carry.caches)
+        assert place.first is not None
+        return y, TransformerCarry(caches, carry.position + length, place.first[-1])
 
-    def _parallel(self, x: Array, start: Array | None) -> Array:
-        time = jnp.arange(x.shape[0])
-        segment = None if start is None else jnp.cumsum(start)
-        since_start = time if start is None else time - jax.lax.cummax(jnp.where(start, time, 0))
-        x = self._add_positions(x, since_start)
-        for block in self.blocks:
-            x = block.finish(x, causal_attention(*block.heads(x), segment))
-        return self.norm(x)
-
-    def _cached(self, x: Array, start: Array | None, carry: TransformerCarry) -> tuple[Array, TransformerCarry]:
-        slot = carry.position + jnp.arange(x.shape[0])
-        latest = jnp.full(x.shape[0], carry.first) if start is None else jnp.where(start, slot, carry.first)
-        first = jax.lax.cummax(latest)
-        x = self._add_positions(x, slot - first)
-        keys, values = [], []
-        for block, old_keys, old_values in zip(self.blocks, carry.keys, carry.values, strict=True):
-            q, k, v = block.heads(x)
-            keys.append(_written(old_keys, k, carry.position))
-            values.append(_written(old_values, v, carry.position))
-            x = block.finish(x, cached_attention(q, keys[-1], values[-1], carry.position, first))
-        after = TransformerCarry(tuple(keys), tuple(values), carry.position + x.shape[0], first[-1])
-        return self.norm(x), after
-
-    def _add_positions(self, x: Array, since_start: Array) -> Array:
-        return x + self.position(since_start) if self.config.positions == "learned" else x
-
-
-def _written(cache: Array, new: Array, position: Array) -> Array:
-    """The cache [H, C, d] with ``new`` [T, H, d] in slots position .. position + T - 1."""
-    return jax.lax.dynamic_update_slice_in_dim(cache, new.transpose(1, 0, 2), position, axis=1)
-
-
-def _cache_slots(capacity: int) -> int:
-    """Capacity rounded up to whole chunks, so that no chunk reaches over the end."""
-    return capacity if capacity <= CACHE_CHUNK else -(-capacity // CACHE_CHUNK) * CACHE_CHUNK
+    def _through(self, x: Array, place: Place, caches: tuple[Cache, ...] | None) -> tuple[Array, tuple[Any, ...]]:
+        """All layers: x [T, D] to (y [T, D], caches, None each if there were none)."""
+        if self.positions == "learned":
+            x = x + self.position(place.since_start)
+        elif self.positions == "sinusoidal":
+            x = x + sinusoidal(place.since_start, self.width).astype(x.dtype)
+        after = []
+        for number, block in enumerate(self.blocks):
+            x, cache = block(x, place, None if caches is None else caches[number])
+            after.append(cache)
+        return self.norm(x) if self.ends_in_norm else x, tuple(after)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from icrl.models.delta_rule import gated_delta_rule, unit_lower_inverse
 from icrl.models.diagonal_ssm import discretised, hippo_legs
-from icrl.models.gated_deltanet import gated_delta_rule, unit_lower_inverse
 from icrl.models.lru import LRUConfig, LRUMixer
 from icrl.models.matrix_memory import gated_memory
 from icrl.models.recurrence import DiagonalRecurrence
