@@ -15,7 +15,7 @@ ROOT = Path(icrl.__file__).parent
 LAYERS = (
     "errors",
     "types",
-    "planning registry seeding",
+    "exact planning registry seeding",
     "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
     "interact host_agent checkpoints figures page records run_folder filters",
     "room_picture",

@@ -1,0 +1,39 @@
+"""Discounted UCB for arms that change (Kocsis, Szepesvari 2006; as analysed by Garivier, Moulines 2011)."""
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.registry import agents
+from icrl.types import Array, Transition
+
+
+@agents.register("discounted-ucb", paper="Garivier, Moulines 2011")
+@struct.dataclass
+class DiscountedUCB(ArmAgent):
+    """argmax m_a + 2 B sqrt(xi ln(sum n) / n_a) with counts n_a and means m_a that fade by ``discount`` a step.
+
+    Garivier, Moulines 2011, On Upper-Confidence Bound Policies for Switching Bandit Problems, section 3.1; xi = 0.6 and
+    B = 1 as in their experiments, for rewards in [0, 1]. For S changes in T steps they advise the discount
+    1 - sqrt(S / T) / (4 B). Counts are float32 here, being sums of powers.
+    """
+
+    discount: Array | float = 0.98  # in (0, 1]; it remembers about 1 / (1 - discount) steps
+    xi: Array | float = 0.6  # width of the bonus, no unit
+    reward_range: Array | float = 1.0  # B
+
+    def init(self, key: Array) -> ArmStats:
+        del key
+        return ArmStats(jnp.zeros(self.num_arms), jnp.zeros(self.num_arms))
+
+    def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
+        del key, obs
+        # a count never fades to 0 in float32 before its bonus has long been the largest
+        n = jnp.where(state.count > 0, state.count, 1.0)
+        log_time = jnp.log(jnp.maximum(jnp.sum(state.count), 1.0))
+        bonus = 2.0 * self.reward_range * jnp.sqrt(self.xi * log_time / n)
+        return argmax_untried_first(state.total / n + bonus, state.count)
+
+    def update(self, state: ArmStats, transition: Transition) -> ArmStats:
+        faded = ArmStats(self.discount * state.count, self.discount * state.total)
+        return super().update(faded, transition)

@@ -1,0 +1,78 @@
+"""Exponential weights (Auer, Cesa-Bianchi, Freund, Schapire 2002, The Nonstochastic Multiarmed Bandit Problem).
+
+Exp3 competes with the best arm, Exp3.S with the best sequence of arms that switches seldom; rewards may be anything.
+"""
+
+import math
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import argmax_random_ties
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, Transition
+
+
+@agents.register("exp3", paper="Auer et al. 2002")
+@struct.dataclass
+class Exp3(Agent):
+    """p_a = (1 - gamma) w_a / sum w + gamma / K; w_a grows by exp(gamma (r / p_a) / K), then shares are mixed.
+
+    For rewards in [0, 1]. ``for_env`` takes gamma = min(1, sqrt(K ln K / ((e - 1) T))) with T the length of an
+    episode, which promises a regret of at most 2.63 sqrt(T K ln K) (their corollary 3.2). Its state is ln w [K]
+    float32. The weight of an action is corrected by its probability, so that shown actions chosen by others it
+    learns from as if they were its own.
+    """
+
+    num_arms: int = struct.field(pytree_node=False)  # K
+    gamma: Array | float = 0.1  # share of uniform exploration, in (0, 1]
+    alpha: Array | float = 0.0  # e alpha / K of the total weight goes to every arm at each step
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        num_arms = settings.get("num_arms", env.num_actions)
+        gamma = min(1.0, math.sqrt(num_arms * math.log(num_arms) / ((math.e - 1) * env.spec.max_steps_in_episode)))
+        return cls(**{"num_arms": num_arms, "gamma": gamma, **settings})
+
+    def init(self, key: Array) -> Array:
+        del key
+        return jnp.zeros(self.num_arms, jnp.float32)
+
+    def action_probs(self, state: Array) -> Array:
+        """The law of ``act``, [K]."""
+        return (1.0 - self.gamma) * jax.nn.softmax(state) + self.gamma / self.num_arms
+
+    def act(self, key: Array, state: Array, obs: Array) -> Array:
+        del obs
+        return jax.random.categorical(key, jnp.log(self.action_probs(state))).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: Array, obs: Array) -> Array:
+        """The largest weight, ties broken uniformly."""
+        del obs
+        return argmax_random_ties(key, state)
+
+    def update(self, state: Array, transition: Transition) -> Array:
+        pulled = jnp.arange(self.num_arms) == transition.action
+        estimate = jnp.where(pulled, transition.reward / self.action_probs(state), 0.0)
+        share = jnp.e * self.alpha / self.num_arms
+        grown = jnp.exp(self.gamma * estimate / self.num_arms) * jax.nn.softmax(state) + share
+        return jnp.log(grown / jnp.max(grown))  # only ratios matter; an arm's share stays a float32 above 0
+
+
+@agents.register("exp3-s", paper="Auer et al. 2002")
+@struct.dataclass
+class Exp3S(Exp3):
+    """Exp3 with alpha = 1 / T, so that an arm that was bad can come back: for rewards that change.
+
+    ``for_env`` takes gamma = min(1, sqrt(K (S ln(K T) + e) / ((e - 1) T))) (their corollary 8.2), where the best arm is
+    to change S - 1 times; ``num_segments`` is S.
+    """
+
+    @classmethod
+    def for_env(cls, env: Environment, num_segments: int = 4, **settings: Any) -> Self:
+        num_arms, horizon = settings.get("num_arms", env.num_actions), env.spec.max_steps_in_episode
+        hardness = num_arms * (num_segments * math.log(num_arms * horizon) + math.e)
+        gamma = min(1.0, math.sqrt(hardness / ((math.e - 1) * horizon)))
+        return super().for_env(env, **{"gamma": gamma, "alpha": 1.0 / horizon, **settings})
