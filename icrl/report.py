@@ -19,6 +19,7 @@ from icrl.results import (
     format_ratio,
     format_value,
     from_json,
+    leaderboard,
     return_rows,
     short_number,
     to_json,
@@ -84,6 +85,10 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
             for _, agent, v, ratio in rows
         ]
         show(results["title"], columns, lines)
+    worlds, shares = leaderboard(results)
+    if worlds:
+        head = ["regret / uniform's", *(name.removesuffix("-v0") for name in worlds)]
+        show(results["title"], head, [(styles[kind], [label, *cells]) for kind, label, cells in shares])
     if results["checks"]:
         verdicts = {True: "ok", False: "NOT OK"}
         colors = {True: "green", False: "bold red"}

@@ -34,7 +34,8 @@ from icrl.training import FitSettings
 from icrl.types import Environment, ModelConfig
 
 VALIDATION_CONTEXTS = 256
-MODEL = "dpt"
+MODEL, LABEL = "dpt", "DPT (ours)"
+IDEAL_LABEL = "exact posterior sampling"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,20 +182,33 @@ def _online(
     settings: DPTSettings, seed: int, policies: list[FrozenPolicy]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The online section, and cumulative regrets [S, N, T] of every agent (S = 1 for all but the model)."""
-    env, steps = settings.env, settings.context_steps
-    tasks = TaskSet.draw(env, seed, "test", settings.eval_tasks)
-    regrets = {
-        MODEL: np.stack(
-            [
-                online_regret(env, tasks, settings.agent(policy), steps, seed, train_seed, f"DPT seed {train_seed}")
-                for train_seed, policy in enumerate(policies)
-            ]
-        )
-    }
-    for name in settings.competitors:
+    tasks = TaskSet.draw(settings.env, seed, "test", settings.eval_tasks)
+    group = {MODEL: [settings.agent(policy) for policy in policies]}
+    regrets = regrets_of(settings.env, tasks, group, settings.competitors, settings.context_steps, seed)
+    return online_section(regrets, {MODEL: LABEL}, settings.ideal), regrets
+
+
+def regrets_of(
+    env: Environment, tasks: TaskSet, groups: dict[str, list[Any]], competitors: tuple[str, ...], steps: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Cumulative regrets [S, N, T] by name of models, S training seeds each, and of registered competitors, S = 1."""
+    regrets = {}
+    for name, group in groups.items():
+        lives = [
+            online_regret(env, tasks, agent, steps, seed, train_seed, f"{name}, seed {train_seed}")
+            for train_seed, agent in enumerate(group)
+        ]
+        regrets[name] = np.stack(lives)
+    for name in competitors:
         regrets[name] = online_regret(env, tasks, agents[name].for_env(env), steps, seed, label=name)[None]
-    curves = {name: _curve(settings, name, "regret", interval(x)) for name, x in regrets.items()}
-    return {"steps": list(range(1, steps + 1)), "agents": curves}, regrets
+    return regrets
+
+
+def online_section(regrets: dict[str, np.ndarray], labels: dict[str, str], ideal: str) -> dict[str, Any]:
+    """The online section of ``regrets`` [S, N, T]; ``labels`` are the models' names for readers."""
+    steps = next(iter(regrets.values())).shape[-1]
+    curves = {name: curve(name, "regret", interval(x), labels, ideal) for name, x in regrets.items()}
+    return {"steps": list(range(1, steps + 1)), "agents": curves}
 
 
 def _offline(
@@ -210,7 +224,7 @@ def _offline(
     curves = {}
     for name, group in players.items():
         losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, prefixes] for agent in group])
-        curves[name] = _curve(settings, name, "suboptimality", interval(losses))
+        curves[name] = curve(name, "suboptimality", interval(losses), {MODEL: LABEL}, settings.ideal)
     offline = {"prefix": prefixes.tolist(), "agents": curves, "num_tasks": settings.offline_tasks}
 
     objective = settings.objective()
@@ -230,10 +244,10 @@ def _prefixes(steps: int) -> np.ndarray:
     return np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
 
 
-def _curve(settings: DPTSettings, name: str, field: str, measured: Interval) -> dict[str, Any]:
-    kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
-    labels = {MODEL: "DPT (ours)", settings.ideal: "exact posterior sampling"}
-    look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
+def curve(name: str, field: str, measured: Interval, labels: dict[str, str], ideal: str) -> dict[str, Any]:
+    """One agent's curve in a section of the results; those with ``labels`` are models."""
+    kinds = {ideal: "ideal", "oracle": "oracle"} | dict.fromkeys(labels, "model")
+    look = {"kind": kinds.get(name, "baseline"), "label": {ideal: IDEAL_LABEL, **labels}.get(name, name)}
     return {**look, "interval": measured.method, field: measured.band()}
 
 

@@ -48,13 +48,18 @@ HOMES = [
 ]
 
 
+# What is another agent but for its plan or its parts is for the night.
+SIMILAR = ("mixture", "opsrl", "ucb-vi-bf", "ucb-vi-ch")
+
+
 def name_of(pair):
     return f"{pair[1]}-in-{pair[0]}"
 
 
 def by_day(pair):
     """Homes, and every environment with one agent; the other pairs are for the night."""
-    return pytest.param(pair, id=name_of(pair), marks=() if pair in HOMES or pair[1] == "ucb" else pytest.mark.nightly)
+    daily = (pair in HOMES and pair[1] not in SIMILAR) or pair[1] == "ucb"
+    return pytest.param(pair, id=name_of(pair), marks=() if daily else pytest.mark.nightly)
 
 
 @pytest.fixture(params=[by_day(pair) for pair in FITTING])
@@ -62,7 +67,7 @@ def pair(request):
     return request.param
 
 
-@pytest.fixture(params=HOMES, ids=name_of)
+@pytest.fixture(params=[by_day(pair) for pair in HOMES])
 def home(request):
     return request.param
 
