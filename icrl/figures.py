@@ -131,7 +131,7 @@ def _world(name: str, world: World) -> Any:
     title = f"Regret while learning in {world['num_tasks']:,} tasks of {name}"
     figure, axes = _chart(title, _bands(agents), "step in the task", "cumulative pseudo-regret (reward units)")
     _log_x(axes, world["steps"])
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="mask")
     _make_room(figure, _draw_lines(axes, world["steps"], lines))
     return figure
 

@@ -208,9 +208,9 @@ def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[
     for name, world in worlds.items():
         finals = {player: agent["regret"]["mean"][-1] for player, agent in world["agents"].items()}
         for player, agent in world["agents"].items():
-            # the ideal of one world is a baseline in another, so only models and oracles keep their kind
-            ideal = agent["kind"] == "ideal"
-            kinds[player] = ("baseline", player) if ideal else (agent["kind"], agent["label"])
+            # the ideal of one world is a baseline in another, so only models and oracles keep their looks
+            looks = agent["kind"] in ("model", "oracle")
+            kinds[player] = (agent["kind"], agent["label"]) if looks else ("baseline", player)
             found = shares.setdefault(player, {})
             if finals.get("uniform", 0.0) > 0:
                 found[name] = finals[player] / finals["uniform"]
