@@ -10,11 +10,11 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from icrl.results import AgentCurve, Band, CrossEntropy, Results, Training, World, short_number, tasks_behind
+from icrl.results import AgentCurve, Band, CrossEntropy, Diversity, Results, Training, World, short_number, tasks_behind
 
 SIZE_INCHES, DPI = (8.0, 4.8), 160  # 1280 x 768 pixels
 STRONG = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
@@ -58,6 +58,9 @@ def draw_figures(results: Results) -> dict[str, Any]:
     sections = {"episode_returns": "episodes", "online_regret": "online", "offline_suboptimality": "offline"}
     with matplotlib.rc_context(STYLE):
         drawn = {name: make(results) for name, make in makers.items() if results.get(sections.get(name, name))}
+        if diversity := results.get("diversity"):
+            drawn |= {f"{part}_regret": _pool_regret(diversity, part) for part in ("pool", "fresh")}
+            drawn["relative_distance"] = _relative_distance(diversity)
         return drawn | {f"world_{name}": _world(name, world) for name, world in (results.get("worlds") or {}).items()}
 
 
@@ -133,6 +136,34 @@ def _world(name: str, world: World) -> Any:
     _log_x(axes, world["steps"])
     axes.set_yscale("log", nonpositive="mask")
     _make_room(figure, _draw_lines(axes, world["steps"], lines))
+    return figure
+
+
+def _pool_regret(section: Diversity, part: Literal["pool", "fresh"]) -> Any:
+    """Regret after all steps against the number of pretraining tasks."""
+    where = {"pool": "tasks of the pretraining pool", "fresh": "tasks that were in no pool"}[part]
+    agents = section[part]
+    figure, axes = _chart(f"Regret in {where}", _bands(agents), "tasks in the pretraining pool", "final pseudo-regret")
+    _log_x(axes, section["pool_size"])
+    _make_room(figure, _draw_lines(axes, section["pool_size"], _agent_lines(agents, "regret")))
+    return figure
+
+
+def _relative_distance(section: Diversity) -> Any:
+    """A heat map: whose choices the model's are like, by number of pretraining tasks and prefix."""
+    subtitle = "0: as the posterior of the task distribution; 1: as the posterior over the pool alone"
+    figure, axes = _chart("Does the model generalise or memorise?", subtitle, "tasks in the pretraining pool", "")
+    axes.grid(False)
+    distance = np.clip(section["distance"], 0.0, 1.0)
+    drawn = axes.imshow(distance, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto", origin="lower")
+    axes.set_xticks(range(len(section["pool_size"])), [f"{size:,}" for size in section["pool_size"]])
+    axes.set_yticks(range(len(section["prefix"])), [f"{prefix:,}" for prefix in section["prefix"]])
+    axes.set_ylabel("transitions in the prefix")
+    for row, column in np.ndindex(distance.shape):
+        value = section["distance"][row][column]
+        color = "white" if distance[row, column] < 0.6 else INK
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9.5, color=color)
+    figure.colorbar(drawn, ax=axes, label="relative distance")
     return figure
 
 

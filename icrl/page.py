@@ -64,6 +64,7 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
         _returns_section(results),
         _regret_section(results),
         *(_world_section(name, world) for name, world in (results.get("worlds") or {}).items()),
+        _diversity_section(results),
         _published_section(results),
         _settings_section(results),
     ]
@@ -151,6 +152,19 @@ def _world_section(name: str, world: World) -> str:
     return _section(name, f'{table}\n<p class="quiet">{escape(facts)}</p>')
 
 
+def _diversity_section(results: Results) -> str:
+    section = results.get("diversity")
+    if not section:
+        return ""
+    rows = []
+    for place, agents in (("in the pool", section["pool"]), ("fresh", section["fresh"])):
+        for agent in agents.values():
+            cells = [f"{agent['label']}, {place}", *(short_number(value) for value in agent["regret"]["mean"])]
+            rows.append((agent["kind"], [escape(cell) for cell in cells]))
+    head = ["pretraining tasks", *(f"{size:,}" for size in section["pool_size"])]
+    return _section(f"Regret after {results['num_steps']:,} steps by diversity of the pretraining", _table(head, rows))
+
+
 def _published_section(results: Results) -> str:
     numbers = results.get("published") or []
     rows = [("", [escape(str(cell)) for cell in (row["what"], row["value"], row["where"])]) for row in numbers]
@@ -188,6 +202,16 @@ def _caption(name: str, results: Results) -> str:
             f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "
             f"end after {results['num_steps']:,} steps. Dashed black: the ideal. An arrow marks agents that leave the "
             f"chart. Bands: {_methods(online['agents'])}."
+        )
+    if name in ("pool_regret", "fresh_regret"):
+        return (
+            "Pseudo-regret after all steps of models pretrained on so many tasks, beside posterior sampling over that "
+            "very pool and, dashed black, over the whole distribution. Bands: 95 % intervals."
+        )
+    if name == "relative_distance":
+        return (
+            "Whose choice probabilities the model's are like on recorded prefixes in fresh tasks: 0 the posterior over "
+            "the task distribution, 1 the posterior over the pool. Symmetrised Kullback-Leibler divergences, averaged."
         )
     if name.startswith("world_"):
         return (

@@ -95,6 +95,16 @@ class World(TypedDict):
     skipped: dict[str, str]  # agents that do not fit, and why
 
 
+class Diversity(TypedDict):
+    """Models pretrained on pools of D tasks each, against the posteriors that memorise the pool and that do not."""
+
+    pool_size: list[int]  # [D] increasing
+    pool: dict[str, AgentCurve]  # with regret [D] after all steps, in tasks of the pool
+    fresh: dict[str, AgentCurve]  # the same in tasks that no model has met
+    prefix: list[int]  # [P] transitions shown, increasing
+    distance: list[list[float]]  # [P][D] 0: chooses as the generalising posterior, 1: as the memorising one
+
+
 class Check(TypedDict):
     """One promise of the experiment and whether it held."""
 
@@ -134,6 +144,7 @@ class Results(TypedDict):
     offline: NotRequired[Offline | None]
     cross_entropy: NotRequired[CrossEntropy | None]
     worlds: NotRequired[dict[str, World] | None]  # by the environment's name
+    diversity: NotRequired[Diversity | None]
     training: NotRequired[dict[str, Training] | None]  # by training seed
     published: NotRequired[list[Published] | None]
 
@@ -148,6 +159,7 @@ def check_results(results: Mapping[str, Any]) -> Results:
     _check_axis("results.offline", document.get("offline"), "prefix", "suboptimality", Offline)
     for name, world in (document.get("worlds") or {}).items():
         _check_world(f"results.worlds.{name}", world)
+    _check_diversity(document.get("diversity"))
     _check_cross_entropy(document.get("cross_entropy"))
     for seed, curve in (document.get("training") or {}).items():
         _check_training(f"results.training.{seed}", curve)
@@ -281,11 +293,14 @@ def _check_axis(path: str, section: Any, axis: str, field: str, form: Any) -> No
     require(len(section[axis]) >= 1, f"{path}.{axis}", section[axis], "at least one value")
     require(len(section["agents"]) >= 1, f"{path}.agents", section["agents"], "at least one agent")
     for name, agent in section["agents"].items():
-        place = f"{path}.agents.{name}"
-        _check_keys(place, agent, AgentCurve)
-        require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
-        require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
-        _check_band(f"{place}.{field}", agent[field], len(section[axis]))
+        _check_agent(f"{path}.agents.{name}", agent, field, len(section[axis]))
+
+
+def _check_agent(place: str, agent: Any, field: str, length: int) -> None:
+    _check_keys(place, agent, AgentCurve)
+    require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
+    require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
+    _check_band(f"{place}.{field}", agent[field], length)
 
 
 def _check_world(path: str, world: Any) -> None:
@@ -293,6 +308,19 @@ def _check_world(path: str, world: Any) -> None:
     _check_order(f"{path}.optimum", world["optimum"])
     bound, length = world["lower_bound"], len(world["steps"])
     require(bound is None or len(bound) == length, f"{path}.lower_bound", bound, f"{length} values, one per point")
+
+
+def _check_diversity(section: Any) -> None:
+    if section is None:
+        return
+    path = "results.diversity"
+    _check_keys(path, section, Diversity)
+    for part in ("pool", "fresh"):
+        for name, agent in section[part].items():
+            _check_agent(f"{path}.{part}.{name}", agent, "regret", len(section["pool_size"]))
+    sizes = [len(section["prefix"]), *(len(row) for row in section["distance"])]
+    wanted = [len(section["distance"]), *[len(section["pool_size"])] * len(section["prefix"])]
+    require(sizes == wanted, f"{path}.distance", sizes, f"rows as many as prefixes, of one value a pool: {wanted}")
 
 
 def _check_cross_entropy(section: Any) -> None:

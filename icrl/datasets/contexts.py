@@ -17,6 +17,7 @@ from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.errors import require, require_int
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
+from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
 MAX_POOL = 2**31 - 1
@@ -39,16 +40,27 @@ class ContextSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContextGenerator:
-    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``."""
+    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``.
+
+    Each context has a task of its own, or one of a pool: the first ``pool_size`` tasks of the stream, again and again
+    with other histories.
+    """
 
     env: Environment
     source: Agent
     num_steps: int
     seed: int
     purpose: str = "pretrain"
+    pool_size: int | None = None
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
+        if self.pool_size is not None:
+            require_int("pool_size", self.pool_size, 1, MAX_POOL)
+
+    def pool(self) -> TaskSet:
+        """The tasks of the pool."""
+        return TaskSet.draw(self.env, self.seed, f"{self.purpose}/task", self.pool_size or 0)
 
     def fetch(self, ids: np.ndarray) -> Contexts:
         """The contexts of task ids [B] uint32, generated on the device in one jitted call."""
@@ -57,7 +69,12 @@ class ContextGenerator:
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
         key_task, key_life = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
-        return jax.vmap(self._context)(keys_for(key_task, ids), keys_for(key_life, ids))
+        tasks = ids if self.pool_size is None else self._drawn(ids, self.pool_size)
+        return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_life, ids))
+
+    def _drawn(self, ids: Array, pool_size: int) -> Array:
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size))(keys).astype(jnp.uint32)
 
     def _context(self, key_task: Array, key_life: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)

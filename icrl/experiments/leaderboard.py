@@ -278,8 +278,10 @@ def lower_bound(env: Environment, tasks: TaskSet, steps: np.ndarray) -> list[flo
         return None
     means = np.asarray(jax.vmap(env.arm_means)(tasks.params), np.float64)
     best = means.max(1, keepdims=True)
-    is_normal = isinstance(env, GaussianBandit)
-    kl = np.square(best - means) / (2 * env.noise_std**2) if is_normal else bernoulli_kl(means, best)
+    if isinstance(env, GaussianBandit):
+        kl = np.square(best - means) / (2 * env.noise_std**2)
+    else:
+        kl = bernoulli_kl(means, best)
     worse = kl > 0
     rate = np.divide(best - means, kl, out=np.zeros_like(kl), where=worse)
     return [float((rate * np.log(np.maximum(t * np.where(worse, kl, 1.0), 1.0))).sum(1).mean()) for t in steps]
