@@ -19,9 +19,15 @@ class UCRL2(OptimisticPlanner):
     Radii as in the paper, times ``bonus_scale``: sqrt(14 S ln(2 K N / delta) / n) for P (4.4) and r_max sqrt(7 ln(2 S K
     N / delta) / (2 n)) for r (4.3), with N transitions so far. The paper plans for the average reward and when a count
     has doubled; here the model is planned in for H steps at the end of every episode, as Osband's TabulaRL does.
+
+    With 1 it plays uniformly for all of a short life; the default is a practical one. In ``RandomMDP-v0`` it earns
+    132.3, 426.2, 947.0, 1476.2, 2008.0 in 10, 25, 50, 75, 100 episodes, with 0.05 instead 135.4, 416.3, 923.0, 1443.1,
+    1968.6 (400 tasks, standard errors .6 to 2.3, 2026-11-24). Duan et al. 2016 have 146.6, 424.1, 918.9, 1427.6,
+    1942.1, by a scale that they do not tell, and perhaps from estimates that begin at a prior: none of the scales
+    tried here (0.02, 0.05, 0.1, 1) earns so much in 10.
     """
 
-    bonus_scale: Any = 1.0
+    bonus_scale: Any = 0.02
 
     def reward_bonus(self, counts: Counts) -> Array:
         tries = counts.tries

@@ -3,6 +3,8 @@
 A model is pretrained on whole lives of UCB-VI (the practical bonus) in random tabular MDPs, two tokens a step, to
 predict its next action, and then lives through episodes of new MDPs itself; compared with UCB-VI, posterior sampling
 and the optimum on the same draws. There is no published number.
+
+Only preset smoke has been run so far: the targets of preset cpu are guesses to be calibrated.
 """
 
 from typing import Any
