@@ -124,7 +124,7 @@ def test_a_model_plays_where_tasks_look_as_it_knows_them():
     assert "at most 20" in _Guest("guest", short, home.spec).refuses(home, 21)
     players, skipped = _players(Leaderboard.presets["cpu"], DarkRoom(size=2), guest, 20)
     assert {"ucb-vi", "psrl", "ucrl2", "ucb-h", "oracle", "uniform"} <= players.keys()
-    assert {"lin-ts", "in-context", "pretrained"} <= skipped.keys()
+    assert {"lin-ts", "in-context", "pretrained", "ucb"} <= skipped.keys()
 
 
 def test_worlds_are_all_that_are_small_enough():

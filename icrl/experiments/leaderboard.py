@@ -7,6 +7,9 @@ where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic:
 
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
+
+Preset cpu as a whole has not been run yet. A pair of agent and world cost 5 seconds of one core, most of it compiling
+(2026-11-24, two cores shared with many other runs), OPSRL in rooms more than a minute.
 """
 
 import dataclasses
@@ -16,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from icrl.agents.arm_agent import ArmAgent
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import check_following, follows
@@ -38,7 +42,7 @@ from icrl.tasks import TaskSet
 from icrl.training import FitSettings
 from icrl.types import Agent, Environment, EnvSpec, ModelConfig
 
-MODEL, UNIFORM = "pretrained", "uniform"
+MODEL, UNIFORM = "pretrained", "uniform"  # uniform play is the unit of the table, so it plays everywhere
 HOME = "GaussianBandit-v0"  # where the model that is trained here comes from
 POINTS = 40  # of a curve, evenly on a logarithmic axis
 IDEALS = {  # exact posterior sampling
@@ -258,9 +262,14 @@ def _players(
     players, skipped = {}, {}
     for name in settings.players or tuple(agents):
         try:
-            players[name] = agents[name].for_env(env)
+            agent = agents[name].for_env(env)
         except InputError as refusal:
             skipped[name] = str(refusal)
+            continue
+        if name != UNIFORM and isinstance(agent, ArmAgent) and env.spec.num_states:
+            skipped[name] = "ignores the observation, needs a world without states"
+        else:
+            players[name] = agent
     if reason := guest.refuses(env, num_steps):
         skipped[MODEL] = reason
     else:
