@@ -146,14 +146,20 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
 def _publish(run: Run, results: Any) -> Results:
     write_report(run.folder, results)
     document = read_results(run.folder / "results.json")
-    write_tensorboard(run.folder / "tensorboard", read_jsonl(run.folder / "metrics.jsonl"), document)
+    write_tensorboard(run.folder / "tensorboard", _metrics(run.folder), document)
     print_summary(document)
     return document
 
 
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """The record of training; none of a run that trained nothing."""
+    path = folder / "metrics.jsonl"
+    return read_jsonl(path) if path.is_file() else []
+
+
 def _training_curves(folder: Path) -> dict[str, Any]:
     curves: dict[str, Any] = {}
-    for row in read_jsonl(folder / "metrics.jsonl"):
+    for row in _metrics(folder):
         curve = curves.setdefault(str(row["seed"]), {"step": [], "loss": [], "val_loss": []})
         for name, values in curve.items():
             values.append(row.get(name))

@@ -22,6 +22,7 @@ from icrl.page import render_html
 from icrl.registry import environments
 from icrl.report import print_summary, read_results
 from icrl.results import check_results, leaderboard
+from icrl.runs import _metrics
 from icrl.tasks import TaskSet
 
 STEPS = [1, 2, 5, 10]
@@ -133,6 +134,10 @@ def test_worlds_are_all_that_are_small_enough():
     assert sizes["DarkRoomHard-v0"] is None
     assert sizes["GaussianBandit-v0"].horizon == settings.num_steps == 200
     assert sum(env is not None for env in sizes.values()) >= 12
+
+
+def test_a_run_that_trained_nothing_has_no_record(tmp_path):
+    assert _metrics(tmp_path) == []
 
 
 @pytest.mark.nightly
