@@ -10,11 +10,11 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from icrl.results import AgentCurve, Band, CrossEntropy, Results, Training, short_number, tasks_behind
+from icrl.results import AgentCurve, Band, CrossEntropy, Diversity, Results, Training, World, short_number, tasks_behind
 
 SIZE_INCHES, DPI = (8.0, 4.8), 160  # 1280 x 768 pixels
 STRONG = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
@@ -58,7 +58,11 @@ def draw_figures(results: Results) -> dict[str, Any]:
     }
     sections = {"episode_returns": "episodes", "online_regret": "online", "offline_suboptimality": "offline"}
     with matplotlib.rc_context(STYLE):
-        return {name: make(results) for name, make in makers.items() if results.get(sections.get(name, name))}
+        drawn = {name: make(results) for name, make in makers.items() if results.get(sections.get(name, name))}
+        if diversity := results.get("diversity"):
+            drawn |= {f"{part}_regret": _pool_regret(diversity, part) for part in ("pool", "fresh")}
+            drawn["relative_distance"] = _relative_distance(diversity)
+        return drawn | {f"world_{name}": _world(name, world) for name, world in (results.get("worlds") or {}).items()}
 
 
 def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
@@ -117,6 +121,50 @@ def _online_regret(results: Results) -> Any:
     bands = _bands(online["agents"])
     figure, axes = _chart(title, bands, "step in the task", "cumulative pseudo-regret (reward units)")
     _make_room(figure, _draw_lines(axes, online["steps"], _agent_lines(online["agents"], "regret")))
+    return figure
+
+
+def _world(name: str, world: World) -> Any:
+    """Regret against time, both on logarithmic axes; agents that lose nothing have no place there."""
+    agents = {player: agent for player, agent in world["agents"].items() if agent["regret"]["mean"][-1] > 0}
+    lines = _agent_lines(agents, "regret")
+    if world["lower_bound"]:
+        bound = world["lower_bound"]
+        look = Look(INK, 1.6, (0, (1, 1)), 7, "bold")
+        lines.append(Line("Lai-Robbins", {"mean": bound, "low": bound, "high": bound}, look, False))
+    title = f"Regret while learning in {world['num_tasks']:,} tasks of {name}"
+    figure, axes = _chart(title, _bands(agents), "step in the task", "cumulative pseudo-regret (reward units)")
+    _log_x(axes, world["steps"])
+    axes.set_yscale("log", nonpositive="mask")
+    _make_room(figure, _draw_lines(axes, world["steps"], lines))
+    return figure
+
+
+def _pool_regret(section: Diversity, part: Literal["pool", "fresh"]) -> Any:
+    """Regret after all steps against the number of pretraining tasks."""
+    where = {"pool": "tasks of the pretraining pool", "fresh": "tasks that were in no pool"}[part]
+    agents = section[part]
+    figure, axes = _chart(f"Regret in {where}", _bands(agents), "tasks in the pretraining pool", "final pseudo-regret")
+    _log_x(axes, section["pool_size"])
+    _make_room(figure, _draw_lines(axes, section["pool_size"], _agent_lines(agents, "regret")))
+    return figure
+
+
+def _relative_distance(section: Diversity) -> Any:
+    """A heat map: whose choices the model's are like, by number of pretraining tasks and prefix."""
+    subtitle = "0: as the posterior of the task distribution; 1: as the posterior over the pool alone"
+    figure, axes = _chart("Does the model generalise or memorise?", subtitle, "tasks in the pretraining pool", "")
+    axes.grid(False)
+    distance = np.clip(section["distance"], 0.0, 1.0)
+    drawn = axes.imshow(distance, cmap="cividis", vmin=0.0, vmax=1.0, aspect="auto", origin="lower")
+    axes.set_xticks(range(len(section["pool_size"])), [f"{size:,}" for size in section["pool_size"]])
+    axes.set_yticks(range(len(section["prefix"])), [f"{prefix:,}" for prefix in section["prefix"]])
+    axes.set_ylabel("transitions in the prefix")
+    for row, column in np.ndindex(distance.shape):
+        value = section["distance"][row][column]
+        color = "white" if distance[row, column] < 0.6 else INK
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9.5, color=color)
+    figure.colorbar(drawn, ax=axes, label="relative distance")
     return figure
 
 
@@ -307,9 +355,10 @@ def _draw_lines(axes: Any, x: list[int], lines: list[Line]) -> list[Any]:
         )  # fmt: skip
     if len(x) > 1:
         axes.set_xlim(min(x), max(x))
-    low, high = _y_range(lines)
+    is_log = axes.get_yscale() == "log"
+    low, high = _log_range(lines) if is_log else _y_range(lines)
     axes.set_ylim(low, high)
-    return _label_ends(axes, lines, low, high)
+    return _label_ends(axes, lines, low, high, np.log if is_log else np.asarray)
 
 
 def _y_range(lines: list[Line]) -> tuple[float, float]:
@@ -323,10 +372,17 @@ def _y_range(lines: list[Line]) -> tuple[float, float]:
     return low, (low + 1.06 * (high - low)) if high > low else low + 1.0
 
 
-def _label_ends(axes: Any, lines: list[Line], low: float, high: float) -> list[Any]:
+def _log_range(lines: list[Line]) -> tuple[float, float]:
+    """Range of a logarithmic y: all lines at their ends, and at most four decades."""
+    high = 1.3 * max(line.band["high"][-1] for line in lines)
+    seen = [value for line in lines for value in line.band["mean"] if value > 0]
+    return max(min(seen) / 1.3, 1e-4 * high), high
+
+
+def _label_ends(axes: Any, lines: list[Line], low: float, high: float, scale: Callable[..., Any]) -> list[Any]:
     """Name every line at its end with its last value; labels are pushed apart and tied to their line."""
     final = np.asarray([line.band["mean"][-1] for line in lines])
-    ends = (np.clip(final, low, high) - low) / (high - low)  # in fractions of the axes
+    ends = (scale(np.clip(final, low, high)) - scale(low)) / (scale(high) - scale(low))  # in fractions of the axes
     gap = 0.0365 / axes.get_position().height  # one line of text
     # equal ends keep the order of their values, so that those above the chart are sorted as well
     order = np.lexsort((final, ends))

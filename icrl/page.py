@@ -12,10 +12,13 @@ from typing import Any
 
 from icrl.results import (
     Results,
+    World,
     final_rows,
     format_cell,
     format_ratio,
     format_value,
+    last,
+    leaderboard,
     return_rows,
     short_number,
     tasks_behind,
@@ -57,10 +60,13 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
         f'<p class="claim">{escape(results["claim"])}</p>',
         f'<p class="quiet">{escape(_facts(results))}</p>',
         _checks_section(results),
+        _leaderboard_section(results),
         *(_figure(name, png, results) for name, png in pictures.items()),
         *_tables_sections(results),
         _returns_section(results),
         _regret_section(results),
+        *(_world_section(name, world) for name, world in (results.get("worlds") or {}).items()),
+        _diversity_section(results),
         _published_section(results),
         _settings_section(results),
     ]
@@ -134,6 +140,42 @@ def _tables_sections(results: Results) -> list[str]:
     return sections
 
 
+def _leaderboard_section(results: Results) -> str:
+    worlds, rows = leaderboard(results)
+    if not worlds:
+        return ""
+    head = ["agent", *(name.removesuffix("-v0") for name in worlds)]
+    body = [(kind, [escape(cell) for cell in (label, *shares)]) for kind, label, shares in rows]
+    return _section("Regret as a share of uniform play's, best mean first", _table(head, body))
+
+
+def _world_section(name: str, world: World) -> str:
+    order = sorted(world["agents"].values(), key=lambda agent: agent["regret"]["mean"][-1])
+    rows = [
+        (agent["kind"], [escape(cell) for cell in (
+            agent["label"], KIND_WORDS[agent["kind"]], format_value(last(agent["regret"])), agent["interval"],
+        )])
+        for agent in order
+    ]  # fmt: skip
+    steps, skipped = world["steps"][-1], "; ".join(f"{who}: {why}" for who, why in world["skipped"].items())
+    facts = f"Optimal return of an episode, exact: {format_value(world['optimum'], 4)}. Not playing: {skipped or '-'}."
+    table = _table(["agent", "kind", f"regret after {steps:,} steps [95 % interval]", "interval"], rows)
+    return _section(name, f'{table}\n<p class="quiet">{escape(facts)}</p>')
+
+
+def _diversity_section(results: Results) -> str:
+    section = results.get("diversity")
+    if not section:
+        return ""
+    rows = []
+    for place, agents in (("in the pool", section["pool"]), ("fresh", section["fresh"])):
+        for agent in agents.values():
+            cells = [f"{agent['label']}, {place}", *(short_number(value) for value in agent["regret"]["mean"])]
+            rows.append((agent["kind"], [escape(cell) for cell in cells]))
+    head = ["pretraining tasks", *(f"{size:,}" for size in section["pool_size"])]
+    return _section(f"Regret after {results['num_steps']:,} steps by diversity of the pretraining", _table(head, rows))
+
+
 def _published_section(results: Results) -> str:
     numbers = results.get("published") or []
     rows = [("", [escape(str(cell)) for cell in (row["what"], row["value"], row["where"])]) for row in numbers]
@@ -171,6 +213,22 @@ def _caption(name: str, results: Results) -> str:
             f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "
             f"end after {results['num_steps']:,} steps. Dashed black: the ideal. An arrow marks agents that leave the "
             f"chart. Bands: {_methods(online['agents'])}."
+        )
+    if name in ("pool_regret", "fresh_regret"):
+        return (
+            "Pseudo-regret after all steps of models pretrained on so many tasks, beside posterior sampling over that "
+            "very pool and, dashed black, over the whole distribution. Bands: 95 % intervals."
+        )
+    if name == "relative_distance":
+        return (
+            "Whose choice probabilities the model's are like on recorded prefixes in fresh tasks: 0 the posterior over "
+            "the task distribution, 1 the posterior over the pool. Symmetrised Kullback-Leibler divergences, averaged."
+        )
+    if name.startswith("world_"):
+        return (
+            "Cumulative pseudo-regret on logarithmic axes. Dashed black: exact posterior sampling; dotted black: the "
+            "asymptotic lower bound of Lai and Robbins, where they are known. Agents that lose nothing are not drawn. "
+            "Bands: 95 % intervals over tasks."
         )
     episodes = results.get("episodes")
     if name == "episode_returns" and episodes:

@@ -3,6 +3,9 @@
 Environments ask for the truth with it, planning agents for what a model promises; neither may know the other.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -15,20 +18,28 @@ def backward_induction(transition: Array, reward: Array, ceiling: Array | float 
     Args:
       transition: P [S, K, S] float32, probabilities of the next state, the same at every step.
       reward: r [H, S, K] float32, expected reward of each step.
-      ceiling: [H] float32, or one number: the most that may be promised from step h on.
+      ceiling: the most that may be promised, float32 of a shape that broadcasts to [H, S, K].
 
     Returns:
       Q [H, S, K] float32; ``Q[h]`` holds for step h of the episode, when H - h actions are left.
     """
-    horizon, num_states, _ = reward.shape
+    return optimistic_induction(partial(expected_value, transition), reward, ceiling)
+
+
+def optimistic_induction(successor: Callable[[Array], Array], reward: Array, ceiling: Array | float) -> Array:
+    """As ``backward_induction``, but what a pair's successors are worth is ``successor(V_{h+1} [S])``, [S, K]."""
 
     def backwards(value: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         reward_h, ceiling_h = step
-        # accelerators round the factors of a product to 10 bits unless told otherwise; values are to be exact
-        promised = jnp.matmul(transition, value, precision=jax.lax.Precision.HIGHEST)
-        q = jnp.minimum(ceiling_h, reward_h + promised)
+        q = jnp.minimum(ceiling_h, reward_h + successor(value))
         return q.max(-1), q
 
-    ceilings = jnp.broadcast_to(jnp.asarray(ceiling, jnp.float32), (horizon,))
-    _, q = jax.lax.scan(backwards, jnp.zeros(num_states, jnp.float32), (reward, ceilings), reverse=True)
-    return q
+    ceilings = jnp.broadcast_to(jnp.asarray(ceiling, jnp.float32), reward.shape)
+    nothing = jnp.zeros(reward.shape[1], jnp.float32)
+    return jax.lax.scan(backwards, nothing, (reward, ceilings), reverse=True)[1]
+
+
+def expected_value(transition: Array, value: Array) -> Array:
+    """P V, [S, K], of P [S, K, S] and V [S]."""
+    # accelerators round the factors of a product to 10 bits unless told otherwise; values are to be exact
+    return jnp.matmul(transition, value, precision=jax.lax.Precision.HIGHEST)

@@ -20,6 +20,7 @@ from icrl.results import (
     format_ratio,
     format_value,
     from_json,
+    leaderboard,
     return_rows,
     short_number,
     to_json,
@@ -87,6 +88,10 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
         show(results["title"], columns, lines)
     for found in results.get("tables") or []:
         show(found["title"], found["columns"], (("", [format_cell(cell) for cell in row]) for row in found["rows"]))
+    worlds, shares = leaderboard(results)
+    if worlds:
+        head = ["regret / uniform's", *(name.removesuffix("-v0") for name in worlds)]
+        show(results["title"], head, [(styles[kind], [label, *cells]) for kind, label, cells in shares])
     if results["checks"]:
         verdicts = {True: "ok", False: "NOT OK"}
         colors = {True: "green", False: "bold red"}

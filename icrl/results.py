@@ -84,6 +84,27 @@ class Training(TypedDict):
     val_loss: list[float | None] | None  # [M], None where it was not measured
 
 
+class World(TypedDict):
+    """Agents learning in tasks of one family: one row of a leaderboard."""
+
+    steps: list[int]  # [P] in 1..T, increasing
+    agents: dict[str, AgentCurve]  # with regret [P]
+    num_tasks: int  # held-out tasks here
+    optimum: Value  # return of an episode of optimal play, exact in each task
+    lower_bound: list[float] | None  # [P] of the regret, asymptotic; None where none is known
+    skipped: dict[str, str]  # agents that do not fit, and why
+
+
+class Diversity(TypedDict):
+    """Models pretrained on pools of D tasks each, against the posteriors that memorise the pool and that do not."""
+
+    pool_size: list[int]  # [D] increasing
+    pool: dict[str, AgentCurve]  # with regret [D] after all steps, in tasks of the pool
+    fresh: dict[str, AgentCurve]  # the same in tasks that no model has met
+    prefix: list[int]  # [P] transitions shown, increasing
+    distance: list[list[float]]  # [P][D] 0: chooses as the generalising posterior, 1: as the memorising one
+
+
 class Check(TypedDict):
     """One promise of the experiment and whether it held."""
 
@@ -139,6 +160,8 @@ class Results(TypedDict):
     episodes: NotRequired[Episodes | None]
     offline: NotRequired[Offline | None]
     cross_entropy: NotRequired[CrossEntropy | None]
+    worlds: NotRequired[dict[str, World] | None]  # by the environment's name
+    diversity: NotRequired[Diversity | None]
     training: NotRequired[dict[str, Training] | None]  # by training seed, or means over seeds by model
     routing: NotRequired[list[Routing] | None]  # of the first model
     tables: NotRequired[list[Table] | None]
@@ -153,6 +176,9 @@ def check_results(results: Mapping[str, Any]) -> Results:
     _check_axis("results.online", document.get("online"), "steps", "regret", Online)
     _check_axis("results.episodes", document.get("episodes"), "episode", "returns", Episodes)
     _check_axis("results.offline", document.get("offline"), "prefix", "suboptimality", Offline)
+    for name, world in (document.get("worlds") or {}).items():
+        _check_world(f"results.worlds.{name}", world)
+    _check_diversity(document.get("diversity"))
     _check_cross_entropy(document.get("cross_entropy"))
     for seed, curve in (document.get("training") or {}).items():
         _check_training(f"results.training.{seed}", curve)
@@ -196,7 +222,7 @@ def final_rows(results: Results) -> Iterator[tuple[str, AgentCurve, Value, float
     """Yield (name, agent, regret after the last step, its ratio to the ideal agent's or None), best agent first."""
     online = results.get("online")
     agents = online["agents"] if online else {}
-    finals = {name: _last(agent["regret"]) for name, agent in agents.items()}
+    finals = {name: last(agent["regret"]) for name, agent in agents.items()}
     ideal = next((finals[name]["mean"] for name, agent in agents.items() if agent["kind"] == "ideal"), 0.0)
     for name in sorted(finals, key=lambda name: finals[name]["mean"]):
         ratio = finals[name]["mean"] / ideal if ideal > 0 else None
@@ -209,7 +235,29 @@ def return_rows(results: Results) -> Iterator[tuple[str, AgentCurve, float, Valu
     agents = episodes["agents"] if episodes else {}
     means = {name: sum(agent["returns"]["mean"]) / len(agent["returns"]["mean"]) for name, agent in agents.items()}
     for name in sorted(means, key=lambda name: -means[name]):
-        yield name, agents[name], means[name], _last(agents[name]["returns"])
+        yield name, agents[name], means[name], last(agents[name]["returns"])
+
+
+def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
+    """The worlds, and of each agent (kind, label, regret in each as a share of uniform play's), best mean first."""
+    worlds = results.get("worlds") or {}
+    kinds: dict[str, tuple[str, str]] = {}
+    shares: dict[str, dict[str, float]] = {}
+    for name, world in worlds.items():
+        finals = {player: agent["regret"]["mean"][-1] for player, agent in world["agents"].items()}
+        for player, agent in world["agents"].items():
+            # the ideal of one world is a baseline in another, so only models and oracles keep their looks
+            looks = agent["kind"] in ("model", "oracle")
+            kinds[player] = (agent["kind"], agent["label"]) if looks else ("baseline", player)
+            found = shares.setdefault(player, {})
+            if finals.get("uniform", 0.0) > 0:
+                found[name] = finals[player] / finals["uniform"]
+    means = {player: sum(row.values()) / max(len(row), 1) for player, row in shares.items()}
+    rows = [
+        (*kinds[player], ["-" if name not in shares[player] else f"{shares[player][name]:.3f}" for name in worlds])
+        for player in sorted(means, key=lambda player: means[player])
+    ]
+    return list(worlds), rows
 
 
 def short_number(value: float, digits: int = 3) -> str:
@@ -239,7 +287,8 @@ def format_ratio(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.3f}"
 
 
-def _last(band: Band) -> Value:
+def last(band: Band) -> Value:
+    """The last value of a curve, with its interval."""
     return {"mean": band["mean"][-1], "low": band["low"][-1], "high": band["high"][-1]}
 
 
@@ -279,11 +328,34 @@ def _check_axis(path: str, section: Any, axis: str, field: str, form: Any) -> No
     require(len(section[axis]) >= 1, f"{path}.{axis}", section[axis], "at least one value")
     require(len(section["agents"]) >= 1, f"{path}.agents", section["agents"], "at least one agent")
     for name, agent in section["agents"].items():
-        place = f"{path}.agents.{name}"
-        _check_keys(place, agent, AgentCurve)
-        require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
-        require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
-        _check_band(f"{place}.{field}", agent[field], len(section[axis]))
+        _check_agent(f"{path}.agents.{name}", agent, field, len(section[axis]))
+
+
+def _check_agent(place: str, agent: Any, field: str, length: int) -> None:
+    _check_keys(place, agent, AgentCurve)
+    require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
+    require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
+    _check_band(f"{place}.{field}", agent[field], length)
+
+
+def _check_world(path: str, world: Any) -> None:
+    _check_axis(path, world, "steps", "regret", World)
+    _check_order(f"{path}.optimum", world["optimum"])
+    bound, length = world["lower_bound"], len(world["steps"])
+    require(bound is None or len(bound) == length, f"{path}.lower_bound", bound, f"{length} values, one per point")
+
+
+def _check_diversity(section: Any) -> None:
+    if section is None:
+        return
+    path = "results.diversity"
+    _check_keys(path, section, Diversity)
+    for part in ("pool", "fresh"):
+        for name, agent in section[part].items():
+            _check_agent(f"{path}.{part}.{name}", agent, "regret", len(section["pool_size"]))
+    sizes = [len(section["prefix"]), *(len(row) for row in section["distance"])]
+    wanted = [len(section["distance"]), *[len(section["pool_size"])] * len(section["prefix"])]
+    require(sizes == wanted, f"{path}.distance", sizes, f"rows as many as prefixes, of one value a pool: {wanted}")
 
 
 def _check_cross_entropy(section: Any) -> None:

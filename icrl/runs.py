@@ -151,6 +151,12 @@ def _publish(run: Run, results: Any) -> Results:
     return document
 
 
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """The record of training; none of a run that trained nothing."""
+    path = folder / "metrics.jsonl"
+    return read_jsonl(path) if path.is_file() else []
+
+
 def _training_curves(folder: Path) -> dict[str, Any]:
     curves: dict[str, Any] = {}
     for row in _metrics(folder):
@@ -158,9 +164,3 @@ def _training_curves(folder: Path) -> dict[str, Any]:
         for name, values in curve.items():
             values.append(row.get(name))
     return curves
-
-
-def _metrics(folder: Path) -> list[dict[str, Any]]:
-    """The record of training; an experiment that trains nothing has none."""
-    path = folder / "metrics.jsonl"
-    return read_jsonl(path) if path.exists() else []

@@ -23,6 +23,16 @@ class Counts(NamedTuple):
         """n(s, a), [S, K] int32."""
         return self.visits.sum(-1)
 
+    @property
+    def tried(self) -> Array:
+        """max(n(s, a), 1), [S, K] int32, to divide by."""
+        return jnp.maximum(self.tries, 1)
+
+    @property
+    def mean_reward(self) -> Array:
+        """[S, K] float32; 0 for a pair never tried."""
+        return self.reward / self.tried
+
 
 class PlannerState(NamedTuple):
     """All counts, and the plan of the episode under way."""
@@ -45,8 +55,11 @@ class Planner(Agent):
     spec: EnvSpec = struct.field(pytree_node=False)
 
     @abc.abstractmethod
-    def plan(self, key: Array, counts: Counts) -> Array:
-        """Values Q [H, S, K] float32 to act greedily upon in the next episode; the typed key is consumed."""
+    def plan(self, key: Array, counts: Counts, q: Array) -> Array:
+        """Values Q [H, S, K] float32 to act greedily upon in the next episode; the typed key is consumed.
+
+        ``q`` is the plan of the episode before; at the very first it is infinite.
+        """
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
@@ -58,7 +71,8 @@ class Planner(Agent):
         assert states is not None
         visits, reward = jnp.zeros((states, actions, states), jnp.int32), jnp.zeros((states, actions), jnp.float32)
         counts = Counts(visits, reward)
-        return PlannerState(counts, self.plan(key_plan, counts), jnp.int32(0), key_later)
+        nothing = jnp.full((self.spec.max_steps_in_episode, states, actions), jnp.inf, jnp.float32)
+        return PlannerState(counts, self.plan(key_plan, counts, nothing), jnp.int32(0), key_later)
 
     def act(self, key: Array, state: PlannerState, obs: Array) -> Array:
         return argmax_random_ties(key, state.q[state.step, self.spec.state_index(obs)])
@@ -74,7 +88,7 @@ class Planner(Agent):
 
     def _plan_anew(self, state: PlannerState) -> PlannerState:
         key_plan, key_later = jax.random.split(state.key)
-        return state._replace(q=self.plan(key_plan, state.counts), key=key_later)
+        return state._replace(q=self.plan(key_plan, state.counts, state.q), key=key_later)
 
 
 def finite_spec(env: Environment) -> EnvSpec:

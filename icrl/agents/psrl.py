@@ -55,10 +55,10 @@ class PSRL(Planner):
             require_float(f"psrl.{name}", settings[name], 0.0, open_low=True)
         return agent
 
-    def plan(self, key: Array, counts: Counts) -> Array:
+    def plan(self, key: Array, counts: Counts, q: Array) -> Array:
         """Q* [H, S, K] of one MDP drawn from the posterior."""
         transition, reward = self.draw_model(key, counts)
-        return backward_induction(transition, jnp.broadcast_to(reward, (self.spec.max_steps_in_episode, *reward.shape)))
+        return backward_induction(transition, jnp.broadcast_to(reward, q.shape))
 
     def draw_model(self, key: Array, counts: Counts) -> tuple[Array, Array]:
         """P [S, K, S] and r [S, K] from the posterior, float32; the typed key is consumed."""

@@ -17,6 +17,7 @@ from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.errors import require, require_int
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
+from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
 MAX_POOL = 2**31 - 1
@@ -41,7 +42,8 @@ class ContextSource(Protocol):
 class ContextGenerator:
     """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``.
 
-    ``lives`` consecutive ids are of one task.
+    Each context has a task of its own, or one of a pool: the first ``pool_size`` tasks of the stream, again and again
+    with other histories. ``lives`` consecutive ids are of one task.
     """
 
     env: Environment
@@ -50,10 +52,17 @@ class ContextGenerator:
     seed: int
     purpose: str = "pretrain"
     lives: int = 1
+    pool_size: int | None = None
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
         require_int("lives", self.lives, 1, 2**20)
+        if self.pool_size is not None:
+            require_int("pool_size", self.pool_size, 1, MAX_POOL)
+
+    def pool(self) -> TaskSet:
+        """The tasks of the pool."""
+        return TaskSet.draw(self.env, self.seed, f"{self.purpose}/task", self.pool_size or 0)
 
     def fetch(self, ids: np.ndarray) -> Contexts:
         """The contexts of task ids [B] uint32, generated on the device in one jitted call."""
@@ -62,7 +71,13 @@ class ContextGenerator:
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
         key_task, key_life = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
-        return jax.vmap(self._context)(keys_for(key_task, ids // self.lives), keys_for(key_life, ids))
+        tasks = ids // self.lives
+        tasks = tasks if self.pool_size is None else self._drawn(tasks, self.pool_size)
+        return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_life, ids))
+
+    def _drawn(self, ids: Array, pool_size: int) -> Array:
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size))(keys).astype(jnp.uint32)
 
     def _context(self, key_task: Array, key_life: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)

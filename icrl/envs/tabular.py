@@ -43,7 +43,7 @@ class TabularState:
 class TabularMDP(Environment[TabularTask]):
     """S states, K actions, episodes of H steps from state 0; the observation is the state's number, [1] float32.
 
-    Rewards are r(s, a) + ``noise_std`` N(0, 1). The end of an episode is a time limit (``truncated``), never a
+    Rewards are r(s, a) + ``noise_at(s)`` N(0, 1). The end of an episode is a time limit (``truncated``), never a
     termination. The next state is read off one uniform number and the noise is added to the mean, so that competitors
     on one key who stand in the same state and act alike see the same.
     """
@@ -58,6 +58,11 @@ class TabularMDP(Environment[TabularTask]):
         require_int("num_actions", self.num_actions, 1, MAX_ACTIONS)
         require_int("horizon", self.horizon, 1, MAX_HORIZON)
         require_float("noise_std", self.noise_std, 0.0)
+
+    def noise_at(self, position: Array) -> Array | float:
+        """Standard deviation of the rewards of a state."""
+        del position
+        return self.noise_std
 
     def task_of(self, transition: Array, reward: Array) -> TabularTask:
         """The task with P [S, K, S] and r [S, K], float32; traceable, what is no task ``validate_task`` refuses."""
@@ -82,7 +87,8 @@ class TabularMDP(Environment[TabularTask]):
         self, key: Array, state: TabularState, action: Array, params: TabularTask
     ) -> tuple[Array, TabularState, Array, Array, dict[str, Array]]:
         key_next, key_noise = jax.random.split(key)
-        reward = params.reward[state.position, action] + self.noise_std * jax.random.normal(key_noise)
+        noise = self.noise_at(state.position) * jax.random.normal(key_noise)
+        reward = params.reward[state.position, action] + noise
         position = _draw(key_next, params.transition[state.position, action])
         return _observe(position), TabularState(position, state.time + 1), reward, jnp.bool_(False), {}
 

@@ -26,6 +26,7 @@ from icrl.experiments.dpt_pipeline import (
     DPTSettings,
     held_out_contexts,
     online_section,
+    regrets_of,
     training_batches,
 )
 from icrl.models.sizes import matched, size_of
@@ -35,6 +36,7 @@ from icrl.records import read_jsonl
 from icrl.registry import agents, experiments, models
 from icrl.runs import Run
 from icrl.statistics import interval, ratio_interval
+from icrl.tasks import TaskSet
 from icrl.training import FitSettings, initial_state, train_step
 from icrl.types import Array
 
@@ -154,7 +156,10 @@ class CompareModels(DPTExperiment):
         """Section ``online``, the table, and the losses of training; nothing is promised, so nothing is checked."""
         count = settings.train_seeds
         groups = {name: policies[i * count : (i + 1) * count] for i, name in enumerate(settings.names)}
-        online, regrets = online_section(settings, run.seed, groups)
+        players = {name: [settings.agent(policy) for policy in group] for name, group in groups.items()}
+        tasks = TaskSet.draw(settings.env, run.seed, "test", settings.eval_tasks)
+        regrets = regrets_of(settings.env, tasks, players, settings.competitors, settings.context_steps, run.seed)
+        online = online_section(regrets, {name: name for name in groups}, settings.ideal)
         finals = {name: regrets[name][..., -1] for name in groups}
         return {
             "claim": _claim(settings, finals, regrets[settings.ideal]),

@@ -5,7 +5,6 @@ An experiment is a subclass of ``DPTExperiment`` that fills in presets, publishe
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,10 +31,11 @@ from icrl.runs import Run
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
-from icrl.types import Agent, Environment, ModelConfig
+from icrl.types import Environment, ModelConfig
 
 VALIDATION_CONTEXTS = 256
-MODEL = "dpt"
+MODEL, LABEL = "dpt", "DPT (ours)"
+IDEAL_LABEL = "exact posterior sampling"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,10 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
     @classmethod
     def evaluate(cls, settings: DPTSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
         """Sections ``online``, ``offline``, ``cross_entropy`` and ``checks`` of the results."""
-        online, regrets = online_section(settings, run.seed, {MODEL: policies})
+        tasks = TaskSet.draw(settings.env, run.seed, "test", settings.eval_tasks)
+        group = {MODEL: [settings.agent(policy) for policy in policies]}
+        regrets = regrets_of(settings.env, tasks, group, settings.competitors, settings.context_steps, run.seed)
+        online = online_section(regrets, {MODEL: LABEL}, settings.ideal)
         offline, cross_entropy, gap = _offline(settings, run.seed, policies)
         promised = run.preset != "smoke"  # seconds of training promise nothing
         checks = [*(cls._regret_checks(settings, regrets) if promised else ()), *_leak_check(gap)]
@@ -192,28 +195,27 @@ def _generator(settings: DPTSettings, seed: int, purpose: str, lives: int = 1) -
     return ContextGenerator(settings.env, source, settings.context_steps, seed, purpose, lives)
 
 
-def online_section(
-    settings: DPTSettings, seed: int, groups: Mapping[str, list[FrozenPolicy]]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The online section, and cumulative regrets [S, N, T] of every agent (S = 1 for all but the models).
-
-    ``groups`` are the models by name, each a policy per training seed.
-    """
-    env, steps = settings.env, settings.context_steps
-    tasks = TaskSet.draw(env, seed, "test", settings.eval_tasks)
-
-    def lived(agent: Agent, train_seed: int, label: str) -> np.ndarray:
-        return online_regret(env, tasks, agent, steps, seed, train_seed, label)
-
+def regrets_of(
+    env: Environment, tasks: TaskSet, groups: dict[str, list[Any]], competitors: tuple[str, ...], steps: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Cumulative regrets [S, N, T] by name of models, S training seeds each, and of registered competitors, S = 1."""
     regrets = {}
-    for name, policies in groups.items():
-        each = [lived(settings.agent(policy), s, f"{name} seed {s}") for s, policy in enumerate(policies)]
-        regrets[name] = np.stack(each)
-    for name in settings.competitors:
-        regrets[name] = lived(agents[name].for_env(env), 0, name)[None]
-    kinds = dict.fromkeys(groups, "model")
-    curves = {name: _curve(settings, name, "regret", interval(x), kinds.get(name)) for name, x in regrets.items()}
-    return {"steps": list(range(1, steps + 1)), "agents": curves}, regrets
+    for name, group in groups.items():
+        lives = [
+            online_regret(env, tasks, agent, steps, seed, train_seed, f"{name}, seed {train_seed}")
+            for train_seed, agent in enumerate(group)
+        ]
+        regrets[name] = np.stack(lives)
+    for name in competitors:
+        regrets[name] = online_regret(env, tasks, agents[name].for_env(env), steps, seed, label=name)[None]
+    return regrets
+
+
+def online_section(regrets: dict[str, np.ndarray], labels: dict[str, str], ideal: str) -> dict[str, Any]:
+    """The online section of ``regrets`` [S, N, T]; ``labels`` are the models' names for readers."""
+    steps = next(iter(regrets.values())).shape[-1]
+    curves = {name: curve(name, "regret", interval(x), labels, ideal) for name, x in regrets.items()}
+    return {"steps": list(range(1, steps + 1)), "agents": curves}
 
 
 def _offline(
@@ -229,7 +231,7 @@ def _offline(
     curves = {}
     for name, group in players.items():
         losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, prefixes] for agent in group])
-        curves[name] = _curve(settings, name, "suboptimality", interval(losses))
+        curves[name] = curve(name, "suboptimality", interval(losses), {MODEL: LABEL}, settings.ideal)
     offline = {"prefix": prefixes.tolist(), "agents": curves, "num_tasks": settings.offline_tasks}
 
     objective = settings.objective()
@@ -249,10 +251,10 @@ def _prefixes(steps: int) -> np.ndarray:
     return np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
 
 
-def _curve(settings: DPTSettings, name: str, field: str, measured: Interval, kind: str | None = None) -> dict[str, Any]:
-    kinds = {MODEL: "model", settings.ideal: "ideal", "oracle": "oracle"}
-    labels = {MODEL: "DPT (ours)", settings.ideal: "exact posterior sampling"}
-    look = {"kind": kind or kinds.get(name, "baseline"), "label": labels.get(name, name)}
+def curve(name: str, field: str, measured: Interval, labels: dict[str, str], ideal: str) -> dict[str, Any]:
+    """One agent's curve in a section of the results; those with ``labels`` are models."""
+    kinds = {ideal: "ideal", "oracle": "oracle"} | dict.fromkeys(labels, "model")
+    look = {"kind": kinds.get(name, "baseline"), "label": {ideal: IDEAL_LABEL, **labels}.get(name, name)}
     return {**look, "interval": measured.method, field: measured.band()}
 
 

@@ -126,11 +126,17 @@ class PretrainingExperiment(Generic[Settings]):
 
     @classmethod
     def _fit(
-        cls, settings: Settings, run: Run, model: int, batches: Callable[[int], Any], held_out: Any
+        cls,
+        settings: Settings,
+        run: Run,
+        model: int,
+        batches: Callable[[int], Any],
+        held_out: Any,
+        objective: Objective | None = None,
     ) -> FrozenPolicy:
-        """Train (or restore and go on with) one model."""
+        """Train (or restore and go on with) one model, on the settings' objective unless told another."""
         policy, key = cls._untrained(settings, run, model), key_for(run.seed, "objective", model % settings.train_seeds)
-        objective = settings.objective()
+        objective = settings.objective() if objective is None else objective
         return fit(settings.fit, policy, objective, batches, run.folder, key=key, seed=model, held_out=held_out)
 
     @classmethod

@@ -68,7 +68,7 @@ def test_ucb_vi_plans_like_plain_backward_induction():
     n = visits.sum(-1)
     reward = n * rng.random((9, 5))
     counts = Counts(jnp.asarray(visits, jnp.int32), jnp.asarray(reward, jnp.float32))
-    q = np.asarray(agent.plan(jax.random.key(0), counts))
+    q = np.asarray(agent.plan(jax.random.key(0), counts, jnp.full((4, 9, 5), jnp.inf)))
     value = np.zeros(9)
     log = np.log(5 * 45 * n.sum() / 0.05)
     for left in range(1, 5):

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.envs.chain import Chain
+from icrl.envs.deep_sea import DeepSea, DeepSeaStochastic
+from icrl.envs.garnet import Garnet
 from icrl.envs.random_mdp import RandomMDP
 from icrl.envs.river_swim import RiverSwim
 from icrl.envs.tabular import TabularState, TabularTask
@@ -134,6 +137,16 @@ def test_bad_settings_are_refused(setting):
         RandomMDP(**setting)
 
 
+@pytest.mark.parametrize(
+    ("family", "setting"),
+    [(DeepSea, {"horizon": 23}), (DeepSea, {"slips": 1}), (Chain, {"slip": 1.5}), (Garnet, {"branching": 0}),
+     (Garnet, {"num_states": 2, "branching": 3})],
+)  # fmt: skip
+def test_bad_settings_of_small_worlds_are_refused(family, setting):
+    with pytest.raises(InputError, match=rf"^{[*setting][-1]}: got [^\n]*$"):
+        family(**setting)
+
+
 def test_bad_tasks_are_refused():
     task = SMALL.default_params
     bad = {
@@ -149,3 +162,66 @@ def test_bad_tasks_are_refused():
         SMALL.validate_task(task.replace(max_steps_in_episode=6))
     with pytest.raises(InputError, match=r"^task\.\w+: got "):
         SMALL.validate_task(TabularTask())
+
+
+# -- deep sea, chain, Garnet ------------------------------------------------------------------------------------------
+
+
+def dive(size, slips):
+    """P [N^2, 2, N^2] and r of the deep sea where action 1 goes right, in loops, from bsuite's rules; float64."""
+    transition, reward = np.zeros((size**2, 2, size**2)), np.zeros((size**2, 2))
+    for row in range(size):
+        for column in range(size):
+            s = row * size + column
+            left, right = max(column - 1, 0), min(column + 1, size - 1)
+            for a, landing in ((0, [(1.0, left)]), (1, [(1 - slips, right), (slips, column)])):
+                for chance, to in landing:
+                    transition[s, a, (row + 1) * size + to if row < size - 1 else 0] += chance
+            reward[s, 1] = (column == size - 1) - 0.01 / size
+    return transition, reward
+
+
+@pytest.mark.parametrize("env", [DeepSea(horizon=4), DeepSeaStochastic(horizon=4)], ids=str)
+def test_deep_sea_is_that_of_bsuite(env):
+    size = env.horizon
+    transition, reward = dive(size, 1 / size if env.slips else 0.0)
+    task = env.task_where(jnp.ones(size**2, jnp.int32))
+    np.testing.assert_allclose(task.transition, transition, atol=1e-6)
+    np.testing.assert_allclose(task.reward, reward, atol=1e-6)
+    q = 1 - 1 / size if env.slips else 1.0
+    optimum = q ** (size - 1) - 0.01 * (1 - q**size) if env.slips else 0.99
+    mixed = np.arange(size**2) % 3 % 2
+    for right in (np.ones_like(mixed), mixed):  # what the actions are called changes nothing
+        task = env.task_where(jnp.asarray(right, jnp.int32))
+        assert float(env.optimal_return(task)) == pytest.approx(optimum, abs=1e-6)
+        on_course = np.arange(size) * (size + 1)
+        for h, s in enumerate(on_course):
+            state = TabularState(jnp.int32(s), jnp.int32(h))
+            assert int(env.optimal_action(task, state)) == right[s]
+    noise = np.asarray(env.noise_at(jnp.arange(size**2)))
+    assert np.flatnonzero(noise).tolist() == ([size * (size - 1), size**2 - 1] if env.slips else [])
+
+
+def test_chain_earns_what_its_stationary_distribution_says():
+    """Forward for ever: .8^4 of the time at the end, so .8^4 x .8 x 10 + .2 x 2 = 3.6768 a step."""
+    env = Chain(horizon=1000)
+    optimum = env.optimal_return(env.default_params)
+    assert float(optimum) == pytest.approx(3665.84, abs=0.01)
+    late = env.default_params.q[400, 0].max() - env.default_params.q[401, 0].max()
+    assert float(late) == pytest.approx(3.6768, abs=2e-3)
+    assert int(env.optimal_action(env.default_params, TabularState(jnp.int32(0), jnp.int32(0)))) == 0
+
+
+def test_garnets_reach_few_states_all_alike():
+    """3 of 7 states from every pair; each state equally often, the largest share of Dirichlet(1) has mean 11/18."""
+    tasks = TaskSet.draw(Garnet(num_states=7, num_actions=2, branching=3, horizon=3), 1, "garnet", 1000).params
+    rows = np.asarray(tasks.transition, np.float64).reshape(-1, 7)
+    reached = rows > 0
+    assert np.all(reached.sum(-1) == 3)
+    assert np.square(reached.sum(0) - 6000).sum() / (6000 * 4 / 7) <= (6 + GATE * np.sqrt(12))
+    for share, mean in ((rows.max(-1), 11 / 18), (np.square(rows).sum(-1), 1 / 2)):
+        assert abs(share.mean() - mean) <= GATE * share.std() / share.size**0.5
+    reward = np.asarray(tasks.reward, np.float64).ravel()
+    assert abs(reward.mean() - 0.5) <= GATE * np.sqrt(1 / 12 / reward.size)
+    assert reward.min() >= 0.0
+    assert reward.max() <= 1.0

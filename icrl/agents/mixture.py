@@ -1,0 +1,62 @@
+"""One of two agents, drawn once a life: the mixed pretraining data of Lin et al. 2023 (section 5)."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.errors import require, require_float
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, Transition
+
+
+class MixtureState(NamedTuple):
+    """Both agents' memories, and which of the two acts."""
+
+    is_first: Array  # [] bool
+    memories: tuple[Any, Any]
+
+
+@agents.register("mixture", paper="Lin et al. 2023")
+@struct.dataclass
+class Mixture(Agent):
+    """With probability ``share`` the agent ``first`` lives this life, else ``second``; both see all of it.
+
+    ``for_env`` takes their registered names; by default the second is ``uniform``.
+    """
+
+    first: Agent
+    second: Agent
+    share: Any = 0.5
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        share = settings.get("share", 0.5)
+        require_float("mixture.share", share, 0.0, 1.0)
+        names = settings.get("first", "uniform"), settings.get("second", "uniform")
+        for name in names:
+            require(name != "mixture", "mixture", name, "two other agents")
+        first, second = (agents[name].for_env(env) for name in names)
+        require(
+            not (first.sees_env_state or second.sees_env_state), "mixture", names, "agents that see what others see"
+        )
+        return cls(first=first, second=second, share=share)
+
+    def init(self, key: Array) -> MixtureState:
+        key_which, key_first, key_second = jax.random.split(key, 3)
+        is_first = jax.random.bernoulli(key_which, self.share)
+        return MixtureState(is_first, (self.first.init(key_first), self.second.init(key_second)))
+
+    def act(self, key: Array, state: MixtureState, obs: Array) -> Array:
+        key_first, key_second = jax.random.split(key)
+        first, second = state.memories
+        return jnp.where(
+            state.is_first, self.first.act(key_first, first, obs), self.second.act(key_second, second, obs)
+        )
+
+    def update(self, state: MixtureState, transition: Transition) -> MixtureState:
+        first, second = state.memories
+        return MixtureState(
+            state.is_first, (self.first.update(first, transition), self.second.update(second, transition))
+        )

@@ -1,0 +1,69 @@
+"""Q-learning with a bonus, UCB-Hoeffding: optimism without a model (Jin, Allen-Zhu, Bubeck and Jordan 2018)."""
+
+from typing import Any, NamedTuple, Self
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.arm_agent import argmax_random_ties
+from icrl.agents.planner import finite_spec
+from icrl.registry import agents
+from icrl.types import Agent, Array, Environment, EnvSpec, Transition
+
+
+class StepwiseValues(NamedTuple):
+    """What has been learned, by step of the episode."""
+
+    q: Array  # [H, S, K] float32
+    tries: Array  # [H, S, K] int32
+    time: Array  # [] int32, transitions seen
+
+
+@agents.register("ucb-h", paper="Jin et al. 2018")
+@struct.dataclass
+class UCBH(Agent):
+    """Q_h(s, a) += a_t (r + V_{h+1}(s') + b_t - Q_h(s, a)) at the t-th try, greedy, ties at random (their algorithm 1).
+
+    a_t = (H + 1) / (H + t), b_t = ``bonus_scale`` r_max sqrt(H^3 ln(S K N / delta) / t), V = min(H r_max, max_a Q),
+    and Q begins at H r_max. N is the number of transitions so far, for the paper's T = (number of episodes) H. The
+    paper's ``bonus_scale`` is a constant that its proof does not name; with 1 the promise held in all of the tests.
+    The default is a practical one: in ``RandomMDP-v0`` it earns 1408 in 100 episodes, ten times as much bonus 1088,
+    planners 2000 (400 tasks, 2026-11-24). Every episode lasts H steps, rewards lie in [0, r_max].
+    """
+
+    spec: EnvSpec = struct.field(pytree_node=False)
+    bonus_scale: Any = 0.001
+    delta: Any = 0.05
+    r_max: Any = 1.0
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return cls(spec=finite_spec(env), **{"r_max": getattr(env, "r_max", 1.0), **settings})
+
+    @property
+    def horizon(self) -> int:
+        """H."""
+        return self.spec.max_steps_in_episode
+
+    def init(self, key: Array) -> StepwiseValues:
+        del key
+        assert self.spec.num_states is not None
+        shape = (self.horizon, self.spec.num_states, self.spec.num_actions)
+        top = jnp.broadcast_to(jnp.asarray(self.horizon * self.r_max, jnp.float32), shape)
+        return StepwiseValues(top, jnp.zeros(shape, jnp.int32), jnp.int32(0))
+
+    def act(self, key: Array, state: StepwiseValues, obs: Array) -> Array:
+        return argmax_random_ties(key, state.q[state.time % self.horizon, self.spec.state_index(obs)])
+
+    def update(self, state: StepwiseValues, transition: Transition) -> StepwiseValues:
+        h, horizon = state.time % self.horizon, float(self.horizon)
+        at = h, self.spec.state_index(transition.obs), transition.action
+        after = jnp.max(state.q[(h + 1) % self.horizon, self.spec.state_index(transition.next_obs)])
+        value = jnp.where(h + 1 < self.horizon, jnp.minimum(after, horizon * self.r_max), 0.0)
+        t = state.tries[at] + 1
+        time = state.time + 1
+        log = jnp.log(state.q[0].size * time / self.delta)
+        bonus = self.bonus_scale * self.r_max * jnp.sqrt(horizon**3 * log / t)
+        rate = (horizon + 1.0) / (horizon + t)
+        error = transition.reward + value + bonus - state.q[at]
+        return StepwiseValues(state.q.at[at].add(rate * error), state.tries.at[at].set(t), time)

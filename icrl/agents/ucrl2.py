@@ -1,0 +1,54 @@
+"""UCRL2: the best policy of the best MDP in a confidence set (Jaksch, Ortner and Auer 2010), by the episode."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from icrl.agents.planner import Counts
+from icrl.agents.ucbvi import OptimisticPlanner
+from icrl.registry import agents
+from icrl.types import Array
+
+
+@agents.register("ucrl2", paper="Jaksch et al. 2010")
+@struct.dataclass
+class UCRL2(OptimisticPlanner):
+    """Extended value iteration: each pair's successors are drawn as is best within an L1 ball about their frequencies.
+
+    Radii as in the paper, times ``bonus_scale``: sqrt(14 S ln(2 K N / delta) / n) for P (4.4) and r_max sqrt(7 ln(2 S K
+    N / delta) / (2 n)) for r (4.3), with N transitions so far. The paper plans for the average reward and when a count
+    has doubled; here the model is planned in for H steps at the end of every episode, as Osband's TabulaRL does.
+
+    With 1 it plays uniformly for all of a short life; the default is a practical one. In ``RandomMDP-v0`` it earns
+    132.3, 426.2, 947.0, 1476.2, 2008.0 in 10, 25, 50, 75, 100 episodes, with 0.05 instead 135.4, 416.3, 923.0, 1443.1,
+    1968.6 (400 tasks, standard errors .6 to 2.3, 2026-11-24). Duan et al. 2016 have 146.6, 424.1, 918.9, 1427.6,
+    1942.1, by a scale that they do not tell, and perhaps from estimates that begin at a prior: none of the scales
+    tried here (0.02, 0.05, 0.1, 1) earns so much in 10.
+    """
+
+    bonus_scale: Any = 0.02
+
+    def reward_bonus(self, counts: Counts) -> Array:
+        tries = counts.tries
+        log = jnp.log(2.0 * tries.size * jnp.maximum(tries.sum(), 1) / self.delta)
+        return self.bonus_scale * self.r_max * jnp.sqrt(3.5 * log / counts.tried)
+
+    def successor(self, counts: Counts, value: Array) -> Array:
+        states, actions, _ = counts.visits.shape
+        log = jnp.log(2.0 * actions * jnp.maximum(counts.tries.sum(), 1) / self.delta)
+        radius = self.bonus_scale * jnp.sqrt(14.0 * states * log / counts.tried)
+        return best_in_ball(self.model(counts), radius, value)
+
+
+def best_in_ball(transition: Array, radius: Array, value: Array) -> Array:
+    """The largest P' V over all P' with |P' - P|_1 <= radius, [S, K], for P [S, K, S], radius [S, K] and V [S].
+
+    Half of the radius goes to the best state, and is taken from the worst ones upwards (their figure 2).
+    """
+    order = jnp.argsort(value)
+    rows, value = transition[..., order], value[order]
+    rows = rows.at[..., -1].set(jnp.minimum(rows[..., -1] + radius / 2, 1.0))
+    worse = jnp.cumsum(rows, axis=-1) - rows
+    surplus = rows.sum(-1, keepdims=True) - 1.0
+    return jnp.sum((rows - jnp.clip(surplus - worse, 0.0, rows)) * value, axis=-1)

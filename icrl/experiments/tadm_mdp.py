@@ -1,0 +1,58 @@
+"""UCB-VI imitated in context on small random MDPs: the step that Lin, Bai and Mei 2023 prove (section 4) but never run.
+
+A model is pretrained on whole lives of UCB-VI (the practical bonus) in random tabular MDPs, two tokens a step, to
+predict its next action, and then lives through episodes of new MDPs itself; compared with UCB-VI, posterior sampling
+and the optimum on the same draws. There is no published number.
+
+Only preset smoke has been run so far: the targets of preset cpu are guesses to be calibrated.
+"""
+
+from typing import Any
+
+from icrl.envs.random_mdp import RandomMDP
+from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.models.transformer import TransformerConfig
+from icrl.registry import experiments
+from icrl.training import FitSettings
+
+SHARED: dict[str, Any] = {
+    "variants": ("imitate:ucb-vi",),
+    "competitors": ("ucb-vi", "psrl", "q-learning", "uniform", "oracle"),
+}
+
+
+@experiments.register("tadm-mdp", paper="Lin et al. 2023")
+class TADMMDP(TADMExperiment):
+    """Imitation of UCB-VI, over many episodes of each MDP."""
+
+    title = "UCB-VI imitated in context on random MDPs"
+    presets = {
+        "smoke": TADMSettings(
+            **SHARED,
+            env=RandomMDP(num_states=3, num_actions=2, horizon=4),
+            episodes=3,
+            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
+            fit=FitSettings(
+                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
+            ),
+            eval_tasks=50,
+        ),
+        "cpu": TADMSettings(
+            **SHARED,
+            env=RandomMDP(num_states=3, num_actions=3, horizon=4),
+            episodes=25,
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
+            eval_tasks=2000,
+        ),
+        "paper": TADMSettings(
+            **SHARED,
+            env=RandomMDP(),
+            episodes=50,
+            backbone=TransformerConfig(width=128, num_layers=8, num_heads=4),
+            fit=FitSettings(train_steps=200_000, batch_size=128, learning_rate=3e-4, log_every=500, save_every=5000),
+            train_seeds=5,
+            eval_tasks=4000,
+        ),
+    }
+    max_ratio = {("imitate:ucb-vi", "ucb-vi"): 1.25, ("imitate:ucb-vi", "uniform"): 0.6}

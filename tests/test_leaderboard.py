@@ -1,0 +1,151 @@
+"""The leaderboard: its section, table and figures from a made-up document; its bound; who may play where."""
+
+import copy
+import dataclasses
+import io
+
+import jax
+import numpy as np
+import pytest
+
+from icrl.agents.uniform import Uniform
+from icrl.cli import main
+from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.envs.dark_room import DarkRoom
+from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.envs.linear_bandit import LinearBandit
+from icrl.errors import InputError
+from icrl.exact.divergence import lai_robbins_bernoulli, lai_robbins_gaussian
+from icrl.experiments.leaderboard import Leaderboard, _Guest, _players, _world, lower_bound
+from icrl.figures import draw_figures
+from icrl.page import render_html
+from icrl.registry import environments
+from icrl.report import print_summary, read_results
+from icrl.results import check_results, leaderboard
+from icrl.runs import _metrics
+from icrl.tasks import TaskSet
+
+STEPS = [1, 2, 5, 10]
+WORLDS = {  # world: agent: (kind, regret at the end)
+    "GaussianBandit-v0": {"pretrained": ("model", 3.0), "ts": ("ideal", 2.0), "uniform": ("baseline", 10.0),
+                          "oracle": ("oracle", 0.0)},
+    "RiverSwim-v0": {"ts": ("baseline", 30.0), "ucb-vi": ("baseline", 8.0), "uniform": ("baseline", 20.0)},
+}  # fmt: skip
+
+
+def document():
+    worlds = {}
+    for name, players in WORLDS.items():
+        agents = {}
+        for player, (kind, final) in players.items():
+            mean = final * np.asarray(STEPS) / STEPS[-1]
+            look = {"kind": kind, "label": f"{player} ({kind})", "interval": "95 % t interval, 30 tasks"}
+            agents[player] = {**look, "regret": {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean}}
+        worlds[name] = {
+            "steps": STEPS, "agents": agents, "num_tasks": 30, "skipped": {"lin-ts": "needs <features>"},
+            "optimum": {"mean": 2.0, "low": 1.9, "high": 2.1}, "lower_bound": [0.0, 0.5, 1.0, 1.5],
+        }  # fmt: skip
+    return {
+        "schema": 1, "experiment": "leaderboard", "preset": "smoke", "seed": 0, "train_seeds": [0], "env": {"id": "x"},
+        "num_tasks": 30, "num_steps": 10, "title": "All", "claim": "All play.", "checks": [], "worlds": worlds,
+        "seconds": {"total": 1.0}, "device": "cpu", "versions": {},
+    }  # fmt: skip
+
+
+def test_agents_are_ranked_by_their_share_of_uniform_plays_regret():
+    worlds, rows = leaderboard(check_results(document()))
+    assert worlds == list(WORLDS)
+    assert rows == [
+        ("oracle", "oracle (oracle)", ["0.000", "-"]),
+        ("model", "pretrained (model)", ["0.300", "-"]),
+        ("baseline", "ucb-vi", ["-", "0.400"]),
+        ("baseline", "ts", ["0.200", "1.500"]),
+        ("baseline", "uniform", ["1.000", "1.000"]),
+    ]
+
+
+def test_each_world_has_its_figure_and_table():
+    results = check_results(document())
+    figures = draw_figures(results)
+    assert list(figures) == [f"world_{name}" for name in WORLDS]
+    axes = figures["world_GaussianBandit-v0"].axes[0]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    labels = [text.get_text() for text in axes.texts]
+    assert [label.split()[0] for label in labels] == ["pretrained", "ts", "uniform", "Lai-Robbins"]  # no oracle
+    low, high = axes.get_ylim()
+    for text, line in zip(axes.texts, axes.lines[: len(labels)], strict=True):  # labels stand in the order of the ends
+        end = np.log(line.get_ydata()[-1] / low) / np.log(high / low)
+        assert abs(text.get_position()[1] - end) <= 0.1
+    page = render_html(results, {})
+    for words in ("needs &lt;features&gt;", "2.000 [1.900, 2.100]", "0.300", "ucb-vi (baseline)"):
+        assert words in page
+    out = io.StringIO()
+    print_summary(results, out)
+    assert "0.400" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [("lower_bound", [1.0], "lower_bound"), ("optimum", {"mean": 0.0, "low": 1.0, "high": 2.0}, "optimum"),
+     ("steps", [1, 2], "regret"), ("agents", {}, "agents")],
+)  # fmt: skip
+def test_broken_worlds_are_refused(field, value, named):
+    results = copy.deepcopy(document())
+    results["worlds"]["RiverSwim-v0"][field] = value
+    with pytest.raises(InputError, match=rf"^results\.worlds\.RiverSwim-v0[^\n]*{named}[^\n]*$"):
+        check_results(results)
+
+
+@pytest.mark.parametrize(
+    ("env", "constant"),
+    [(BernoulliBandit(num_arms=4), lai_robbins_bernoulli),
+     (GaussianBandit(num_arms=4), lambda means: lai_robbins_gaussian(means, 0.3))],
+    ids=str,
+)  # fmt: skip
+def test_the_lower_bound_grows_as_lai_and_robbins_say(env, constant):
+    """From 1e12 to 1e13 steps by c ln 10; and t / e pulls of each arm are the most it counts."""
+    tasks = TaskSet.draw(env, 0, "bound", 50)
+    means = np.asarray(jax.vmap(env.arm_means)(tasks.params), np.float64)
+    bound = lower_bound(env, tasks, np.array([1.0, 3.0, 30.0, 1e12, 1e13]))
+    c = np.mean([constant(row) for row in means])
+    assert bound[4] - bound[3] == pytest.approx(c * np.log(10), rel=1e-6)
+    for t, value in zip((1, 3, 30), bound[:3], strict=True):
+        assert 0 <= value <= t / np.e * (means.max(1, keepdims=True) - means).sum(1).mean()
+    assert bound[2] > 0
+    assert lower_bound(LinearBandit(), tasks, np.array([1])) is None
+
+
+def test_a_model_plays_where_tasks_look_as_it_knows_them():
+    home = GaussianBandit(horizon=20)
+    guest = _Guest("guest", Uniform.for_env(home), home.spec)
+    assert guest.refuses(BernoulliBandit(), 20) == ""
+    assert "as in GaussianBandit" in guest.refuses(GaussianBandit(num_arms=3), 20)
+    assert "as in GaussianBandit" in guest.refuses(DarkRoom(), 20)
+    short = dataclasses.make_dataclass("Short", ["max_steps"])(20)
+    assert "at most 20" in _Guest("guest", short, home.spec).refuses(home, 21)
+    players, skipped = _players(Leaderboard.presets["cpu"], DarkRoom(size=2), guest, 20)
+    assert {"ucb-vi", "psrl", "ucrl2", "ucb-h", "oracle", "uniform"} <= players.keys()
+    assert {"lin-ts", "in-context", "pretrained", "ucb"} <= skipped.keys()
+
+
+def test_worlds_are_all_that_are_small_enough():
+    settings = Leaderboard.presets["cpu"]
+    sizes = {name: _world(settings, name) for name in environments}
+    assert sizes["DarkRoomHard-v0"] is None
+    assert sizes["GaussianBandit-v0"].horizon == settings.num_steps == 200
+    assert sum(env is not None for env in sizes.values()) >= 12
+
+
+def test_a_run_that_trained_nothing_has_no_record(tmp_path):
+    assert _metrics(tmp_path) == []
+
+
+@pytest.mark.nightly
+def test_smoke_run(tmp_path):
+    """From the command line: the oracle loses nothing, the ideal loses less than uniform play, the report is there."""
+    assert main(["run", "leaderboard", "--preset", "smoke", "--out", str(tmp_path / "run")]) == 0
+    worlds = read_results(tmp_path / "run" / "results.json")["worlds"]
+    final = {name: agent["regret"]["mean"][-1] for name, agent in worlds["GaussianBandit-v0"]["agents"].items()}
+    assert final["oracle"] == 0 < final["posterior-gaussian"] < final["uniform"]
+    assert "pretrained" in final
+    assert (tmp_path / "run" / "figures" / "world_RiverSwim-v0.png").exists()
