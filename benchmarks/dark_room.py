@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.datasets.contexts import IndependentContexts
+from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.evaluation import online_returns
 from icrl.experiments.distillation_pipeline import DistillationSettings

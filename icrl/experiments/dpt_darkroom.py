@@ -29,26 +29,25 @@ import numpy as np
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import check_following, flat, follows
-from icrl.datasets.contexts import Batches, IndependentContexts, store_contexts
+from icrl.datasets.contexts import Batches, MixedContexts, store_contexts
+from icrl.datasets.room_contexts import IndependentContexts, LivedContexts, RoomContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split, shuffled_split
-from icrl.errors import require, require_int
+from icrl.errors import require, require_float, require_int
 from icrl.evaluation import offline_returns, online_returns
 from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
-from icrl.interact import interact
 from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.dpt import DPT
 from icrl.registry import agents, experiments, layouts, models
 from icrl.runs import Run
-from icrl.seeding import key_for, keys_for
 from icrl.statistics import Interval, interval
 from icrl.tasks import TaskSet
 from icrl.training import FitSettings
 from icrl.types import Agent, Layout, ModelConfig
 
 VALIDATION_CONTEXTS = 256
-MODEL, ROLLING = "dpt", "dpt, rolling"
+MODEL, ROLLING, INDEPENDENT = "dpt", "dpt, rolling", "independent"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,23 +60,33 @@ class DPTDarkRoomSettings:
     model: str = "transformer"  # registered sequence model
     layout: str = "pairs"  # registered layout: query-first asks one query a context (the paper's), pairs one a prefix
     one_hot: bool = False  # cells enter one-hot; else as two raw numbers, as in Lee et al.'s code
+    sources: tuple[str, ...] = (INDEPENDENT,)  # context i is of number i % n: independent, or an agent that lived it
+    context_episodes: int = 1  # episodes in a pretraining context
+    skip_episodes: int = 0  # most episodes of an agent's life before the context begins
+    elsewhere: float = 0.5  # probability that a lived context is asked about any state instead of the next one
     pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
     train_seeds: int = 1  # independently pretrained models
     eval_episodes: int = 40  # episodes lived online in each held-out task
-    eval_lives: int = 5  # lives, and offline contexts, in each held-out task
+    eval_lives: int = 5  # lives in each held-out task
+    offline_contexts: int = 25  # contexts of each kind that are given in each held-out task
     window: int = 0  # transitions in the rolling context of a second online evaluation; 0: none
     competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
 
     def __post_init__(self) -> None:
         check_following(self)
         layouts.entry(self.layout)
-        for name in self.competitors:
+        for name in (*self.competitors, *set(self.sources) - {INDEPENDENT}):
             agents.entry(name)
+        require(len(self.sources) > 0, "sources", "none", f"{INDEPENDENT} or the names of agents")
+        require_int("context_episodes", self.context_episodes, 1, 1000)
+        require_int("skip_episodes", self.skip_episodes, 0, 2**20)
+        require_float("elsewhere", self.elsewhere, 0.0, 1.0)
         if self.pretrain_contexts is not None:
             require_int("pretrain_contexts", self.pretrain_contexts, 1, 2**31 - 1)
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_episodes", self.eval_episodes, 5, 2**20)
         require_int("eval_lives", self.eval_lives, 1, 2**20)
+        require_int("offline_contexts", self.offline_contexts, 1, 2**20)
         require_int("window", self.window, 0, 2**20)
         whole = self.window == 0 or (self.window > self.context_steps and self.window % self.context_steps == 0)
         require(whole, "window", self.window, f"0, or several whole episodes of {self.context_steps} steps")
@@ -87,8 +96,13 @@ class DPTDarkRoomSettings:
 
     @property
     def context_steps(self) -> int:
-        """C = H, transitions in a context."""
+        """C = H, transitions in a context that stands still."""
         return self.env.spec.max_steps_in_episode
+
+    @property
+    def pretrain_steps(self) -> int:
+        """T, transitions in a context of the pretraining."""
+        return self.context_episodes * self.context_steps
 
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -107,7 +121,7 @@ class DPTDarkRoomSettings:
     def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
         """An untrained network, with room for the longest context it will meet."""
         layout = self.new_layout()
-        tokens = layout.num_tokens(max(self.context_steps, self.window))
+        tokens = layout.num_tokens(max(self.pretrain_steps, self.window))
         return untrained_policy(self, layout, tokens, seed, train_seed)
 
     def agent(self, policy: FrozenPolicy, greedy: bool = False) -> FrozenContextAgent:
@@ -121,13 +135,23 @@ class DPTDarkRoomSettings:
             policy=policy, query=query, layout=self.new_layout(), max_steps=self.window, forget=self.context_steps
         )
 
-    def contexts(self, seed: int, purpose: str, held_out: bool = False, ordered: bool = False) -> IndependentContexts:
-        """The stream of contexts of one purpose; with a query at every prefix if the layout can ask them."""
-        ids, queries = (
-            np.asarray(self.task_ids[held_out]),
-            1 if self.new_layout().num_prompt else self.context_steps + 1,
+    def contexts(self, seed: int, purpose: str, held_out: bool = False) -> MixedContexts:
+        """The stream of pretraining contexts of one purpose."""
+        steps = self.pretrain_steps
+        made = {name: self.contexts_of(name, steps, seed, purpose, held_out) for name in self.sources}
+        return MixedContexts(tuple(made[name] for name in self.sources))
+
+    def contexts_of(
+        self, source: str, num_steps: int, seed: int, purpose: str, held_out: bool, ordered: bool = False
+    ) -> RoomContexts:
+        """Contexts of one source, with a query at every prefix if the layout can ask them."""
+        ids, queries = np.asarray(self.task_ids[held_out]), 1 if self.new_layout().num_prompt else num_steps + 1
+        if source == INDEPENDENT:
+            return IndependentContexts(self.env, ids, num_steps, seed, purpose, ordered, queries)
+        agent, skip = agents[source].for_env(self.env), 0 if ordered else self.skip_episodes
+        return LivedContexts(
+            self.env, ids, num_steps, seed, purpose, ordered, queries, self.elsewhere, skip, source=agent
         )
-        return IndependentContexts(self.env, ids, self.context_steps, seed, purpose, ordered, queries)
 
 
 @experiments.register("dpt-darkroom", paper="Lee et al. 2023")
@@ -144,16 +168,23 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             fit=FitSettings(
                 train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
             ),
+            sources=(INDEPENDENT, "posterior-task"),
+            context_episodes=2,
+            skip_episodes=1,
             eval_episodes=6,
             eval_lives=2,
+            offline_contexts=2,
             window=36,
         ),
         "cpu": DPTDarkRoomSettings(
             **shared,
             env=DarkRoomCorner(),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=3000, batch_size=64, learning_rate=3e-3),
-            window=1000,
+            fit=FitSettings(train_steps=1250, batch_size=32, learning_rate=3e-3, save_every=250),
+            sources=(*3 * (INDEPENDENT, "posterior-task"), "uniform", "oracle"),
+            context_episodes=2,
+            eval_episodes=20,
+            window=200,
         ),
         "paper": DPTDarkRoomSettings(
             **shared,
@@ -171,6 +202,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             pretrain_contexts=80_000,
             layout="query-first",
             train_seeds=5,
+            offline_contexts=5,
         ),
     }
     published = (
@@ -183,13 +215,13 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
     def validate(cls, settings: DPTDarkRoomSettings, seed: int) -> None:
         """Raise ``InputError`` for an agent that does not fit the environment."""
         del seed
-        for name in settings.competitors:
+        for name in (*settings.competitors, *set(settings.sources) - {INDEPENDENT}):
             agents[name].for_env(settings.env)
 
     @classmethod
     def collect(cls, settings: DPTDarkRoomSettings, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the first ``num_tasks`` contexts of the stream of training seed 0."""
-        card = {"env": {"id": settings.env.name, **flat(settings.env)}, "source": "independent", "seed": seed}
+        card = {"env": {"id": settings.env.name, **flat(settings.env)}, "sources": settings.sources, "seed": seed}
         store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
 
     @classmethod
@@ -219,19 +251,19 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         }
 
 
-def _lives(settings: DPTDarkRoomSettings) -> TaskSet:
-    """Every held-out task ``eval_lives`` times."""
-    return TaskSet.of(settings.env, np.asarray(settings.task_ids[1])).lives(settings.eval_lives)
+def _tasks(settings: DPTDarkRoomSettings, lives: int) -> TaskSet:
+    """Every held-out task ``lives`` times."""
+    return TaskSet.of(settings.env, np.asarray(settings.task_ids[1])).lives(lives)
 
 
 def _by_task(settings: DPTDarkRoomSettings, values: np.ndarray) -> np.ndarray:
     """Means over the lives in a task: [tasks x lives, ...] to [tasks, ...]."""
-    return values.reshape(-1, settings.eval_lives, *values.shape[1:]).mean(1)
+    return values.reshape(len(settings.task_ids[1]), -1, *values.shape[1:]).mean(1)
 
 
 def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
     """Return of each episode [S, tasks, E]; S = 1 for all but the model."""
-    env, tasks = settings.env, _lives(settings)
+    env, tasks = settings.env, _tasks(settings, settings.eval_lives)
 
     def lived(agent: Agent, agent_seed: int, label: str) -> np.ndarray:
         returns = online_returns(env, tasks, agent, settings.eval_episodes, seed, agent_seed, label)
@@ -241,7 +273,7 @@ def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolic
     if settings.window:
         each = [lived(settings.rolling_agent(p), s, f"DPT rolling, seed {s}") for s, p in enumerate(policies)]
         found[ROLLING] = np.stack(each)
-    for memory in ("episode", "all"):
+    for memory in ("episode", "all", "now"):
         agent = agents["posterior-task"].for_env(env, memory=memory)
         found[f"posterior, {memory}"] = lived(agent, 0, f"exact posterior, {memory}")[None]
     for name in settings.competitors:
@@ -251,14 +283,15 @@ def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolic
 
 def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
     """Return of the greedy policy on given contexts, [S, tasks] by kind of context."""
-    env, tasks = settings.env, _lives(settings)
-    numbers = np.arange(len(tasks)).reshape(settings.eval_lives, -1).T.ravel()  # number i is of task i % their count
-    random = settings.contexts(seed, "offline", held_out=True, ordered=True).fetch(numbers).history
-    keys, expert = keys_for(key_for(seed, "offline/expert"), tasks.ids), agents["oracle"].for_env(env)
-    shown = jax.vmap(lambda key, task: interact(key, env, task, expert, settings.context_steps).history)
+    env, tasks = settings.env, _tasks(settings, settings.offline_contexts)
+    numbers = (
+        np.arange(len(tasks)).reshape(settings.offline_contexts, -1).T.ravel()
+    )  # number i is of task i % their count
     found = {}
-    for kind, contexts in (("random", random), ("expert", jax.jit(shown)(keys, tasks.params))):
-        each = [offline_returns(env, tasks, settings.agent(policy, greedy=True), contexts, seed) for policy in policies]
+    for kind, source in (("random", INDEPENDENT), ("expert", "oracle")):
+        contexts = settings.contexts_of(source, settings.context_steps, seed, f"offline/{kind}", True, ordered=True)
+        shown = contexts.fetch(numbers).history
+        each = [offline_returns(env, tasks, settings.agent(policy, greedy=True), shown, seed) for policy in policies]
         found[kind] = np.stack([_by_task(settings, values) for values in each])
     return found
 
@@ -270,7 +303,8 @@ def _curve(name: str, measured: Interval) -> dict[str, Any]:
         ROLLING: "DPT (ours), rolling context",
         "oracle": "optimum",
         "posterior, episode": "exact posterior, last episode",
-        "posterior, all": "exact posterior, all episodes",
+        "posterior, all": "exact posterior, all episodes before",
+        "posterior, now": "exact posterior, all steps before",
     }
     look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name), "interval": measured.method}
     return {**look, "returns": measured.band()}
@@ -282,9 +316,13 @@ def _checks(offline: dict[str, np.ndarray], returns: dict[str, np.ndarray]) -> l
         ("offline return, expert data", offline["expert"], 85.0, 91.0),
         ("online return, episode 5", returns[MODEL][..., 4], 45.0, 65.0),
     ]
-    return [_check(what, interval(values), low, high) for what, values, low, high in rows]
+    checks = [_check(what, interval(values), low, high) for what, values, low, high in rows]
+    if ROLLING in returns:
+        gain = interval((returns[ROLLING] - returns[MODEL]).mean(-1))
+        checks.append(_check("rolling context above the last episode, mean of all episodes", gain, 0.0, np.inf))
+    return checks
 
 
 def _check(what: str, measured: Interval, low: float, high: float) -> dict[str, Any]:
-    ok = bool(low <= measured.mean <= high)
-    return {"what": what, "measured": measured.band(), "target": f"in {low:g} .. {high:g}", "ok": ok}
+    ok, target = bool(low <= measured.mean <= high), f"in {low:g} .. {high:g}" if np.isfinite(high) else f">= {low:g}"
+    return {"what": what, "measured": measured.band(), "target": target, "ok": ok}
