@@ -126,7 +126,10 @@ class DPTDarkRoomSettings:
         ids, queries = np.asarray(self.task_ids[held_out]), 1 if self.new_layout().num_prompt else num_steps + 1
         if source == INDEPENDENT:
             return IndependentContexts(self.env, ids, num_steps, seed, purpose, ordered, queries)
-        agent, skip = agents[source].for_env(self.env), 0 if ordered else self.skip_episodes
+        skip = 0 if ordered else self.skip_episodes
+        life = num_steps + skip * self.context_steps
+        fades = "anneal_steps" in agents[source].__dataclass_fields__  # an exploration that fades does so over the life
+        agent = agents[source].for_env(self.env, **({"anneal_steps": life} if fades else {}))
         return LivedContexts(
             self.env, ids, num_steps, seed, purpose, ordered, queries, self.elsewhere, skip, source=agent
         )
