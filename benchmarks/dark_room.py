@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.datasets.contexts import IndependentContexts
+from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.evaluation import online_returns
-from icrl.experiments.distillation_pipeline import DistillationSettings
+from icrl.experiments.distillation_settings import DistillationSettings
 from icrl.interact import interact
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents

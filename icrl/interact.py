@@ -9,7 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from icrl.types import Agent, AgentState, Array, Curves, Environment, History, Interaction, TaskParams, Transition
+from icrl.types import (
+    Agent,
+    AgentState,
+    Array,
+    Curves,
+    Environment,
+    EnvState,
+    History,
+    Interaction,
+    TaskParams,
+    Transition,
+)
 
 
 def interact(
@@ -24,8 +35,8 @@ def interact(
       agent_key: typed key of the agent's own draws, to vary the agent on fixed environment draws.
 
     Returns:
-      History [T, ...], reward and regret curves [T], and the agent's last state. What a jitted caller does not use
-      of these is never computed.
+      History [T, ...], reward and regret curves [T], the agent's last state, and the environment's states [T, ...].
+      What a jitted caller does not use of these is never computed.
     """
     key_env, key_agent = jax.random.split(key)
     key_agent = key_agent if agent_key is None else agent_key
@@ -34,20 +45,20 @@ def interact(
     agent = agent.for_task(task)
     obs, env_state = env.reset(key_reset, task)
 
-    def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves]]:
+    def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
         agent_state, env_state, obs = carry
         seen = env_state if agent.sees_env_state else obs
         action = agent.act(jax.random.fold_in(key_acts, t), agent_state, seen)
         regret = env.regret(task, env_state, action)
         key_step = jax.random.fold_in(key_steps, t)
-        next_obs, env_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)
+        next_obs, next_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)
         transition = Transition(obs, action, reward, info["final_observation"], terminated, truncated)
         agent_state = agent.update(agent_state, transition)
-        return (agent_state, env_state, next_obs), (transition, Curves(reward, regret))
+        return (agent_state, next_state, next_obs), (transition, Curves(reward, regret), env_state)
 
-    start = (agent.init(key_init), env_state, obs)
-    (agent_state, _, _), (history, curves) = jax.lax.scan(one_step, start, jnp.arange(num_steps, dtype=jnp.uint32))
-    return Interaction(history, curves, agent_state)
+    start, times = (agent.init(key_init), env_state, obs), jnp.arange(num_steps, dtype=jnp.uint32)
+    (agent_state, _, _), (history, curves, states) = jax.lax.scan(one_step, start, times)
+    return Interaction(history, curves, agent_state, states)
 
 
 def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentState]:

@@ -49,6 +49,7 @@ class Interaction(NamedTuple):
     history: History  # [T, ...]
     curves: Curves  # [T]
     agent_state: AgentState
+    env_states: EnvState  # [T, ...], those acted upon
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from icrl.datasets.contexts import IndependentContexts
+from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom
 from icrl.errors import InputError
 from icrl.interact import interact

@@ -12,7 +12,7 @@ from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.errors import InputError
-from icrl.experiments import distillation_pipeline as pipeline
+from icrl.experiments import distillation_data as data_of
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.registry import agents
 from icrl.types import History
@@ -87,14 +87,17 @@ def test_a_window_longer_than_a_history_on_disk_is_refused(parts):
 
 def test_an_experiment_trains_alike_on_data_that_do_and_do_not_fit(tmp_path, monkeypatch):
     settings = dataclasses.replace(ADDarkRoom.presets["smoke"], history_steps=60, keep_every=2, noisy_fraction=0.25)
-    sources = {"source": pipeline._source(settings), "random": Part(agents["uniform"].for_env(settings.env), 2)}
+    sources = {
+        "source": data_of.source_part(settings),
+        "random": Part(agents["uniform"].for_env(settings.env), 2),
+    }
     for name, part in sources.items():
-        pipeline._store(settings, 0, tmp_path / name, part, 4)
+        data_of.store_part(settings, 0, tmp_path / name, part, 4)
     histories = {name: StoredHistories(tmp_path / name) for name in sources}
-    fits = {data: pipeline._union(settings, histories, data) for data in ("clean", "noisy")}
-    monkeypatch.setattr(pipeline, "DEVICE_BYTES", fits["clean"][1].columns.action.nbytes)
+    fits = {data: data_of.union_of(settings, histories, data) for data in ("clean", "noisy")}
+    monkeypatch.setattr(data_of, "DEVICE_BYTES", fits["clean"][1].columns.action.nbytes)
     for data, (table, resident) in fits.items():
-        same, pooled = pipeline._union(settings, histories, data)
+        same, pooled = data_of.union_of(settings, histories, data)
         assert isinstance(resident, DeviceHistories) and isinstance(pooled, PooledHistories)
         np.testing.assert_array_equal(table.returns, same.returns)
         batches = [Windows(source, np.arange(32), settings.window, 16, (0,))(0) for source in (resident, pooled)]

@@ -10,7 +10,7 @@ from icrl.errors import require
 from icrl.registry import agents
 from icrl.types import Agent, Array, Environment, Transition
 
-MEMORIES = ("all", "episode")
+MEMORIES = ("all", "episode", "now")
 
 
 class PosteriorState(NamedTuple):
@@ -29,8 +29,9 @@ class PosteriorTask(Agent):
 
     The posterior of a deterministic family is uniform over the tasks that explain everything in the context. As in
     the online protocol of the paper, what an episode shows enters the context at its end; ``memory`` says whether
-    the context is "all" episodes so far or only the last "episode" (their released code). Needs a family that numbers
-    its tasks (``num_tasks``, ``task``, ``begin``, ``advance``) and fixed-length episodes.
+    the context is "all" episodes so far or only the last "episode" (their released code). With "now" it is all steps
+    so far, those of the episode under way too: what a rolling context shows. Needs a family that numbers its tasks
+    (``num_tasks``, ``task``, ``begin``, ``advance``) and fixed-length episodes.
     """
 
     env: Any = struct.field(pytree_node=False)
@@ -62,7 +63,7 @@ class PosteriorTask(Agent):
         step = (state.step + 1) % self.env.spec.max_steps_in_episode
         over = step == 0
         context = recent if self.memory == "episode" else state.known & recent
-        known = jnp.where(over, context, state.known)
+        known = jnp.where(over | (self.memory == "now"), context, state.known)
         return PosteriorState(known, recent | over, after, step)
 
     def _states(self, state: PosteriorState, obs: Array) -> Any:

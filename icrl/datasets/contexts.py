@@ -21,6 +21,7 @@ from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
 MAX_POOL = 2**31 - 1
+TOGETHER = 8  # contexts of one source in a mixture are made in multiples: few shapes, few compilations
 
 
 class Contexts(NamedTuple):
@@ -33,6 +34,10 @@ class Contexts(NamedTuple):
 
 class ContextSource(Protocol):
     """Anything that has contexts by task id: a generator or a stored set."""
+
+    @property
+    def num_steps(self) -> int:
+        """T, transitions in a context."""
 
     def fetch(self, ids: np.ndarray) -> Contexts:
         """The contexts of task ids [B] uint32; the same ids give the same contexts."""
@@ -83,66 +88,52 @@ class ContextGenerator:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class IndependentContexts:
-    """Contexts of T independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
-
-    ``lives`` consecutive contexts are of a task drawn from ``task_ids`` [N], or with ``ordered`` context i is of task
-    ``task_ids[i % N]``. Queries are uniform states: one, or with ``num_queries`` = T + 1 the very states of the
-    transitions to come (they are independent of those that went before) and one more, so that contexts look as they do
-    when they are lived.
-    """
-
-    env: Environment
-    task_ids: np.ndarray
-    num_steps: int
-    seed: int
-    purpose: str = "pretrain"
-    ordered: bool = False
-    num_queries: int = 1  # Q: 1 or num_steps + 1
-    lives: int = 1
-
-    def __post_init__(self) -> None:
-        require_int("context_steps", self.num_steps, 1, 2**24)
-        one_or_each = self.num_queries in (1, self.num_steps + 1)
-        require(one_or_each, "num_queries", self.num_queries, f"1 or {self.num_steps + 1}, one for each prefix")
-
-    def fetch(self, ids: np.ndarray) -> Contexts:
-        """The contexts of ids [B] uint32, generated on the device in one jitted call."""
-        return self._generate(jnp.asarray(ids, jnp.uint32))
-
-    @functools.partial(jax.jit, static_argnames=("self",))
-    def _generate(self, ids: Array) -> Contexts:
-        tasks = jnp.asarray(self.task_ids, jnp.int32)
-        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.lives)
-        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
-        numbers = tasks[ids % len(tasks) if self.ordered else drawn]
-        return jax.vmap(self._context)(keys_for(key_for(self.seed, f"{self.purpose}/life"), ids), numbers)
-
-    def _context(self, key: Array, number: Array) -> Contexts:
-        task = self.env.task(number)  # type: ignore[attr-defined]
-        key_states, key_steps = jax.random.split(key)
-        drawn = jax.vmap(self.env.random_state, in_axes=(0, None))
-        obs, states = drawn(jax.random.split(key_states, self.num_steps + 1), task)
-        labels = jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, states)
-        acted_on = jax.tree.map(lambda leaf: leaf[:-1], (obs, states))
-        step = functools.partial(self._transition, task)
-        history = jax.vmap(step)(jax.random.split(key_steps, self.num_steps), *acted_on)
-        return Contexts(history, obs[-self.num_queries :], labels[-self.num_queries :])
-
-    def _transition(self, task: Any, key: Array, obs: Array, state: Any) -> History:
-        key_action, key_step = jax.random.split(key)
-        action = jax.random.randint(key_action, (), 0, self.env.num_actions)
-        next_obs, _, reward, terminated, _ = self.env.step_env(key_step, state, action, task)
-        return History(obs, action, reward, next_obs, terminated, jnp.bool_(False))
-
-
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
     """One context (no batch axis) that ``source`` leaves behind in ``task``; ``key`` is consumed."""
     key_query, key_life = jax.random.split(key)
     history = interact(key_life, env, task, source, num_steps).history
     query, state = env.reset(key_query, task)
     return Contexts(history, query[None], env.optimal_action(task, state)[None])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MixedContexts:
+    """Contexts from several sources in turn: context i is that of source i % len(sources).
+
+    A source that is listed twice makes twice as many. All make contexts of the same shape.
+    """
+
+    sources: tuple[ContextSource, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {source.num_steps for source in self.sources}
+        require(len(lengths) == 1, "sources", f"contexts of {sorted(lengths)} steps", "one or more of the same length")
+
+    @property
+    def num_steps(self) -> int:
+        """T, transitions in a context."""
+        return self.sources[0].num_steps
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of ids [B] uint32, in their order."""
+        turn, parts, places = np.asarray(ids) % len(self.sources), [], []
+        for source in dict.fromkeys(self.sources):
+            turns = [number for number, each in enumerate(self.sources) if each is source]
+            places.append(np.flatnonzero(np.isin(turn, turns)))
+            parts.append(_some(source, np.asarray(ids)[places[-1]]))
+        return _in_order([part for part in parts if part is not None], np.argsort(np.concatenate(places)))
+
+
+def _some(source: ContextSource, ids: np.ndarray) -> Contexts | None:
+    """The contexts of ids [n] of one source, made in multiples of ``TOGETHER``, the surplus thrown away."""
+    made = source.fetch(np.resize(ids, -(-ids.size // TOGETHER) * TOGETHER)) if ids.size else None
+    return jax.tree.map(lambda field: field[: ids.size], made)
+
+
+@jax.jit
+def _in_order(parts: list[Contexts], order: Array) -> Contexts:
+    """The rows of all parts, row n being row ``order[n]`` of them joined."""
+    return jax.tree.map(lambda *fields: jnp.concatenate(fields)[order], *parts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,15 +193,11 @@ def shuffle_time(key: Array, history: History) -> History:
 
 
 def store_contexts(
-    folder: Path,
-    generator: ContextGenerator | IndependentContexts,
-    num_tasks: int,
-    card: dict[str, Any],
-    shard_tasks: int = SHARD_TASKS,
+    folder: Path, contexts: ContextSource, num_tasks: int, card: dict[str, Any], shard_tasks: int = SHARD_TASKS
 ) -> None:
     """Write the contexts of tasks 0 .. num_tasks - 1 under ``folder``; see ``store_records``."""
-    full_card = {**card, "num_steps": generator.num_steps}
-    store_records(folder, lambda ids: _fields(generator.fetch(ids)), num_tasks, full_card, shard_tasks)
+    full_card = {**card, "num_steps": contexts.num_steps}
+    store_records(folder, lambda ids: _fields(contexts.fetch(ids)), num_tasks, full_card, shard_tasks)
 
 
 def _fields(contexts: Contexts) -> dict[str, Array]:
@@ -219,6 +206,11 @@ def _fields(contexts: Contexts) -> dict[str, Array]:
 
 class StoredContexts(StoredRecords):
     """Contexts on disk, fetched as the generator would make them."""
+
+    @property
+    def num_steps(self) -> int:
+        """T, transitions in a context."""
+        return int(self.fields["action"]["shape"][0])
 
     def fetch(self, ids: np.ndarray) -> Contexts:  # type: ignore[override]
         """The contexts of task ids [B]."""

@@ -11,7 +11,8 @@ each): the return of an episode goes from 1.33 in the first to 14.8 [11.4, 18.3]
 from typing import Any
 
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import PAPER, DistillationExperiment, DistillationSettings
+from icrl.experiments.distillation_pipeline import DistillationExperiment
+from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
 from icrl.training import FitSettings

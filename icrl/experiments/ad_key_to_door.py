@@ -14,7 +14,8 @@ of an episode goes from 0.19 in the first to 0.78 [0.62, 0.93] in the 100th, the
 from typing import Any
 
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
-from icrl.experiments.distillation_pipeline import PAPER, DistillationExperiment, DistillationSettings
+from icrl.experiments.distillation_pipeline import DistillationExperiment
+from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
 from icrl.training import FitSettings

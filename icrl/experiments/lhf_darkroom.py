@@ -15,7 +15,8 @@ seen. Mean returns 3.99 and 3.64 on clean data, 1.76 and 3.62 on noisy; UCB-VI f
 from typing import Any
 
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import PAPER, DistillationExperiment, DistillationSettings
+from icrl.experiments.distillation_pipeline import DistillationExperiment
+from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
 from icrl.training import FitSettings

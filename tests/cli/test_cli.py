@@ -220,6 +220,8 @@ BAD = [
     (("run", "ad-darkroom", "--layout", "query-first"), "layout: got 'query-first'"),
     (("run", "ad-darkroom", "--histories", "0"), "histories: got 0"),
     (("run", "dpt-darkroom", "--eval-episodes", "2"), "eval_episodes: got 2"),
+    (("run", "dpt-darkroom", "--sources", "independent,posterior-tsk"), "unknown agent 'posterior-tsk'; did you mean"),
+    (("run", "dpt-darkroom", "--sources", ""), "sources: got 'none'"),
     (("verify", "nowhere"), "data: got 'nowhere'"),
     (("inspect", "nowhere"), "data: got 'nowhere'"),
     (("list", "agent"), "did you mean agents"),

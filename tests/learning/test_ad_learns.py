@@ -10,7 +10,7 @@ from icrl.datasets.histories import HistoryGenerator, Part
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.evaluation import online_returns
-from icrl.experiments.distillation_pipeline import DistillationSettings
+from icrl.experiments.distillation_settings import DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet

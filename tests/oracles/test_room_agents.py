@@ -12,7 +12,7 @@ from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.envs.splits import dpt_goal_split
 from icrl.envs.streams import Streams
 from icrl.errors import InputError
-from icrl.evaluation import online_returns
+from icrl.evaluation import online_returns, states_along
 from icrl.interact import interact
 from icrl.registry import agents, environments
 from icrl.seeding import key_for
@@ -46,6 +46,20 @@ def test_the_posterior_forgets_nothing_and_invents_nothing():
     state = jax.vmap(lambda key, task: interact(key, env, task, agent, 28).agent_state)(keys, tasks.params)
     assert np.all(np.asarray(state.known)[np.arange(len(tasks)), np.arange(0, 120, 7)])
     assert np.asarray(state.known).sum(1).max() < 120
+
+
+def test_the_posterior_of_all_steps_is_that_of_all_episodes_and_the_one_under_way():
+    env = DarkRoom(size=4, horizon=7)
+    whole, now = (agents["posterior-task"].for_env(env, memory=memory) for memory in ("all", "now"))
+
+    @jax.jit
+    def along(key):
+        life = interact(key, env, env.task(9), agents["uniform"].for_env(env), 26)
+        return states_along(whole, life.history), states_along(now, life.history).known
+
+    states, known = jax.vmap(along)(jax.random.split(key_for(0, "lives"), 20))
+    np.testing.assert_array_equal(known, states.known & states.recent)
+    assert np.asarray(known).sum() < np.asarray(states.known).sum()
 
 
 def test_ucb_vi_and_q_learning_find_the_goal():

@@ -1,0 +1,124 @@
+"""Contexts in families that number their tasks (rooms): independent transitions, or walks that an agent lived.
+
+Independent transitions show each state as often as any other. A life shows a few of them again and again, in order,
+from the start of an episode: a model that is to learn from its own past must have seen such contexts as well.
+"""
+
+import abc
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.datasets.contexts import Contexts
+from icrl.errors import require, require_float, require_int
+from icrl.interact import interact
+from icrl.seeding import key_for, keys_for
+from icrl.types import Agent, Array, Environment, History
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RoomContexts(abc.ABC):
+    """Contexts of T = ``num_steps`` transitions, each a function of (seed, purpose, its id).
+
+    A context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``; it
+    has one query, for all prefixes, or with ``num_queries`` = T + 1 one for each. ``lives`` consecutive ids are of one
+    task (not with ``ordered``).
+    """
+
+    env: Environment
+    task_ids: np.ndarray
+    num_steps: int
+    seed: int
+    purpose: str = "pretrain"
+    ordered: bool = False
+    num_queries: int = 1  # Q: 1 or num_steps + 1
+    lives: int = dataclasses.field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        require_int("context_steps", self.num_steps, 1, 2**24)
+        one_or_each = self.num_queries in (1, self.num_steps + 1)
+        require(one_or_each, "num_queries", self.num_queries, f"1 or {self.num_steps + 1}, one for each prefix")
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of ids [B] uint32, generated on the device in one jitted call."""
+        return self._generate(jnp.asarray(ids, jnp.uint32))
+
+    @functools.partial(jax.jit, static_argnames=("self",))
+    def _generate(self, ids: Array) -> Contexts:
+        tasks = jnp.asarray(self.task_ids, jnp.int32)
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.lives)
+        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
+        numbers = tasks[ids % len(tasks) if self.ordered else drawn]
+        return jax.vmap(self._context)(keys_for(key_for(self.seed, f"{self.purpose}/life"), ids), numbers)
+
+    def _context(self, key: Array, number: Array) -> Contexts:
+        task = self.env.task(number)  # type: ignore[attr-defined]
+        history, query, states = self._seen(key, task)
+        asked = jax.tree.map(lambda leaf: leaf[-self.num_queries :], (query, states))
+        return Contexts(history, asked[0], jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, asked[1]))
+
+    @abc.abstractmethod
+    def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
+        """What is seen in ``task``: history [T, ...], query observations [T + 1, *O] and their states [T + 1, ...]."""
+
+    def _anywhere(self, key: Array, task: Any) -> tuple[Array, Any]:
+        """Observations and states [T + 1, ...], each drawn uniformly."""
+        keys = jax.random.split(key, self.num_steps + 1)
+        return jax.vmap(self.env.random_state, in_axes=(0, None))(keys, task)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class IndependentContexts(RoomContexts):
+    """Independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
+
+    Queries are uniform states too. When there is one for each prefix, they are the very states of the transitions to
+    come (which are independent of those that went before) and one more, as in a context that is lived.
+    """
+
+    def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
+        key_states, key_steps = jax.random.split(key)
+        obs, states = self._anywhere(key_states, task)
+        acted_on = jax.tree.map(lambda leaf: leaf[:-1], (obs, states))
+        step = functools.partial(self._transition, task)
+        return jax.vmap(step)(jax.random.split(key_steps, self.num_steps), *acted_on), obs, states
+
+    def _transition(self, task: Any, key: Array, obs: Array, state: Any) -> History:
+        key_action, key_step = jax.random.split(key)
+        action = jax.random.randint(key_action, (), 0, self.env.num_actions)
+        next_obs, _, reward, terminated, _ = self.env.step_env(key_step, state, action, task)
+        return History(obs, action, reward, next_obs, terminated, jnp.bool_(False))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LivedContexts(RoomContexts):
+    """Consecutive transitions of the life of ``source``, from the start of its episode e, uniform in 0 .. ``skip``.
+
+    Query t is the state acted upon after t transitions or, with probability ``elsewhere``, a uniform one: a context
+    that stands still during an episode is asked about any state.
+    """
+
+    source: Agent = dataclasses.field(kw_only=True)
+    elsewhere: float = 0.5
+    skip: int = 0  # most episodes of the life before the context
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("elsewhere", self.elsewhere, 0.0, 1.0)
+        require_int("skip", self.skip, 0, 2**20)
+
+    def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
+        key_life, key_skip, key_states, key_where = jax.random.split(key, 4)
+        horizon, length = self.env.spec.max_steps_in_episode, self.num_steps + 1
+        life = interact(key_life, self.env, task, self.source, self.skip * horizon + length)
+        first = jax.random.randint(key_skip, (), 0, self.skip + 1) * horizon
+        window = jax.tree.map(
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (life.history, life.env_states)
+        )
+        away = jax.random.bernoulli(key_where, self.elsewhere, (length,))
+        here, there = (window[0].obs, window[1]), self._anywhere(key_states, task)
+        query, states = jax.tree.map(lambda a, b: jax.vmap(jnp.where)(away, a, b), there, here)
+        return jax.tree.map(lambda field: field[:-1], window[0]), query, states
