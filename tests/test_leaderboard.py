@@ -100,7 +100,7 @@ def test_broken_worlds_are_refused(field, value, named):
     ("env", "constant"),
     [(BernoulliBandit(num_arms=4), lai_robbins_bernoulli),
      (GaussianBandit(num_arms=4), lambda means: lai_robbins_gaussian(means, 0.3))],
-    ids=str,
+    ids=["bernoulli", "gaussian"],
 )  # fmt: skip
 def test_the_lower_bound_grows_as_lai_and_robbins_say(env, constant):
     """From 1e12 to 1e13 steps by c ln 10; and t / e pulls of each arm are the most it counts."""

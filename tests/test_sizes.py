@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from icrl.errors import InputError
-from icrl.experiments.distillation_pipeline import PAPER
+from icrl.experiments.distillation_settings import PAPER
 from icrl.models.sizes import matched, size_of
 from icrl.models.token_policy import TokenPolicy
 from icrl.models.transformer import TransformerConfig

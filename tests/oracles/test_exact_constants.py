@@ -69,7 +69,7 @@ def by_day(size):
     return pytest.param(size, id=str(size), marks=pytest.mark.nightly if size == (2, 100) else ())
 
 
-@pytest.mark.parametrize("size", map(by_day, BAYES_OPTIMAL))
+@pytest.mark.parametrize("size", [by_day(size) for size in BAYES_OPTIMAL])
 def test_bayes_optimal_value(size):
     value, _ = bayes_optimal(*size)
     assert value[0] == pytest.approx(BAYES_OPTIMAL[size], abs=1e-6)
