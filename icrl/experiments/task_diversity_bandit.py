@@ -99,7 +99,7 @@ class DiversitySettings:
     def contexts(self, size: int, seed: int, train_seed: int) -> ContextGenerator:
         """Pretraining contexts in a pool of ``size`` tasks; a smaller pool is the beginning of a larger one."""
         source = agents[self.source].for_env(self.env)
-        return ContextGenerator(self.env, source, self.env.horizon, seed, f"pretrain/{train_seed}", size)
+        return ContextGenerator(self.env, source, self.env.horizon, seed, f"pretrain/{train_seed}", pool_size=size)
 
 
 @experiments.register("task-diversity-bandit", paper="Raventos et al. 2023")
