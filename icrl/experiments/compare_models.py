@@ -81,7 +81,7 @@ def _of_model(settings: CompareSettings, name: str) -> DPTSettings:
     return dataclasses.replace(chosen, backbone=backbone)
 
 
-@experiments.register("compare-models")
+@experiments.register("compare-models", paper="-")
 class CompareModels(DPTExperiment):
     """Every registered sequence model on DPT. Model m of a run is model m // S with training seed m % S."""
 

@@ -130,7 +130,7 @@ class _Guest:
         return "" if rolls or num_steps <= room else f"needs lives of at most {room} steps"
 
 
-@experiments.register("leaderboard", paper="")
+@experiments.register("leaderboard", paper="-")
 class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
     """All agents in all worlds."""
 
