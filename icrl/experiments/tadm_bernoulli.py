@@ -7,7 +7,8 @@ it loses. Published, regret(200): imitates UCB 6.12 +- .28 (UCB itself 6.20 +- .
 
 Measured (2026-11-24, two cores shared with many other runs; T = 100 as in preset cpu, but 700 steps, 400 tasks):
 regret(100) with no TS data 11.09 [10.26, 11.93], with 10 % 10.28 [9.39, 11.16], paired difference .82 [.21, 1.43]; TS
-itself 8.29, UCB 6.86. Until 30 pulls all lose alike, as published. Preset cpu as a whole has not been run yet.
+itself 8.29, UCB 6.86. Until 30 pulls all lose alike, as published. Preset cpu as a whole has not been run yet:
+its targets are guesses to be calibrated.
 
 The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` is the one of its text, which loses 8.65.
 """
