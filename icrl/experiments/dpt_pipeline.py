@@ -3,6 +3,7 @@
 An experiment is a subclass of ``DPTExperiment`` that fills in presets, published numbers and the promises to check.
 """
 
+import abc
 import dataclasses
 import time
 from pathlib import Path
@@ -88,6 +89,27 @@ class DPTSettings:
         layout = QueryFirst(self.env.spec)
         query = self.env.reset(jax.random.key(0))[0]
         return InContextAgent(policy=policy, query=query, layout=layout, max_steps=self.context_steps)
+
+
+class AsInDPT(abc.ABC):
+    """Base of settings of other recipes whose models are made, trained and played as ``pretraining`` says."""
+
+    @property
+    @abc.abstractmethod
+    def pretraining(self) -> DPTSettings:
+        """The recipe of one model."""
+
+    def objective(self) -> DPT:
+        """The pretraining objective."""
+        return self.pretraining.objective()
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network."""
+        return self.pretraining.new_policy(seed, train_seed)
+
+    def agent(self, policy: FrozenPolicy) -> InContextAgent:
+        """The pretrained policy as an agent."""
+        return self.pretraining.agent(policy)
 
 
 class DPTExperiment(PretrainingExperiment[DPTSettings]):

@@ -21,7 +21,6 @@ import jax
 import numpy as np
 
 from icrl.agents.arm_agent import ArmAgent
-from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.config import check_following, follows
 from icrl.envs.bandit import Bandit
@@ -31,11 +30,10 @@ from icrl.errors import InputError, require_int
 from icrl.evaluation import online_regret
 from icrl.exact.divergence import bernoulli_kl
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.experiments.dpt_pipeline import DPTSettings, curve
+from icrl.experiments.dpt_pipeline import AsInDPT, DPTSettings, curve
 from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.objectives.dpt import DPT
 from icrl.registry import agents, environments, experiments, models
 from icrl.runs import Run, reopen
 from icrl.statistics import interval, ratio_interval, task_interval
@@ -54,7 +52,7 @@ IDEALS = {  # exact posterior sampling
 
 
 @dataclasses.dataclass(frozen=True)
-class LeaderboardSettings:
+class LeaderboardSettings(AsInDPT):
     """All settings of the leaderboard."""
 
     env: GaussianBandit  # of the model that is trained here
@@ -94,18 +92,6 @@ class LeaderboardSettings:
         return DPTSettings(
             env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, competitors=(ideal,), ideal=ideal
         )
-
-    def objective(self) -> DPT:
-        """The pretraining objective."""
-        return self.pretraining.objective()
-
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
-        """An untrained network."""
-        return self.pretraining.new_policy(seed, train_seed)
-
-    def agent(self, policy: FrozenPolicy) -> InContextAgent:
-        """The pretrained policy as an agent."""
-        return self.pretraining.agent(policy)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,14 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.agents.in_context import InContextAgent
 from icrl.agents.posterior_pool import PosteriorPool
 from icrl.config import check_following, follows
 from icrl.datasets.contexts import Batches, ContextGenerator, Contexts
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.errors import require, require_int
 from icrl.evaluation import online_regret, recorded_contexts, states_along
-from icrl.experiments.dpt_pipeline import VALIDATION_CONTEXTS, DPTSettings, curve
+from icrl.experiments.dpt_pipeline import VALIDATION_CONTEXTS, AsInDPT, DPTSettings, curve
 from icrl.experiments.pretraining import PretrainingExperiment
 from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
@@ -46,7 +45,7 @@ PREFIXES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class DiversitySettings:
+class DiversitySettings(AsInDPT):
     """All settings of a task-diversity experiment."""
 
     env: BernoulliBandit
@@ -83,18 +82,6 @@ class DiversitySettings:
         return DPTSettings(
             env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, competitors=(ideal,), ideal=ideal
         )
-
-    def objective(self) -> DPT:
-        """The pretraining objective."""
-        return self.pretraining.objective()
-
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
-        """An untrained network."""
-        return self.pretraining.new_policy(seed, train_seed)
-
-    def agent(self, policy: FrozenPolicy) -> InContextAgent:
-        """The pretrained policy as an agent."""
-        return self.pretraining.agent(policy)
 
     def contexts(self, size: int, seed: int, train_seed: int) -> ContextGenerator:
         """Pretraining contexts in a pool of ``size`` tasks; a smaller pool is the beginning of a larger one."""
