@@ -123,7 +123,7 @@ def _by_chunks(kind: str, window: int, q: Array, keys: Array, values: Array, pos
     (length, heads, dim), chunk = q.shape, keys.shape[-1]
     query_slot = position + jnp.arange(length)
     dtype = jnp.promote_types(q.dtype, jnp.float32)
-    reader = _Lanes if length <= FEW and jax.default_backend() == "cpu" else _Products
+    reader: type[_Lanes | _Products] = _Lanes if length <= FEW and jax.default_backend() == "cpu" else _Products
 
     def read_chunk(i: Array, running: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         peak, total, mixed = running
@@ -182,8 +182,8 @@ class _Products:
         return weights.sum(-1, keepdims=True)
 
 
-class _Lanes(_Products):
-    """The same with a running sum for each slot of a chunk, joined at the end.
+class _Lanes:
+    """The same as ``_Products`` with a running sum for each slot of a chunk, joined at the end.
 
     All is arithmetic along the slots and nothing is copied out of the cache.
     """
