@@ -70,7 +70,6 @@ def online_curves(
     size = _part_size(len(tasks), _group(agent))
     mesh = data_mesh(size)
     agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
-    jax.block_until_ready(agent)  # before threads read it
 
     def part_from(low: int) -> list[np.ndarray]:
         ids = np.arange(low, low + size) % len(tasks)  # the last part is filled up, so that nothing recompiles

@@ -56,6 +56,8 @@ class Registry:
             raise InputError(f"{self.kind} name: got {name!r}, allowed: 1-64 characters of A-Z a-z 0-9 . _ -")
 
         def file_under_name(item: Item) -> Item:
+            if "_flax_dataclass" in vars(item):  # jit may take one such class for another
+                raise InputError(f"{self.kind} {name!r}: got a dataclass of flax.struct, allowed: one of icrl.struct")
             module = getattr(item, "__module__", "")
             known = self._entries.get(name)
             same_source = known is not None and known.file == module and known.item.__name__ == item.__name__  # type: ignore[attr-defined]

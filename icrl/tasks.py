@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_int
 from icrl.seeding import key_for, keys_for
 from icrl.types import Array, Environment

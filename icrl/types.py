@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import nnx
 
+from icrl import struct
 from icrl.errors import InputError, require, require_float, require_int
 
 Array = jax.Array
@@ -195,7 +196,7 @@ class Environment(abc.ABC, Generic[Task]):
 
 
 class Agent(abc.ABC):
-    """A learner as three pure functions over an explicit state. Subclasses are ``flax.struct`` dataclasses.
+    """A learner as three pure functions over an explicit state. Subclasses are ``icrl.struct`` dataclasses.
 
     Settings are fields: numbers that may be swept are array leaves (so ``vmap`` runs over them), shapes are static.
     ``state`` is everything learned since the task began; it survives the ends of episodes.

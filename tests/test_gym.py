@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from siblings import by_day
 
 import icrl
+from icrl import struct
 from icrl.agents.ucb import UCB
 from icrl.envs.gaussian_bandit import GaussianBanditTask
 from icrl.errors import InputError

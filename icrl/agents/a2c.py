@@ -2,8 +2,7 @@
 
 from typing import Any, Self
 
-from flax import struct
-
+from icrl import struct
 from icrl.agents.ppo import PPO
 from icrl.registry import agents
 from icrl.types import Environment

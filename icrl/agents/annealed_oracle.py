@@ -4,8 +4,8 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.oracle import Oracle
 from icrl.registry import agents
 from icrl.types import Array, Environment, Transition

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.types import Agent, Array, Environment, Transition
 
 

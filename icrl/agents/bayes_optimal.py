@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.errors import require
 from icrl.exact.beta_bandit import bayes_optimal, count_graph

@@ -1,8 +1,8 @@
 """Follow the leader: the empirical mean and nothing else (the "Emp" of Lee et al. 2023, A.2)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.registry import agents
 from icrl.types import Array

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import argmax_random_ties
 from icrl.registry import agents
 from icrl.types import Agent, Array, Environment, Transition

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.errors import require
 from icrl.exact.gittins import gittins_table

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.registry import agents
 from icrl.types import Array

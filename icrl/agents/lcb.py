@@ -1,8 +1,8 @@
 """Pessimism for choosing from given data: a lower confidence bound (Lee et al. 2023, A.2)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.registry import agents
 from icrl.types import Array

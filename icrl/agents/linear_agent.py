@@ -3,8 +3,8 @@
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.errors import InputError
 from icrl.types import Agent, Array, Environment, Transition
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.linear_agent import LinearAgent, eliminate
 from icrl.registry import agents
 from icrl.types import Array, Transition

@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.registry import agents
 from icrl.types import Array

@@ -1,8 +1,8 @@
 """NeuSquareCB: inverse gap weighting on a network with square loss (Deb et al. 2024; Foster, Rakhlin 2020)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.registry import agents
 from icrl.types import Array

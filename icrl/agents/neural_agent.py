@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_int
 from icrl.types import Agent, Array, Environment, Transition
 

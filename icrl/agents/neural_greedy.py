@@ -1,7 +1,6 @@
 """Greedy on the predictions of a network: the baseline that every neural explorer has to beat (Deb et al. 2024)."""
 
-from flax import struct
-
+from icrl import struct
 from icrl.agents.neural_agent import NeuralAgent, NeuralState
 from icrl.registry import agents
 from icrl.types import Array

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.neural_agent import NeuralState
 from icrl.agents.neural_gram import NeuralGram
 from icrl.registry import agents

@@ -1,8 +1,8 @@
 """NeuralUCB: optimism about a network's predictions (Zhou, Li, Gu 2020, Neural Contextual Bandits with UCB)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.neural_agent import NeuralState
 from icrl.agents.neural_gram import NeuralGram
 from icrl.registry import agents

@@ -3,8 +3,8 @@
 from typing import Any, Self
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.linear_agent import LinearAgent, LinearStats, eliminate
 from icrl.registry import agents
 from icrl.types import Array, Environment

@@ -1,8 +1,8 @@
 """Optimistic PSRL: the best that several draws from the posterior promise (Osband's TabulaRL; Duan et al. 2016)."""
 
 import jax
-from flax import struct
 
+from icrl import struct
 from icrl.agents.planner import Counts
 from icrl.agents.psrl import PSRL
 from icrl.registry import agents

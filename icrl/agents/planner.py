@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import argmax_random_ties
 from icrl.errors import require
 from icrl.types import Agent, Array, Environment, EnvSpec, Transition

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax.scipy.special import ndtr, ndtri
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.registry import agents
 from icrl.types import Array, Environment

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.errors import InputError
 from icrl.registry import agents

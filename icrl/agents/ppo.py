@@ -5,8 +5,8 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_int
 from icrl.registry import agents
 from icrl.types import Agent, Array, Environment, Transition

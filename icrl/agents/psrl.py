@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.planner import Counts, Planner, finite_spec
 from icrl.errors import require, require_float
 from icrl.planning import backward_induction

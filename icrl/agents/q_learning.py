@@ -4,8 +4,8 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import argmax_random_ties
 from icrl.agents.planner import finite_spec
 from icrl.registry import agents

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.in_context import InContextAgent, InContextState
 from icrl.registry import agents
 from icrl.types import Array, History, Transition

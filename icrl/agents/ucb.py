@@ -1,8 +1,8 @@
 """The UCB rule of the in-context papers: bonus 1/sqrt(n), no logarithm (Lee et al. 2023, A.2; Lin et al. 2023, 5)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.registry import agents
 from icrl.types import Array

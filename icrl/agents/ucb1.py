@@ -1,8 +1,8 @@
 """UCB1 (Auer, Cesa-Bianchi, Fischer 2002, Finite-time Analysis of the Multiarmed Bandit Problem, figure 1)."""
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.registry import agents
 from icrl.types import Array

@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Self
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.planner import Counts, Planner
 from icrl.planning import expected_value, optimistic_induction
 from icrl.registry import agents

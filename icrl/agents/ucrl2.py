@@ -3,8 +3,8 @@
 from typing import Any
 
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.agents.planner import Counts
 from icrl.agents.ucbvi import OptimisticPlanner
 from icrl.registry import agents

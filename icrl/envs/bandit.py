@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_int
 from icrl.types import Array, Environment, EnvSpec, TaskParams
 

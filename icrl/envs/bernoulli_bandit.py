@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require, require_float
 from icrl.registry import environments

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.envs.fresh_contexts import FreshContexts
 from icrl.envs.tables import load_table, require_source
 from icrl.errors import require

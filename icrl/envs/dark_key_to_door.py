@@ -4,8 +4,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.envs.grid_room import GridRoom, observed, steps_to_arrive
 from icrl.registry import environments
 from icrl.types import Array, TaskParams

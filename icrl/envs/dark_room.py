@@ -8,8 +8,8 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.envs.grid_room import NUM_MOVES, STAY, GridRoom, steps_to_arrive
 from icrl.errors import require
 from icrl.registry import environments

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.envs.bandit import MAX_ARMS, BanditState, require_like_drawn
 from icrl.errors import require, require_int
 from icrl.types import Array, Environment, EnvSpec, TaskParams

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.envs.bandit import MAX_HORIZON, require_like_drawn
 from icrl.errors import require_int
 from icrl.types import Array, Environment, TaskParams

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.errors import InputError, near_names, require
 from icrl.types import Array, Environment, EnvSpec, EnvState, TaskParams
 

@@ -8,8 +8,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_int
 from icrl.registry import environments
 from icrl.types import Array, Environment, EnvSpec, TaskParams

@@ -4,8 +4,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
+from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require_float, require_int
 from icrl.registry import environments

@@ -6,8 +6,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.envs.bandit import MAX_ARMS
 from icrl.envs.fresh_contexts import FreshContexts
 from icrl.errors import require_int

@@ -9,8 +9,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from icrl import struct
 from icrl.errors import require, require_float, require_int
 from icrl.planning import backward_induction
 from icrl.types import Array, Environment, EnvSpec, TaskParams

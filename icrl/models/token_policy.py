@@ -4,8 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, struct
+from flax import nnx
 
+from icrl import struct
 from icrl.models.auxiliary import AuxiliaryLayer, Slow, auxiliary_layers, watch
 from icrl.types import Array, SequenceModel
 

@@ -13,7 +13,7 @@ ROOT = Path(icrl.__file__).parent
 
 # From the ground up; neighbours in a row do not know each other.
 LAYERS = (
-    "errors",
+    "errors struct",
     "types",
     "exact planning registry seeding threefry",
     "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
