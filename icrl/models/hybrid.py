@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.errors import require, require_int
+from icrl.models.attention import Cache
 from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.models.self_attention import Cache, SelfAttention, placed
+from icrl.models.self_attention import SelfAttention, placed
 from icrl.registry import models
 from icrl.types import Array
 

@@ -6,17 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
+from icrl.models.attention import Cache, cached_attention, causal_attention, empty_cache, written
 from icrl.models.linear import linear
 from icrl.models.positions import rotated
 from icrl.types import Array
-
-
-class Cache(NamedTuple):
-    """Keys and values of the past of one layer, in N chunks of S slots."""
-
-    keys: Array  # [N, H, d, S] float32
-    values: Array  # [N, H, d, S] float32
 
 
 class Place(NamedTuple):
@@ -59,7 +52,7 @@ class SelfAttention(nnx.Module):
 
     def empty_cache(self, capacity: int) -> Cache:
         """Room for ``capacity`` positions."""
-        return Cache(*(empty_cache(capacity, self.H, self.d) for _ in Cache._fields))
+        return empty_cache(capacity, self.H, self.d)
 
     def __call__(self, u: Array, place: Place, cache: Cache | None) -> tuple[Array, Cache | None]:
         """Map u [T, D] to (y [T, D], cache); without a cache there is no past before u."""
@@ -69,7 +62,7 @@ class SelfAttention(nnx.Module):
         if cache is None:
             y = causal_attention(q, k, v, place.first, self.kind, self.window)
         else:
-            cache = Cache(written(cache.keys, k, place.slot), written(cache.values, v, place.slot))
+            cache = written(cache, k, v, place.slot)
             assert place.first is not None
-            y = cached_attention(q, *cache, place.slot, place.first, self.kind, self.window)
+            y = cached_attention(q, cache, place.slot, place.first, self.kind, self.window)
         return self.mix(y.reshape(u.shape)), cache

@@ -20,7 +20,7 @@ from icrl.errors import require, require_int
 from icrl.models import attention
 from icrl.models.feed_forward import FeedForwardConfig, new_feed_forward
 from icrl.models.positions import sinusoidal
-from icrl.models.self_attention import Cache, Place, SelfAttention, placed
+from icrl.models.self_attention import Place, SelfAttention, placed
 from icrl.registry import models
 from icrl.types import Array, SequenceModel
 
@@ -31,7 +31,7 @@ NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
 class BlockCarry(NamedTuple):
     """What one layer remembers."""
 
-    cache: Cache | None  # None where the past is empty and its successor not wanted
+    cache: attention.Cache | None  # None where the past is empty and its successor not wanted
     feed_forward: Any  # () for an MLP
 
 

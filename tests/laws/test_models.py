@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from icrl.models import recurrence
-from icrl.models.attention import FEW, cached_attention, causal_attention, empty_cache, written
+from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 
@@ -356,14 +356,16 @@ def test_attention_is_its_formula(kind, window):
     weights = np.where(visible, np.exp(scores / 2) if kind == "softmax" else np.maximum(scores, 0), 0)
     total = weights.sum(-1) if kind == "softmax" else visible.sum(-1)[None]
     expected = np.einsum("hts,shd->thd", weights / total[..., None], np.float64(v))
-    cache = [written(empty_cache(250, 2, 4), x, jnp.int32(0)) for x in (k, v)]
+    cache = written(empty_cache(250, 2, 4), k, v, jnp.int32(0))
     flat = jax.jit(lambda q: causal_attention(q, k, v, first, kind, window))
-    cached = jax.jit(lambda q, at, first: cached_attention(q, *cache, at, first, kind, window))
+    cached = jax.jit(lambda q, at, first: cached_attention(q, cache, at, first, kind, window))
     np.testing.assert_allclose(flat(q), expected, atol=4e-6)
     np.testing.assert_allclose(cached(q, 0, first), expected, atol=4e-6)
-    for low in range(0, 200, 40):  # few at a time; what stands in later slots is not seen
-        few = slice(low, low + FEW)
-        np.testing.assert_allclose(cached(q[few], low, first[few]), expected[few], atol=4e-6)
+    lows = np.arange(0, 200, 40)  # few at a time; what stands in later slots is not seen
+    few = lows[:, None] + np.arange(4)
+    for low, now in zip(lows, few, strict=True):
+        np.testing.assert_allclose(cached(q[now], low, first[now]), expected[now], atol=4e-6)
+    np.testing.assert_allclose(jax.vmap(cached)(q[few], lows, first[few]), expected[few], atol=4e-6)
 
 
 def test_transformer_parameter_count_is_the_formula():
