@@ -10,19 +10,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from icrl.results import (
-    Results,
-    World,
-    final_rows,
-    format_cell,
-    format_ratio,
-    format_value,
-    last,
-    leaderboard,
-    return_rows,
-    short_number,
-    tasks_behind,
-)
+from icrl.formats import format_cell, format_ratio, format_value, short_number
+from icrl.results import Results, World, final_rows, last, leaderboard, return_rows, tasks_behind
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (

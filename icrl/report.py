@@ -9,22 +9,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from icrl.artifacts import make_folder, publish_file
+from icrl.charts import to_png
 from icrl.errors import InputError
-from icrl.figures import draw_figures, to_png
+from icrl.figures import draw_figures
+from icrl.formats import format_cell, format_ratio, format_value, short_number
 from icrl.page import render_html
-from icrl.results import (
-    Results,
-    check_results,
-    final_rows,
-    format_cell,
-    format_ratio,
-    format_value,
-    from_json,
-    leaderboard,
-    return_rows,
-    short_number,
-    to_json,
-)
+from icrl.results import Results, final_rows, leaderboard, return_rows
+from icrl.results_check import check_results, from_json, to_json
 
 
 def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from icrl.charts import DPI, INK, QUIET, SIZE_INCHES, STRONG, STYLE
 from icrl.envs.grid_room import GridRoom
-from icrl.figures import DPI, INK, QUIET, SIZE_INCHES, STRONG, STYLE
 from icrl.types import History
 
 SPIRAL_STEP, SPIRAL_END = 0.1, 0.36  # how far the second and the last visit may be from the centre, in cells

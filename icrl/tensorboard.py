@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from icrl.charts import to_pixels
 from icrl.errors import require
-from icrl.figures import draw_figures, to_pixels
-from icrl.results import Results, final_rows, format_cell, format_value, return_rows, short_number
+from icrl.figures import draw_figures
+from icrl.formats import format_cell, format_value, short_number
+from icrl.results import Results, final_rows, return_rows
 
 EVALUATION = "evaluation"
 CURVES = (  # section of the results, its axis, its field, title of the charts

@@ -21,7 +21,8 @@ from icrl.figures import draw_figures
 from icrl.page import render_html
 from icrl.registry import environments
 from icrl.report import print_summary, read_results
-from icrl.results import check_results, leaderboard
+from icrl.results import leaderboard
+from icrl.results_check import check_results
 from icrl.runs import _metrics
 from icrl.tasks import TaskSet
 

@@ -13,10 +13,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from icrl.charts import spread
 from icrl.errors import InputError
-from icrl.figures import draw_figures, spread
+from icrl.figures import draw_figures
+from icrl.formats import short_number
 from icrl.report import print_summary, read_results, write_report
-from icrl.results import check_results, final_rows, from_json, short_number, to_json
+from icrl.results import final_rows
+from icrl.results_check import check_results, from_json, to_json
 from icrl.tensorboard import write_tensorboard
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]

@@ -8,12 +8,12 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.patches import Rectangle
 
+from icrl.charts import to_pixels, to_png
 from icrl.cli import main
 from icrl.config import flat
 from icrl.datasets.histories import HistoryGenerator, Part, episodes, store_histories
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.envs.grid_room import GridRoom
-from icrl.figures import to_pixels, to_png
 from icrl.interact import interact
 from icrl.registry import agents, environments
 from icrl.room_picture import draw_walks, spread_visits

@@ -19,7 +19,7 @@ from icrl.experiments.task_diversity_bandit import TaskDiversityBandit, _row, re
 from icrl.figures import draw_figures
 from icrl.page import render_html
 from icrl.report import read_results
-from icrl.results import check_results
+from icrl.results_check import check_results
 from icrl.statistics import Interval
 from icrl.tasks import TaskSet
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from icrl.artifacts import publish_file
+from icrl.charts import to_png
 from icrl.datasets.histories import StoredHistories, episodes
 from icrl.envs.grid_room import GridRoom
-from icrl.figures import draw_learning_curves, to_png
+from icrl.figures import draw_learning_curves
 from icrl.room_picture import draw_walks
 
 BARS = "▁▂▃▄▅▆▇█"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from icrl import checkpoints
+from icrl.charts import to_pixels
 from icrl.config import replaced
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.datasets.windows import DeviceHistories, Windows
@@ -15,7 +16,7 @@ from icrl.evaluation import routing
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_pipeline import training_batches
-from icrl.figures import draw_figures, to_pixels
+from icrl.figures import draw_figures
 from icrl.records import read_jsonl
 from icrl.registry import agents, experiments, models
 from icrl.training import fit, saves_of
