@@ -113,36 +113,44 @@ def test_index_agents(name, env_name, num_tasks):
     check(arm_index(bonus, action, reward, env.num_actions), action)
 
 
-@SIZES
-@pytest.mark.parametrize("env_name", LINEAR)
-def test_linucb(env_name, num_tasks):
-    env = environments[env_name](horizon=STEPS)
-    agent = agents["linucb"].for_env(env)
-    _, features, action, reward = lived(env, agent, num_tasks, STEPS)
+def check_linucb(env, agent, num_tasks, steps=STEPS, beta=1.0):
+    """``agent`` chooses as LinUCB with lam = 1 should."""
+    _, features, action, reward = lived(env, agent, num_tasks, steps)
 
     def value(t, gram, moment, x):
         inverse = np.linalg.inv(gram)
         width = np.sqrt(np.einsum("nkd,nde,nke->nk", x, inverse, x))
-        return np.einsum("nkd,nde,ne->nk", x, inverse, moment) + agent.beta * width
+        return np.einsum("nkd,nde,ne->nk", x, inverse, moment) + beta * width
 
-    check(linear_index(value, features, action, reward, agent.lam), action, first=1)
+    check(linear_index(value, features, action, reward, 1.0), action, first=1)
 
 
-@SIZES
-@pytest.mark.parametrize("env_name", LINEAR)
-def test_lin_ts(env_name, num_tasks):
-    """Given the normal draws z: theta = mean + s L^-T z where V = L L^T."""
-    env = environments[env_name](horizon=STEPS)
-    agent = agents["lin-ts"].for_env(env)
-    keys, features, action, reward = lived(env, agent, num_tasks, STEPS)
-    draws = normal_draws(keys, STEPS, env.dim)
+def check_lin_ts(env, agent, num_tasks, steps=STEPS, noise_std=0.3, prior_var=1.0):
+    """``agent`` chooses as LinTS should, given the normal draws z: theta = mean + s L^-T z where V = L L^T."""
+    keys, features, action, reward = lived(env, agent, num_tasks, steps)
+    draws = normal_draws(keys, steps, env.dim)
 
     def value(t, gram, moment, x):
         mean = np.linalg.inv(gram) @ moment[:, :, None]
         turned = np.linalg.inv(np.linalg.cholesky(gram)).transpose(0, 2, 1) @ draws[:, t, :, None]
-        return (x @ (mean + agent.noise_std * turned))[..., 0]
+        return (x @ (mean + noise_std * turned))[..., 0]
 
-    check(linear_index(value, features, action, reward, agent.noise_std**2 / agent.prior_var), action)
+    check(linear_index(value, features, action, reward, noise_std**2 / prior_var), action)
+
+
+@SIZES
+@pytest.mark.parametrize(("env_name", "beta"), [("LinearBandit-v0", 1.0), ("ShownLinearBandit-v0", 2.0)])
+def test_linucb(env_name, beta, num_tasks):
+    env = environments[env_name](horizon=STEPS)
+    check_linucb(env, agents["linucb"].for_env(env), num_tasks, beta=beta)
+
+
+@SIZES
+@pytest.mark.parametrize(("env_name", "prior_var"), [("LinearBandit-v0", 0.5), ("ShownLinearBandit-v0", 1.0)])
+def test_lin_ts(env_name, prior_var, num_tasks):
+    env = environments[env_name](horizon=STEPS)
+    agent = agents["lin-ts"].for_env(env)
+    check_lin_ts(env, agent, num_tasks, noise_std=env.noise_std, prior_var=prior_var)
 
 
 @SIZES
