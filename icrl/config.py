@@ -9,6 +9,7 @@ A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -154,7 +155,8 @@ def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(settings, **changes)
 
 
-def _comments(cls: type) -> dict[str, str]:
+@functools.cache  # finding the source of a class parses its whole file
+def _comments(cls: type) -> Mapping[str, str]:
     """Field name to the comment behind its declaration, over the class and its bases."""
     found: dict[str, str] = {}
     for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
