@@ -12,7 +12,7 @@ import pytest
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 
-OPTIMIZED = "oracles"  # the folder of tests that compute more than they compile
+OPTIMIZED = {"learning", "oracles"}  # folders of tests that compute more than they compile
 BY_DAY = (
     "--xla_backend_optimization_level=1"
     " --xla_cpu_use_fusion_emitters=false"  # the older ones compile in half the time, and their code runs as fast
@@ -38,7 +38,7 @@ def pytest_runtest_setup(item):
     """By day level 0: code compiled in a third of the time that runs a third as fast, but for the simulations."""
     import jax
 
-    hasty = is_day(item.config) and OPTIMIZED not in item.path.parts
+    hasty = is_day(item.config) and OPTIMIZED.isdisjoint(item.path.parts)
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))
 

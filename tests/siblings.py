@@ -31,6 +31,9 @@ SIBLINGS = frozenset(
     )
 )
 
+# An environment of each kind: by day they stand for all where what is tested hardly depends on the environment.
+KINDS = frozenset(("ContextualLinearBandit-v0", "DarkKeyToDoor-v0", "GaussianBandit-v0", "RiverSwim-v0"))
+
 
 def by_day(name, *others, day=True):
     """A parameter set that begins with a registered name, for the night if that is a sibling or ``day`` is false."""

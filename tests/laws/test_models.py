@@ -176,9 +176,6 @@ class TestLaws:
         for what, y in found.items():
             assert_close(y, found["parallel"][: len(y)], what=what)
 
-    def test_forms_and_their_gradients_agree_in_float64(self, case):
-        check_gradients(case, ("parallel", "in pieces"))
-
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
         before, time = rows(policy, *these), jnp.arange(ROW)
@@ -316,6 +313,21 @@ def test_a_new_file_is_held_to_the_laws(toys):
 
 def test_the_toys_are_gone():
     assert [case.id for case in cases()] == [case.id for case in CASES]
+
+
+# One of each mechanism: attention, a diagonal and a gated recurrence, and one that is read in chunks.
+MECHANISMS = ("transformer-2", "s5-2", "gru", "deltanet")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(*case.values, id=case.id, marks=[pytest.mark.nightly] * (case.id not in MECHANISMS))
+        for case in CASES
+    ],
+)
+def test_forms_and_their_gradients_agree_in_float64(case):
+    check_gradients(case, ("parallel", "in pieces"))
 
 
 @pytest.mark.nightly
