@@ -28,6 +28,16 @@ SIBLINGS = frozenset(
         "opsrl",
         "ucb-vi-bf",
         "ucb-vi-ch",
+        # models, and variants of them, whose mechanism another has, with a gate or a choice of parameters more or less
+        "gated-deltanet",
+        "gru",
+        "linear-attention",
+        "lru",
+        "lstm",
+        "mamba",
+        "s4d",
+        "s5-bilinear-False",
+        "transformer-1-none-50",
     )
 )
 
