@@ -12,7 +12,15 @@ import pytest
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 
-OPTIMIZED = {"learning", "oracles"}  # folders of tests that compute more than they compile
+# Files of tests that compute more than they compile.
+OPTIMIZED = {
+    "test_ad_learns.py",
+    "test_anchors.py",
+    "test_exact_bandits.py",
+    "test_posterior.py",
+    "test_room_agents.py",
+    "test_tabular.py",
+}
 BY_DAY = (
     "--xla_backend_optimization_level=1"
     " --xla_cpu_use_fusion_emitters=false"  # the older ones compile in half the time, and their code runs as fast
@@ -35,10 +43,10 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """By day level 0: code compiled in a third of the time that runs a third as fast, but for the simulations."""
+    """By day level 0: code compiled in a third of the time that runs a third as fast, but for long computations."""
     import jax
 
-    hasty = is_day(item.config) and OPTIMIZED.isdisjoint(item.path.parts)
+    hasty = is_day(item.config) and item.path.name not in OPTIMIZED
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))
 
