@@ -36,8 +36,8 @@ class Leaf(typing.NamedTuple):
 def leaves(settings: Any) -> dict[str, Leaf]:
     """All settings of a nested dataclass by leaf name, in order of declaration."""
     found: dict[str, Leaf] = {}
-    kinds = typing.get_type_hints(type(settings))
-    comments = _comments(type(settings))
+    cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
+    kinds, comments = typing.get_type_hints(cls), _comments(cls)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
