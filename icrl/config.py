@@ -9,6 +9,7 @@ A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the
 
 import ast
 import dataclasses
+import functools
 import inspect
 import re
 import types
@@ -35,8 +36,8 @@ class Leaf(typing.NamedTuple):
 def leaves(settings: Any) -> dict[str, Leaf]:
     """All settings of a nested dataclass by leaf name, in order of declaration."""
     found: dict[str, Leaf] = {}
-    kinds = typing.get_type_hints(type(settings))
-    comments = _comments(type(settings))
+    cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
+    kinds, comments = typing.get_type_hints(cls), _comments(cls)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
@@ -154,7 +155,8 @@ def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(settings, **changes)
 
 
-def _comments(cls: type) -> dict[str, str]:
+@functools.cache  # finding the source of a class parses its whole file
+def _comments(cls: type) -> Mapping[str, str]:
     """Field name to the comment behind its declaration, over the class and its bases."""
     found: dict[str, str] = {}
     for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):

@@ -28,8 +28,21 @@ SIBLINGS = frozenset(
         "opsrl",
         "ucb-vi-bf",
         "ucb-vi-ch",
+        # models, and variants of them, whose mechanism another has, with a gate or a choice of parameters more or less
+        "gated-deltanet",
+        "gru",
+        "linear-attention",
+        "lru",
+        "lstm",
+        "mamba",
+        "s4d",
+        "s5-bilinear-False",
+        "transformer-1-none-50",
     )
 )
+
+# An environment of each kind: by day they stand for all where what is tested hardly depends on the environment.
+KINDS = frozenset(("ContextualLinearBandit-v0", "DarkKeyToDoor-v0", "GaussianBandit-v0", "RiverSwim-v0"))
 
 
 def by_day(name, *others, day=True):

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from siblings import by_day
+from siblings import KINDS, by_day
 
 from icrl.agents.uniform import Uniform
 from icrl.envs.gymnax_adapter import GymnaxEnvironment, GymnaxTask
@@ -19,7 +19,7 @@ from icrl.interact import interact
 from icrl.registry import environments
 from icrl.tasks import TaskSet
 
-ENV_IDS = [by_day(declared.name) for declared in environments.declared()]
+ENV_IDS = [by_day(declared.name, day=declared.name in KINDS) for declared in environments.declared()]
 THEIRS = ["CartPole-v1", "FrozenLake-misc", "Catch-bsuite"]
 
 

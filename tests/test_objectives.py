@@ -1,5 +1,7 @@
 """Objectives against their definitions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,13 +36,18 @@ def policy():
 def windows():
     agent = agents["uniform"].for_env(ENV)
     keys = jax.random.split(jax.random.key(0), 3)
-    return jax.vmap(lambda key: interact(key, ENV, ENV.task(5), agent, STEPS).history)(keys)
+    return jax.jit(jax.vmap(lambda key: interact(key, ENV, ENV.task(5), agent, STEPS).history))(keys)
 
 
 @jax.jit
 def read(policy, tokens):
     """Logits [K] of the last decision."""
     return policy(tokens)[0][-1]
+
+
+@partial(jax.jit, static_argnames="objective")
+def cross_entropy(objective, policy, given, key=None):
+    return objective.cross_entropy(policy, given, key)
 
 
 def log_probs(policy, windows: History, step: int) -> np.ndarray:
@@ -54,7 +61,7 @@ def log_probs(policy, windows: History, step: int) -> np.ndarray:
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_ad_is_the_cross_entropy_of_the_smoothed_action(policy, windows, smoothing):
-    found = np.asarray(AD(Pairs(ENV.spec), label_smoothing=smoothing).cross_entropy(policy, windows))
+    found = np.asarray(cross_entropy(AD(Pairs(ENV.spec), label_smoothing=smoothing), policy, windows))
     assert found.shape == (3, STEPS)
     for step in (0, 7, STEPS - 1):
         log_p = log_probs(policy, windows, step)
@@ -66,24 +73,24 @@ def test_ad_is_the_cross_entropy_of_the_smoothed_action(policy, windows, smoothi
 def test_masks_blank_tokens_in_training_only(policy, windows):
     plain, masked, blind = (AD(Pairs(ENV.spec), mask_prob=p) for p in (0.0, 0.4, 1.0))
     key = jax.random.key(0)
-    np.testing.assert_array_equal(masked.cross_entropy(policy, windows), plain.cross_entropy(policy, windows))
-    np.testing.assert_array_equal(plain.cross_entropy(policy, windows, key), plain.cross_entropy(policy, windows))
-    once, again = (masked.cross_entropy(policy, windows, jax.random.key(seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(cross_entropy(masked, policy, windows), cross_entropy(plain, policy, windows))
+    np.testing.assert_array_equal(cross_entropy(plain, policy, windows, key), cross_entropy(plain, policy, windows))
+    once, again = (cross_entropy(masked, policy, windows, jax.random.key(seed)) for seed in (0, 1))
     assert not np.array_equal(once, again)
-    np.testing.assert_array_equal(once, masked.cross_entropy(policy, windows, key))
+    np.testing.assert_array_equal(once, cross_entropy(masked, policy, windows, key))
     other = windows._replace(reward=windows.reward + 1.0, obs=3.0 - windows.obs)
-    np.testing.assert_array_equal(blind.cross_entropy(policy, windows, key), blind.cross_entropy(policy, other, key))
+    np.testing.assert_array_equal(cross_entropy(blind, policy, windows, key), cross_entropy(blind, policy, other, key))
 
 
 def test_dpt_asks_its_one_query_or_each_prefix_its_own(policy):
     layout, ids = Pairs(ENV.spec), np.arange(4)
     stream = IndependentContexts(ENV, np.arange(16), 5, seed=0, num_queries=6)
     contexts = stream.fetch(ids)
-    found = np.asarray(DPT(layout).cross_entropy(policy, contexts))
+    found = np.asarray(cross_entropy(DPT(layout), policy, contexts))
     assert found.shape == (4, 6)
     for prefix in (0, 3, 5):
         asked = contexts._replace(query=contexts.query[:, : prefix + 1], label=contexts.label[:, : prefix + 1])
         told = asked._replace(history=jax.tree.map(lambda field, n=prefix: field[:, :n], contexts.history))
-        np.testing.assert_allclose(found[:, prefix], DPT(layout).cross_entropy(policy, told)[:, -1], atol=1e-5)
+        np.testing.assert_allclose(found[:, prefix], cross_entropy(DPT(layout), policy, told)[:, -1], atol=1e-5)
     with pytest.raises(InputError, match=r"layout: got .QueryFirst."):
         DPT(QueryFirst(ENV.spec)).cross_entropy(policy, contexts)

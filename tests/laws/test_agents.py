@@ -6,7 +6,7 @@ A new file in icrl/agents is held to them at once. An agent may refuse an enviro
 
 import dataclasses
 import re
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -53,16 +53,25 @@ def name_of(pair):
     return f"{pair[1]}-in-{pair[0]}"
 
 
+# One of each kind of memory: for the day's dearest laws.
+FAMILIES = {"a2c", "dirichlet-mix", "exp3", "lin-ts", "neural-ts", "q-learning", "ucb", "ucb-vi"}
+
+
 def is_represented(name):
     """Its memory is that of all arm agents, whom ``ucb`` and ``thompson-bernoulli`` stand for; or it is a sibling."""
     keeps_memory = getattr(agents[name], "update", None) is ArmAgent.update
     return name in SIBLINGS or (keeps_memory and name not in ("ucb", "thompson-bernoulli"))
 
 
-def by_day(pair):
-    """Homes, and every environment with one agent; the other pairs, and what is represented, are for the night."""
-    daily = (pair in HOMES and not is_represented(pair[1])) or (pair[1] == "ucb" and pair[0] not in SIBLINGS)
-    return pytest.param(pair, id=name_of(pair), marks=() if daily else pytest.mark.nightly)
+def is_first_home(pair):
+    return pair == next(home for home in HOMES if home[1] == pair[1])
+
+
+def by_day(pair, day=None):
+    """First homes, and every environment with one agent; other pairs, and what is represented, are for the night."""
+    if day is None:
+        day = (is_first_home(pair) and not is_represented(pair[1])) or (pair[1] == "ucb" and pair[0] not in SIBLINGS)
+    return pytest.param(pair, id=name_of(pair), marks=() if day else pytest.mark.nightly)
 
 
 @pytest.fixture(params=[by_day(pair) for pair in FITTING])
@@ -75,9 +84,24 @@ def home(request):
     return request.param
 
 
-def live(env, agent):
-    """The jitted life of ``agent`` in ``env``."""
-    return jax.jit(lambda key, task, agent=agent: interact(key, env, task, agent, STEPS))
+@pytest.fixture(params=[by_day(pair, is_first_home(pair) and pair[1] in FAMILIES) for pair in HOMES])
+def family(request):
+    return request.param
+
+
+TRACED = []  # by ``live``
+
+
+@partial(jax.jit, static_argnames="env")
+def live(key, env, task, agent):
+    """One life; an argument may be any setting of the agent that is a number."""
+    TRACED.append(agent)
+    return interact(key, env, task, agent, STEPS)
+
+
+@partial(jax.jit, static_argnames="env")
+def live_together(keys, env, tasks, agent):
+    return jax.vmap(lambda key, task: interact(key, env, task, agent, STEPS))(keys, tasks)
 
 
 @cache
@@ -86,7 +110,11 @@ def lives(env_name: str, agent_name: str):
     env, agent = fit(env_name, agent_name)
     keys = jax.random.split(key_for(0, "lives"), TASKS)
     tasks = TaskSet.draw(env, 0, "tasks", TASKS).params
-    return env, agent, keys, tasks, jax.jit(jax.vmap(live(env, agent)))(keys, tasks)
+    return env, agent, keys, tasks, live_together(keys, env, tasks, agent)
+
+
+def one_of(tasks, i=0):
+    return jax.tree.map(lambda leaf: leaf[i], tasks)
 
 
 def test_actions_are_actions(pair):
@@ -110,13 +138,12 @@ def plain(tree):
     return [jax.random.key_data(x) if key else x for x, key in zip(jax.tree.leaves(tree), is_key, strict=True)]
 
 
-def test_vmap_is_a_loop_and_the_key_decides(home):
+def test_vmap_is_a_loop_and_the_key_decides(family):
     """The same key gives the same life, alone or among others; ties of floats aside, so actions agree almost always."""
-    env, agent, keys, tasks, lived = lives(*home)
-    once = live(env, agent)
+    env, agent, keys, tasks, lived = lives(*family)
     for i in (0, TASKS - 1):
-        alone = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
-        again = once(keys[i], jax.tree.map(lambda leaf, i=i: leaf[i], tasks))
+        alone = live(keys[i], env, one_of(tasks, i), agent)
+        again = live(keys[i], env, one_of(tasks, i), agent)
         assert all(map(np.array_equal, plain(alone), plain(again)))
         assert np.array_equal(alone.history.action, lived.history.action[i])
         np.testing.assert_allclose(alone.curves.regret, lived.curves.regret[i], atol=1e-5)
@@ -135,37 +162,43 @@ def test_state_keeps_its_form(pair):
 
 def test_an_agent_that_saw_nothing_can_act(home):
     env, agent, keys, tasks, _ = lives(*home)
-    task = jax.tree.map(lambda leaf: leaf[0], tasks)
-    agent = agent.for_task(task)
-    obs, env_state = env.reset(keys[0], task)
-    state = agent.init(keys[1])
-    for choose in (agent.act, agent.act_greedy):
-        action = choose(keys[2], state, env_state if agent.sees_env_state else obs)
+
+    @jax.jit
+    def choose(keys, task):
+        ready = agent.for_task(task)
+        obs, env_state = env.reset(keys[0], task)
+        state, seen = ready.init(keys[1]), env_state if ready.sees_env_state else obs
+        return ready.act(keys[2], state, seen), ready.act_greedy(keys[2], state, seen)
+
+    for action in choose(keys, one_of(tasks)):
         assert (action.shape, action.dtype) == ((), jnp.int32)
         assert 0 <= action < env.num_actions
 
 
 def test_no_key_is_used_twice(home):
-    env, agent, _, tasks, _ = lives(*home)
-    with jax.debug_key_reuse(True):
-        lived = interact(jax.random.key(3), env, jax.tree.map(lambda leaf: leaf[0], tasks), agent, 3)
-        if not agent.sees_env_state:
-            replay(jax.random.key(4), agent, lived.history)
-
-
-def test_settings_are_swept_without_a_new_trace(home):
+    """Read off the program, which need not run."""
     env, agent, keys, tasks, _ = lives(*home)
-    task = jax.tree.map(lambda leaf: leaf[0], tasks)
-    traces = []
 
     @jax.jit
-    def once(key, agent):
-        traces.append(agent)
-        return interact(key, env, task, agent, STEPS).curves.regret
+    def life(keys, task):
+        lived = interact(keys[0], env, task, agent, 3)
+        return lived if agent.sees_env_state else replay(keys[1], agent, lived.history)
 
-    once(keys[0], agent)
-    once(keys[1], jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, agent))
-    assert len(traces) == 1
+    with jax.debug_key_reuse(True):
+        life.trace(keys, one_of(tasks))
+
+
+def test_a_key_used_twice_is_seen():
+    with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
+        jax.jit(lambda key: jax.random.normal(key) + jax.random.uniform(key)).trace(jax.random.key(0))
+
+
+def test_settings_are_swept_without_a_new_trace(family):
+    env, agent, keys, tasks, _ = lives(*family)
+    live(keys[0], env, one_of(tasks), agent)
+    traced = len(TRACED)
+    live(keys[1], env, one_of(tasks), jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, agent))
+    assert len(TRACED) == traced > 0
 
 
 @pytest.mark.nightly
@@ -173,9 +206,8 @@ def test_sweep_over_a_setting_is_a_vmap(home):
     """Every float setting can be an array with an axis; the result is that of each value alone."""
     env, agent, keys, tasks, lived = lives(*home)
     names = [field.name for field in dataclasses.fields(agent) if isinstance(getattr(agent, field.name), float)]
-    task = jax.tree.map(lambda leaf: leaf[0], tasks)
     for name in names[:1]:
-        swept = jax.vmap(lambda value, name=name: interact(keys[0], env, task, agent.replace(**{name: value}), STEPS))
+        swept = jax.vmap(lambda value, name=name: live(keys[0], env, one_of(tasks), agent.replace(**{name: value})))
         actions = swept(jnp.array([getattr(agent, name), 7.0])).history.action
         assert np.array_equal(actions[0], lived.history.action[0])
 
@@ -256,20 +288,21 @@ def test_agents_read_off_the_environment_what_they_may_know():
                 assert getattr(agents[name].for_env(env, **{field: 0.125}), field) == 0.125
 
 
-@pytest.mark.parametrize("dim", [1, 2, 5, 12])
+@pytest.mark.parametrize("dim", [1, 2, 5, pytest.param(12, marks=pytest.mark.nightly)])
 def test_eliminate_is_a_triangular_solve(dim):
     rng = np.random.default_rng(dim)
     rows = rng.normal(size=(3 * dim, dim))
     matrix, right = rows.T @ rows + 0.1 * np.eye(dim), rng.normal(size=(dim, 4))
     wanted = np.linalg.solve(np.linalg.cholesky(matrix), right)
-    np.testing.assert_allclose(eliminate(jnp.array(matrix), jnp.array(right), 0.1), wanted, rtol=2e-4, atol=2e-5)
+    found = jax.jit(eliminate)(jnp.array(matrix), jnp.array(right), 0.1)
+    np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-5)
 
 
 def test_eliminate_survives_rounding():
     """One direction seen a million times: in float32 the second pivot is noise, and without care often negative."""
     size = jnp.linspace(1e5, 1e6, 999)
     matrix = size[:, None, None] * jnp.ones((2, 2)) + 1e-3 * jnp.eye(2)
-    solved = jax.vmap(lambda m: eliminate(m, jnp.array([[1.0], [0.0]]), 1e-3))(matrix)
+    solved = jax.jit(jax.vmap(lambda m: eliminate(m, jnp.array([[1.0], [0.0]]), 1e-3)))(matrix)
     assert np.all(np.isfinite(solved))
 
 

@@ -22,7 +22,11 @@ STEPS, WINDOW = 30, 12
 ENVS = {"grid": DarkRoom(size=4, horizon=6), "real": GaussianBandit(num_arms=3, horizon=10)}
 
 
-@pytest.fixture(params=[(layout, env) for layout in layouts for env in ENVS], ids=str)
+CASES = [(layout, env) for layout in layouts for env in ENVS]
+AS_CASE = {"ids": str, "indirect": True}  # of a parameter that the fixture takes
+
+
+@pytest.fixture(params=CASES, ids=str)
 def case(request):
     name, kind = request.param
     env = ENVS[kind]
@@ -77,7 +81,7 @@ def test_reading_step_by_step_is_reading_at_once(case):
     np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
 
 
-@pytest.mark.parametrize("forget", [1, 5, pytest.param(WINDOW, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("forget", [5, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, WINDOW))])
 def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
     env, layout, policy, history = case
     agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=forget)
@@ -90,12 +94,21 @@ def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
         np.testing.assert_allclose(found[t], expected, atol=2e-5, err_msg=f"step {t}, {now} in the context")
 
 
+def side_by_side(case):
+    """A rolling agent, and a batch of two histories that are the same."""
+    env, layout, policy, history = case
+    agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=5)
+    return agent, jax.tree.map(lambda field: jnp.stack([field, field]), history)
+
+
 def test_many_tasks_side_by_side_forget_together(case):
     """The branch that reads again must stay a branch under ``vmap``, or every step pays for it."""
-    env, layout, policy, history = case
-    agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=6)
-    batch = jax.tree.map(lambda field: jnp.stack([field, field]), history)
-    jaxpr = jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch)
-    assert "cond[" in str(jaxpr)
+    agent, batch = side_by_side(case)
+    assert "cond[" in str(jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch))
+
+
+@pytest.mark.parametrize("case", CASES[:1] + [pytest.param(c, marks=pytest.mark.nightly) for c in CASES[1:]], **AS_CASE)
+def test_many_tasks_side_by_side_are_each_alone(case):
+    (agent, batch), history = side_by_side(case), case[-1]
     both = jax.vmap(lambda h: one_by_one(agent, h))(batch)
     np.testing.assert_allclose(both[1], one_by_one(agent, history), atol=2e-5)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from siblings import SIBLINGS
 
 from icrl.models import recurrence
 from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
@@ -41,10 +42,14 @@ OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is comp
 def cases() -> list:
     """Every registered model, with its variants."""
     return [
-        pytest.param((name, tuple(settings.items())), id="-".join([name, *map(str, settings.values())]))
+        as_case((name, tuple(settings.items())), "-".join([name, *map(str, settings.values())]))
         for name in models
         for settings in VARIANTS.get(name, [{}])
     ]
+
+
+def as_case(value: tuple, title: str, day: bool = True):
+    return pytest.param(value, id=title, marks=() if day and title not in SIBLINGS else pytest.mark.nightly)
 
 
 CASES = cases()
@@ -175,9 +180,6 @@ class TestLaws:
         found = forms(build(case), *tokens_and_starts())
         for what, y in found.items():
             assert_close(y, found["parallel"][: len(y)], what=what)
-
-    def test_forms_and_their_gradients_agree_in_float64(self, case):
-        check_gradients(case, ("parallel", "in pieces"))
 
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
@@ -316,6 +318,15 @@ def test_a_new_file_is_held_to_the_laws(toys):
 
 def test_the_toys_are_gone():
     assert [case.id for case in cases()] == [case.id for case in CASES]
+
+
+# Attention with a gated recurrence, a diagonal recurrence, and one that is read in chunks.
+MECHANISMS = ("deltanet", "hybrid-2-gru", "s5-2")
+
+
+@pytest.mark.parametrize("case", [as_case(*each.values, each.id, each.id in MECHANISMS) for each in CASES])
+def test_forms_and_their_gradients_agree_in_float64(case):
+    check_gradients(case, ("parallel", "in pieces"))
 
 
 @pytest.mark.nightly

@@ -57,12 +57,14 @@ def test_distilled_histories_improve_in_context(whole):
     assert whole[-5:].mean() > whole[:2].mean() + 1.0
 
 
+@pytest.mark.nightly
 def test_distilled_experts_do_not(whole):
     """Expert distillation, the paper's control: windows from the end of the histories show no improvement to copy."""
     experts = lived(slice(210, None))
     assert experts[-5:].mean() < whole[-5:].mean() - 0.5
 
 
+@pytest.mark.nightly
 def test_a_context_of_one_episode_does_not_learn(whole):
     """What earlier episodes showed is out of sight, so that later ones can be hardly better than the first."""
     short = lived(slice(None), dataclasses.replace(SETTINGS, window=ENV.horizon))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linprog
+from siblings import by_day
 
 from icrl.agents.opsrl import OptimisticPSRL
 from icrl.agents.planner import Counts
@@ -178,7 +179,7 @@ def ucb_h_values(agent, history, horizon):
 
 
 @SIZES
-@pytest.mark.parametrize("name", [*TWINS, "ucb-h"])
+@pytest.mark.parametrize("name", [by_day(name) for name in (*TWINS, "ucb-h")])
 def test_optimists_act_like_their_twins_and_keep_their_promises(name, num_tasks):
     """Same actions at two sizes of the bonus; with the one that is promised to be enough, and rewards in [0, 1], the
     value of the start is above the truth in 99 % of the episodes. RiverSwim is among the tasks."""
@@ -251,6 +252,7 @@ def test_psrl_acts_optimally_in_the_models_it_draws(num_tasks):
     check(values, action, share=0.4)
 
 
+@pytest.mark.nightly
 def test_optimistic_psrl_takes_the_best_of_its_draws():
     """Pair by pair and step by step, over three plans of PSRL; none of them is the best everywhere."""
     psrl, optimistic = PSRL.for_env(SMALL), OptimisticPSRL.for_env(SMALL, num_samples=3)
@@ -281,6 +283,7 @@ def totals(num_tasks, num_episodes, **settings):
     return found
 
 
+@pytest.mark.nightly
 def test_psrl_earns_what_was_published():
     """200 tasks, to 50 episodes: standard errors .6 % and .4 %, so that 2 % off is seen at three of them and more."""
     for n, (total, _) in totals(200, 50).items():
@@ -339,6 +342,7 @@ def test_beta_draws_by_their_moments():
 # -- rooms and bad input ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.nightly
 def test_psrl_finds_the_goal_in_a_room():
     env = DarkRoom(size=4, horizon=10)
     tasks = TaskSet.of(env, [0, 3, 5, 8, 12, 15])

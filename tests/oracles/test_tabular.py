@@ -50,7 +50,9 @@ def test_river_swim_is_the_published_one(horizon, optimum, uniform):
     assert value[0] == pytest.approx(uniform, abs=1e-6)
 
 
-@pytest.mark.parametrize("env", [SMALL, RandomMDP(), RiverSwim(num_states=3, horizon=9)], ids=str)
+@pytest.mark.parametrize(
+    "env", [SMALL, pytest.param(RandomMDP(), marks=pytest.mark.nightly), RiverSwim(num_states=3, horizon=9)], ids=str
+)
 def test_values_are_those_of_plain_backward_induction(env):
     tasks = TaskSet.draw(env, 0, "values", 5).params
     for i in range(5):
