@@ -19,6 +19,7 @@ SIBLINGS = frozenset(
         "RandomWalkBandit-v0",
         # agents that are another but for their plan, or a few lines over a base that they share with it
         "exp3-s",
+        "ids",
         "mixture",
         "neu-fast-cb",
         "neu-square-cb",
