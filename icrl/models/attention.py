@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from icrl.types import Array
 
 KINDS = ("softmax", "relu")
-QUERY_BLOCK = 128  # a [128, 128..T] score tile of a few sequences stays in a CPU core's cache
+QUERY_BLOCK = 64  # a [64, 64..T] score tile of a few sequences stays in a CPU core's cache
 PREFIXES = 8  # parts of a cache: a step reads as many of them as are begun
 SHORTEST_PREFIX = 64  # slots that are not worth dividing
 LOWEST = -1e30  # a score that weighs nothing, and still can be subtracted
