@@ -35,10 +35,8 @@ def is_day(config) -> bool:
 
 def pytest_configure(config):
     """Compiling is most of what the tests cost. Subprocesses inherit these settings too."""
-    flags = (
-        BY_DAY if is_day(config) and version("jaxlib").startswith("0.10.") else BY_NIGHT
-    )  # XLA dies of unknown flags
-    os.environ.setdefault("XLA_FLAGS", flags)
+    known = version("jaxlib").startswith("0.10.")  # XLA dies of flags that it does not know
+    os.environ.setdefault("XLA_FLAGS", BY_DAY if known and is_day(config) else BY_NIGHT)
 
 
 @pytest.hookimpl(tryfirst=True)
