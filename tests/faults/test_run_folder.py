@@ -1,0 +1,191 @@
+"""The folder of a run: one writer, the stored settings, one clear line per error.
+
+The holder of the lock runs in a child (this file as a script), which never imports jax.
+"""
+
+import contextlib
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from icrl.artifacts import (
+    publish_json,
+    read_json,
+)
+from icrl.errors import DamagedError, InputError, LockedError
+from icrl.run_folder import RunLock, open_run_folder
+
+CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
+
+
+def one_line(error: BaseException) -> str:
+    assert "\n" not in str(error), str(error)
+    return str(error)
+
+
+# --- One writer ---
+
+
+def child_hold(root: Path) -> None:
+    with RunLock(root, "first"):
+        print("held", flush=True)
+        time.sleep(60)
+
+
+def test_second_writer_is_told_who_holds_and_a_killed_holder_frees(tmp_path):
+    holder = subprocess.Popen([sys.executable, __file__, tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        began = time.monotonic()
+        with (
+            pytest.raises(LockedError, match=rf"pid {holder.pid}, run first, since 20") as caught,
+            RunLock(tmp_path, "b"),
+        ):
+            pass
+        assert time.monotonic() - began < 1 and caught.value.exit_code == 4
+        with pytest.raises(LockedError):
+            open_run_folder(tmp_path, CONFIG, resume=False)
+        assert [each.name for each in tmp_path.iterdir()] == [".lock"]
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    with RunLock(tmp_path, "second"), pytest.raises(LockedError, match=rf"pid {os.getpid()}, run second"):
+        RunLock(tmp_path, "third").__enter__()
+    with RunLock(tmp_path, "third"):
+        pass
+
+
+def test_lock_file_content_only_informs(tmp_path):
+    for content in (b"", b"\xff\x00", b"[]", b'{"pid": "x"}', b'{"pid":1,"run_id":"\\u001b[31m\\n","started":""}'):
+        with RunLock(tmp_path, "a"):
+            (tmp_path / ".lock").write_bytes(content)
+            with pytest.raises(LockedError) as caught:
+                RunLock(tmp_path, "b").__enter__()
+            assert one_line(caught.value).isprintable()
+
+
+def test_lock_does_not_follow_links(tmp_path):
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / ".lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(InputError):
+        RunLock(tmp_path, "a").__enter__()
+    with pytest.raises(InputError):
+        RunLock(tmp_path / "nothing", "a").__enter__()
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+# --- The folder of a run ---
+
+
+def refuse(match: str, *args, **kwargs) -> None:
+    with pytest.raises(InputError, match=match) as caught:
+        open_run_folder(*args, **kwargs)
+    one_line(caught.value)
+
+
+def test_new_run_and_resume(tmp_path):
+    out = open_run_folder(tmp_path / "a" / "run", CONFIG, resume=False, device="cpu:1")
+    stored = read_json(out / "config.json")
+    assert stored["settings"] == CONFIG and stored["device"] == "cpu:1" and stored["versions"]["jax"]
+    assert str(tmp_path) not in (out / "config.json").read_text()
+    before = (out / "config.json").read_bytes()
+    assert open_run_folder(out, CONFIG, resume=True, device="cpu:1") == out
+    assert (out / "config.json").read_bytes() == before
+    refuse("already holds a run; pass --resume to continue it, or another --out", out, CONFIG, resume=False)
+
+
+def test_resume_with_other_settings_lists_each(tmp_path):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    other = {"env": "bandit", "model": {"width": 128, "layers": 2.0}, "seed": 1}
+    with pytest.raises(InputError) as caught:
+        open_run_folder(out, other, resume=True)
+    assert (
+        "lr (stored 0.001, given nothing); model.layers (stored 2, given 2.0); "
+        "model.width (stored 64, given 128); seed (stored nothing, given 1)" in one_line(caught.value)
+    )
+    open_run_folder(out, other, resume=True, ignore=("lr", "model", "seed"))
+    refuse(
+        r"settings: model\.width \(stored 64", out, {**CONFIG, "model": {"width": 1}}, True, ignore=("model.layers",)
+    )
+
+
+def test_changed_machine_is_a_warning(tmp_path, caplog):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False, device="cpu:1")
+    open_run_folder(out, CONFIG, resume=True, device="gpu:8")
+    assert 'device was "cpu:1", is "gpu:8" now' in caplog.text
+
+
+def test_refused_folders_stay_untouched(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    refuse("file: .*a folder|this is a file", tmp_path / "file", CONFIG, resume=False)
+    refuse("a name that is no file", tmp_path / "file" / "below", CONFIG, resume=False)
+    refuse("holds no run to resume; leave out --resume", tmp_path / "none", CONFIG, resume=True)
+    refuse("a path without NUL", "a\0b", CONFIG, resume=False)
+    refuse("a path without NUL", "\ud800", CONFIG, resume=False)
+    refuse("a path without NUL", "", CONFIG, resume=False)
+    refuse("cannot be written as JSON", tmp_path / "none", {"x": float("nan")}, resume=False)
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "cat.png").write_bytes(b"")
+    refuse("is not empty .*cat", foreign, CONFIG, resume=False)
+    refuse("holds no run to resume", foreign, CONFIG, resume=True)
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["cat.png", "file", "photos"]
+
+
+def test_names_cannot_break_the_line(tmp_path):
+    name = "evil\n\x1b[31m"
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x\ny").write_bytes(b"")
+    with pytest.raises(InputError) as caught:
+        open_run_folder(tmp_path / name, CONFIG, resume=False)
+    assert str(caught.value).isprintable()
+
+
+def test_unwritable_folder(tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    refuse("run: Permission denied", tmp_path / "run", CONFIG, resume=False)
+    monkeypatch.undo()
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    monkeypatch.setattr(os, "open", refused)
+    refuse("Permission denied", out, CONFIG, resume=True)
+
+
+def test_start_killed_before_the_config_can_start_again(tmp_path):
+    (tmp_path / ".lock").write_bytes(b"")
+    (tmp_path / ".icrl-tmp-0123456789abcdef").write_bytes(b"{")
+    open_run_folder(tmp_path, CONFIG, resume=False)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".lock", "config.json"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda config: config.pop("settings"), DamagedError),
+        (lambda config: config.update(settings=[]), DamagedError),
+        (lambda config: config.update(extra=1), DamagedError),
+        (lambda config: config.update(schema=2), InputError),
+        (lambda config: config.update(versions=3), None),
+    ],
+)
+def test_damaged_config(tmp_path, change, error):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    config = read_json(out / "config.json")
+    change(config)
+    publish_json(out / "config.json", config)
+    with pytest.raises(error) if error else contextlib.nullcontext() as caught:
+        open_run_folder(out, CONFIG, resume=True)
+    if error:
+        assert "config.json" in one_line(caught.value)
+
+
+if __name__ == "__main__":
+    child_hold(Path(sys.argv[1]))
