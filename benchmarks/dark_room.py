@@ -24,7 +24,7 @@ from icrl.interact import interact
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 MANY = 1024
 

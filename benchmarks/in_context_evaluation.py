@@ -18,7 +18,7 @@ from icrl.evaluation import online_regret
 from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 STRIDE = 25
 

@@ -18,7 +18,7 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
-from icrl.training import FitSettings, initial_state, train_step
+from icrl.train_step import FitSettings, initial_state, train_step
 
 
 def main() -> None:

@@ -5,28 +5,24 @@ no other randomness, and a checkpoint holds parameters, optimiser state and step
 ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
 """
 
-import dataclasses
 import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from icrl import checkpoints
-from icrl.errors import IcrlError, require, require_float, require_int
+from icrl.errors import IcrlError, require
 from icrl.models.token_policy import FrozenPolicy
 from icrl.progress import Progress
 from icrl.records import append_jsonl, truncate_jsonl
+from icrl.train_step import FitSettings, TrainState, initial_state, train_step
 from icrl.types import Array, Objective
-
-SCHEDULES = ("cosine", "constant")
-CPU_MICRO_BATCH = 8  # sequences whose activations stay in a CPU's cache; an accelerator takes the whole batch
 
 
 class Diverged(IcrlError):
@@ -39,106 +35,6 @@ class Interrupted(IcrlError):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.exit_code = 128 + number
-
-
-@dataclasses.dataclass(frozen=True)
-class FitSettings:
-    """How to optimise."""
-
-    train_steps: int = 4000  # optimiser steps
-    batch_size: int = 64  # sequences a step
-    learning_rate: float = 1e-3  # peak
-    warmup_steps: int = 200  # linear from 0 to the peak
-    schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
-    weight_decay: float = 1e-4  # AdamW, on all parameters
-    micro_batch: int | None = None  # sequences per gradient evaluation; none: 8 on a CPU, or all if they have to meet
-    log_every: int = 50  # steps between rows of metrics.jsonl
-    save_every: int = 500  # steps between checkpoints
-
-    def __post_init__(self) -> None:
-        require_int("train_steps", self.train_steps, 1, 2**31 - 1)
-        require_int("batch_size", self.batch_size, 1, 2**20)
-        require_float("learning_rate", self.learning_rate, 0.0, open_low=True)
-        require_int("warmup_steps", self.warmup_steps, 0, 2**31 - 1)
-        require(self.schedule in SCHEDULES, "schedule", self.schedule, " or ".join(SCHEDULES))
-        require_float("weight_decay", self.weight_decay, 0.0)
-        if self.micro_batch is not None:
-            require_int("micro_batch", self.micro_batch, 1, self.batch_size)
-            divides = self.batch_size % self.micro_batch == 0
-            require(divides, "micro_batch", self.micro_batch, f"a divisor of batch_size {self.batch_size}")
-        require_int("log_every", self.log_every, 1, 2**31 - 1)
-        require_int("save_every", self.save_every, 1, 2**31 - 1)
-
-    def learning_rate_at(self) -> optax.Schedule:
-        """Step -> learning rate."""
-        warmup = min(self.warmup_steps, self.train_steps // 2)
-        if self.schedule == "constant":
-            return optax.join_schedules(
-                [optax.linear_schedule(0.0, self.learning_rate, warmup), optax.constant_schedule(self.learning_rate)],
-                [warmup],
-            )
-        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, self.train_steps)
-
-    def optimizer(self) -> optax.GradientTransformation:
-        """AdamW under the schedule."""
-        return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
-
-    def resolved_micro_batch(self, couples_rows: bool = False) -> int:
-        """The micro-batch in use on this platform, a divisor of the batch; all of it where its rows have to meet."""
-        if self.micro_batch is not None:
-            return self.micro_batch
-        if couples_rows:
-            return self.batch_size
-        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
-        return max(size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
-
-
-class TrainState(NamedTuple):
-    """All that training carries from step to step, and all that a checkpoint holds."""
-
-    params: Any
-    slow: Any  # what follows some parameters slowly; {} in most models
-    opt_state: Any
-    step: Array  # [] int32, steps done
-    recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
-
-
-def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
-    """The state of step 0."""
-    params, slow = jax.tree.map(jnp.array, (policy.params, policy.slow))  # a copy: the train step donates its input
-    recent = jnp.zeros(settings.log_every, jnp.float32)
-    return TrainState(params, slow, settings.optimizer().init(params), jnp.int32(0), recent)
-
-
-@partial(jax.jit, static_argnames=("settings", "objective", "graphdef"), donate_argnames=("state",))
-def train_step(
-    settings: FitSettings, objective: Objective, graphdef: Any, state: TrainState, batch: Any, key: Array
-) -> TrainState:
-    """The state after one more step; gradients of micro-batches are summed in order inside the one call.
-
-    ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
-    in their training seed or data only share the compiled code.
-    """
-    policy = FrozenPolicy(params=state.params, slow=state.slow, graphdef=graphdef)
-    micro = settings.resolved_micro_batch(policy.couples_rows)
-    pieces = settings.batch_size // micro
-
-    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
-        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
-
-    def add_gradient(total: Any, piece: tuple[Any, Array]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(state.params, *piece)), None
-
-    keys = jax.random.split(jax.random.fold_in(key, state.step), pieces)
-    split = jax.tree.map(lambda x: x.reshape(pieces, micro, *x.shape[1:]), batch), keys
-    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.params))
-    total, _ = jax.lax.scan(add_gradient, zero, split)
-    value, gradient = jax.tree.map(lambda x: x / pieces, total)
-    updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
-    recent = state.recent.at[state.step % settings.log_every].set(value)
-    params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).followed().slow  # type: ignore[attr-defined]
-    return TrainState(params, slow, opt_state, state.step + 1, recent)
 
 
 @partial(jax.jit, static_argnames=("objective",))
@@ -200,7 +96,7 @@ def fit(
       Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
       DamagedError, InputError: the checkpoints in ``folder`` are damaged, or of another model.
     """
-    saves, metrics = saves_of(folder, seed), folder / "metrics.jsonl"
+    settings, saves, metrics = settings.resolved(policy), saves_of(folder, seed), folder / "metrics.jsonl"
     state = _newest_state(settings, policy, saves)
     done = int(state.step)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)

@@ -15,7 +15,7 @@ from icrl.experiments.distillation_pipeline import DistillationExperiment
 from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
 

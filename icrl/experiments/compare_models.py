@@ -37,7 +37,7 @@ from icrl.registry import agents, experiments, models
 from icrl.runs import Run
 from icrl.statistics import interval, ratio_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, initial_state, train_step
+from icrl.train_step import FitSettings, initial_state, train_step
 from icrl.types import Array
 
 SHARED: dict[str, Any] = {"competitors": ("posterior-gaussian", "uniform"), "ideal": "posterior-gaussian"}

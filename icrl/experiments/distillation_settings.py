@@ -16,7 +16,7 @@ from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.ad import AD
 from icrl.registry import agents, filters, layouts, models
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Environment, Layout, ModelConfig
 
 CONDITIONS = ("clean", "noisy")

@@ -52,7 +52,7 @@ from icrl.registry import agents, experiments
 from icrl.runs import Run
 from icrl.statistics import Interval, interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Agent
 
 VALIDATION_CONTEXTS = 256

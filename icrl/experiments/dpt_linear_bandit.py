@@ -15,7 +15,7 @@ from icrl.envs.linear_bandit import LinearBandit
 from icrl.experiments.dpt_pipeline import DPTExperiment, DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 SHARED: dict[str, Any] = {
     "source": "thompson-gaussian",

@@ -31,7 +31,7 @@ from icrl.registry import agents, models
 from icrl.runs import Run
 from icrl.statistics import Interval, interval, ratio_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Environment, ModelConfig
 
 VALIDATION_CONTEXTS = 256

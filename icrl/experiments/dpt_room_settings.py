@@ -17,7 +17,7 @@ from icrl.experiments.pretraining import check_pairs, untrained_policy
 from icrl.models.token_policy import FrozenPolicy
 from icrl.objectives.dpt import DPT
 from icrl.registry import agents, layouts, models
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Layout, ModelConfig
 
 INDEPENDENT = "independent"  # the source of contexts that nobody lived

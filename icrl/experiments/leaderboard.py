@@ -38,7 +38,7 @@ from icrl.registry import agents, environments, experiments, models
 from icrl.runs import Run, reopen
 from icrl.statistics import interval, ratio_interval, task_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Agent, Environment, EnvSpec, ModelConfig
 
 MODEL, UNIFORM = "pretrained", "uniform"  # uniform play is the unit of the table, so it plays everywhere

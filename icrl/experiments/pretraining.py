@@ -16,7 +16,8 @@ from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
 from icrl.runs import Run
 from icrl.seeding import key_for
-from icrl.training import FitSettings, fit, restore
+from icrl.train_step import FitSettings
+from icrl.training import fit, restore
 from icrl.types import Agent, Environment, Layout, ModelConfig, Objective
 
 

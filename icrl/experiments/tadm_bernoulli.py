@@ -19,7 +19,7 @@ from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 SHARED: dict[str, Any] = {
     "variants": ("imitate:ucb", "dpt:0", "dpt:0.1", "dpt:0.5", "dpt:1"),

@@ -13,7 +13,7 @@ from icrl.envs.shown_linear_bandit import ShownLinearBandit
 from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import experiments
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 
 SHARED: dict[str, Any] = {
     "variants": ("imitate:linucb",),

@@ -27,7 +27,7 @@ from icrl.registry import agents, models
 from icrl.runs import Run
 from icrl.statistics import Interval, paired_difference, ratio_interval
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings
+from icrl.train_step import FitSettings
 from icrl.types import Agent, Environment, History, ModelConfig, Objective
 
 IMITATE, DECIDE = "imitate", "dpt"

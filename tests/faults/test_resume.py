@@ -18,7 +18,8 @@ from icrl import checkpoints
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_pipeline import training_batches
 from icrl.records import read_jsonl
-from icrl.training import Diverged, FitSettings, fit, restore
+from icrl.train_step import FitSettings
+from icrl.training import Diverged, fit, restore
 
 STEPS = 200
 COMMAND = [sys.executable, "-m", "icrl", "run", "dpt-bandit", "--preset", "smoke", "--train-steps", str(STEPS)]

@@ -21,7 +21,7 @@ LAYERS = (
     "charts page",
     "figures room_picture",
     "datasets report tensorboard",
-    "objectives",
+    "objectives train_step",
     "training evaluation gym",
     "runs",
     "experiments",

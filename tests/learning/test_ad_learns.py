@@ -14,7 +14,7 @@ from icrl.experiments.distillation_settings import DistillationSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, initial_state, train_step
+from icrl.train_step import FitSettings, initial_state, train_step
 from icrl.types import History
 
 ENV = DarkRoom(size=3, horizon=6)

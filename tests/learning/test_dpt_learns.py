@@ -12,7 +12,7 @@ from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
 from icrl.registry import agents
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, initial_state, train_step
+from icrl.train_step import FitSettings, initial_state, train_step
 
 SETTINGS = DPTSettings(
     env=GaussianBandit(num_arms=2, horizon=30, noise_std=0.1),

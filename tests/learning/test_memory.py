@@ -20,7 +20,7 @@ from icrl.objectives.ad import AD
 from icrl.registry import agents
 from icrl.seeding import key_for
 from icrl.tasks import TaskSet
-from icrl.training import FitSettings, initial_state, train_step
+from icrl.train_step import FitSettings, initial_state, train_step
 
 L, BATCH = 32, 32
 ENV = MemoryLen(length=L)
