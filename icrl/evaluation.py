@@ -65,7 +65,7 @@ def online_curves(
     """The named ``Curves`` [N, T] float32 of ``agent`` over N tasks, environment draws fixed by ``seed``.
 
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
-    agent's own draws only (one per training seed).
+    agent's own draws only (one per training seed). Without a ``label`` no progress shows.
     """
     size = _part_size(len(tasks), _group(agent))
     mesh = data_mesh(size)

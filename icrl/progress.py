@@ -12,6 +12,7 @@ class Progress:
     """``with Progress("training", total=4000, unit="steps") as bar: bar.advance(10, note="loss 1.2")``.
 
     Writes to stderr, so that what a command prints on stdout can be piped. ``done`` says where a resumed job starts.
+    A job without a label is part of another one, which shows: it only counts.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0):
@@ -23,7 +24,7 @@ class Progress:
         self.started = time.monotonic()
         self._next_line = done + max(1, total // LINES_WITHOUT_TERMINAL)
         self._bar = None
-        if sys.stderr.isatty():
+        if label and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=30),
@@ -56,7 +57,7 @@ class Progress:
         self.done += amount
         if self._bar:
             self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.1f} {self.unit}/s", note=note)
-        elif self.done >= self._next_line or self.done == self.total:
+        elif self.label and (self.done >= self._next_line or self.done == self.total):
             self._next_line = self.done + max(1, self.total // LINES_WITHOUT_TERMINAL)
             left = (self.total - self.done) / max(self.rate, 1e-9)
             line = f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:,.1f}/s, {left:,.0f} s left"

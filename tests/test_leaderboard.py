@@ -16,7 +16,9 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.linear_bandit import LinearBandit
 from icrl.errors import InputError
 from icrl.exact.divergence import lai_robbins_bernoulli, lai_robbins_gaussian
-from icrl.experiments.leaderboard import Leaderboard, _Guest, _players, _world, lower_bound
+from icrl.experiments.arena import Guest, _players, _world
+from icrl.experiments.leaderboard import Leaderboard
+from icrl.experiments.lower_bound import lower_bound
 from icrl.figures import draw_figures
 from icrl.page import render_html
 from icrl.registry import environments
@@ -118,12 +120,12 @@ def test_the_lower_bound_grows_as_lai_and_robbins_say(env, constant):
 
 def test_a_model_plays_where_tasks_look_as_it_knows_them():
     home = GaussianBandit(horizon=20)
-    guest = _Guest("guest", Uniform.for_env(home), home.spec)
+    guest = Guest("guest", Uniform.for_env(home), home.spec)
     assert guest.refuses(BernoulliBandit(), 20) == ""
     assert "as in GaussianBandit" in guest.refuses(GaussianBandit(num_arms=3), 20)
     assert "as in GaussianBandit" in guest.refuses(DarkRoom(), 20)
     short = dataclasses.make_dataclass("Short", ["max_steps"])(20)
-    assert "at most 20" in _Guest("guest", short, home.spec).refuses(home, 21)
+    assert "at most 20" in Guest("guest", short, home.spec).refuses(home, 21)
     players, skipped = _players(Leaderboard.presets["cpu"], DarkRoom(size=2), guest, 20)
     assert {"ucb-vi", "psrl", "ucrl2", "ucb-h", "oracle", "uniform"} <= players.keys()
     assert {"lin-ts", "in-context", "pretrained", "ucb"} <= skipped.keys()
