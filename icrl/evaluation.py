@@ -26,14 +26,22 @@ PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 CONTEXTS = 50  # whole contexts read side by side
 SEQUENCES = 16  # whose experts are shown one by one
+QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}  # two thirds of the compiling
 STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 
 def online_regret(
-    env: Environment, tasks: TaskSet, agent: Agent, num_steps: int, seed: int, agent_seed: int = 0, label: str = "agent"
+    env: Environment,
+    tasks: TaskSet,
+    agent: Agent,
+    num_steps: int,
+    seed: int,
+    agent_seed: int = 0,
+    label: str = "agent",
+    quick: bool = False,
 ) -> np.ndarray:
     """Cumulative pseudo-regret [N, T] float64 of ``agent`` over N tasks; arguments as for ``online_curves``."""
-    curves = online_curves(env, tasks, agent, num_steps, seed, agent_seed, label, fields=("regret",))
+    curves = online_curves(env, tasks, agent, num_steps, seed, agent_seed, label, ("regret",), quick)
     return np.cumsum(curves["regret"], axis=1, dtype=np.float64)
 
 
@@ -61,14 +69,16 @@ def online_curves(
     agent_seed: int = 0,
     label: str = "agent",
     fields: tuple[str, ...] = Curves._fields,
+    quick: bool = False,
 ) -> dict[str, np.ndarray]:
     """The named ``Curves`` [N, T] float32 of ``agent`` over N tasks, environment draws fixed by ``seed``.
 
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
-    agent's own draws only (one per training seed). Without a ``label`` no progress shows.
+    agent's own draws only (one per training seed). Without a ``label`` no progress shows. ``quick`` is for agents that
+    are compiled for longer than they live: less is optimised, and the last bits are others.
     """
     size = _part_size(len(tasks), _group(agent))
-    mesh = data_mesh(size)
+    mesh, curves_of = data_mesh(size), _curves_quickly if quick else _curves
     agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
 
     def part_from(low: int) -> list[np.ndarray]:
@@ -77,11 +87,14 @@ def online_curves(
         keys = keys_for(key_for(seed, "evaluation"), part.ids)
         agent_keys = keys_for(key_for(seed, "evaluation/agent", agent_seed), part.ids)
         lives = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
-        curves = _curves(lives, agent, env, num_steps, mesh, fields)
+        curves = curves_of(lives, agent, env, num_steps, mesh, fields)
         return [np.asarray(curve)[: len(tasks) - low] for curve in curves]
 
     starts = range(0, len(tasks), size)
-    with Progress(f"evaluating {label}", len(tasks), "tasks") as bar, ThreadPoolExecutor(host_workers()) as pool:
+    with (
+        Progress(label and f"evaluating {label}", len(tasks), "tasks") as bar,
+        ThreadPoolExecutor(host_workers()) as pool,
+    ):
         parts = []
         for low, part in zip(starts, pool.map(part_from, starts), strict=True):
             parts.append(part)
@@ -97,13 +110,16 @@ def _part_size(num_tasks: int, group: int) -> int:
     return even if even <= unit else -(-even // unit) * unit
 
 
-@partial(jax.jit, static_argnames=("env", "num_steps", "mesh", "fields"))
-def _curves(
+def _on_all(
     tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh, fields: tuple[str, ...]
 ) -> tuple[Array, ...]:
     share = partial(_lives, env, num_steps, fields)
     on_all = jax.shard_map(share, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
     return on_all(agent, tasks)
+
+
+_curves = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh", "fields"))
+_curves_quickly = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh", "fields"), compiler_options=QUICK)
 
 
 def _lives(

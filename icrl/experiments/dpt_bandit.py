@@ -4,15 +4,14 @@ Pretrain a causal transformer to name the best arm from contexts of random arm m
 new bandits by sampling from its own predictions. Published: regret(500) 10.31 +- 0.44 over 200 tasks, where exact
 posterior sampling loses 9.86.
 
-Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 9 min 41 s): regret(200) 8.26 [8.14, 8.38] against 7.65 [7.53,
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 9 min 0 s): regret(200) 8.26 [8.14, 8.38] against 7.65 [7.53,
 7.76] of exact posterior sampling on the same 4 000 tasks, ratio 1.080 [1.064, 1.097]; UCB 8.45, UCB1 27.8. With 7 500
-steps (10 min 57 s beside other work, jax 0.11.2) the ratio was 1.061 [1.044, 1.077]. On a slower day of such a machine
-(2026-11-24, Python 3.13, jax 0.11.2) the preset took 11 min 49 s, same numbers; then, with query blocks of 64 on jax
-0.10.2, 10 min 1 s. Preset paper has not been run yet; it is meant for one GPU.
+steps (2026-11-21, jax 0.11.2) the ratio was 1.061 [1.044, 1.077]. Preset paper has not been run yet; it is meant for
+one GPU.
 
-The cpu preset has 2 layers, one head and no positions. After 4 000 steps at T = 100, one
-seed each, two layers lost 1.04 times the ideal regret and four layers 1.11; after 1 500 steps four layers lost 8.4 with
-learned positions and 7.3 with none. The paper finds 2, 4 and 8 layers alike.
+The cpu preset has 2 layers, one head and no positions. After 4 000 steps at T = 100, one seed each, two layers lost
+1.04 times the ideal regret and four layers 1.11; after 1 500 steps four layers lost 8.4 with learned positions and 7.3
+with none. The paper finds 2, 4 and 8 layers alike.
 """
 
 from typing import Any
