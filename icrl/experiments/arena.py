@@ -93,8 +93,11 @@ def _players(
         except InputError as refusal:
             skipped[name] = str(refusal)
             continue
-        if name != UNIFORM and isinstance(agent, ArmAgent) and env.spec.num_states:
+        states = env.spec.num_states or 0
+        if name != UNIFORM and isinstance(agent, ArmAgent) and states:
             skipped[name] = "ignores the observation, needs a world without states"
+        elif not settings.players and name in settings.slow_players and states > settings.slow_states:
+            skipped[name] = f"takes minutes in worlds of more than {settings.slow_states} states, plays if named"
         else:
             players[name] = agent
     if reason := guest.refuses(env, num_steps):

@@ -64,6 +64,7 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
             env=GaussianBandit(horizon=200),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
+            slow_players=("opsrl",),
         ),
         "paper": LeaderboardSettings(
             env=GaussianBandit(horizon=500),

@@ -30,6 +30,8 @@ class LeaderboardSettings(AsInDPT):
     worlds: tuple[str, ...] = ()  # registered environments; none named: all
     players: tuple[str, ...] = ()  # registered agents; none named: all
     max_states: int = 100  # worlds with more states are left out
+    slow_players: tuple[str, ...] = ()  # agents that stay out of worlds with more than slow_states, unless in players
+    slow_states: int = 30
     num_tasks: int = 1000  # bandits, each with every agent
     mdp_steps: int = 400  # steps in worlds with states, rounded up to whole episodes
     mdp_tasks: int = 24  # tasks of each world with states
@@ -40,9 +42,10 @@ class LeaderboardSettings(AsInDPT):
         check_following(self)
         for name in self.worlds:
             environments.entry(name)
-        for name in self.players:
+        for name in (*self.players, *self.slow_players):
             agents.entry(name)
         require_int("max_states", self.max_states, 1, 4096)
+        require_int("slow_states", self.slow_states, 0, 2**31 - 1)
         require_int("num_tasks", self.num_tasks, 2, 10**7)
         require_int("mdp_steps", self.mdp_steps, 1, 2**24)
         require_int("mdp_tasks", self.mdp_tasks, 2, 10**6)
