@@ -106,6 +106,7 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
             for arena in arenas:
                 worlds[arena.name], ratio = _play(settings, arena, guest, run.seed, pool, bar)
                 checks += [ratio] if ratio and run.preset != "smoke" else []
+                jax.clear_caches()  # a pair's code is used once, and Linux lends a process 65 530 mappings of memory
         claim = f"{len(set().union(*(world['agents'] for world in worlds.values())))} agents in {len(worlds)} worlds."
         return {
             "claim": f"{claim} {_winners(worlds)}",
