@@ -6,11 +6,11 @@ exact posterior's, its regret, what it remembers in bytes and how fast it trains
 turns on the same machine. It promises no order: the literature disagrees, and a budget of minutes favours models that
 learn early.
 
-Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 13 min 51 s beside a run of low priority): regret(50), five seeds
-x 500 tasks, where exact posterior sampling loses 2.73 and uniform play 12.3: sLSTM 3.45 [3.11, 3.79], GRU 3.68 [3.49,
-3.86], Gated DeltaNet 4.07, DeltaNet 4.15, Mamba 4.31, Mamba-2 4.38, LSTM 4.70, hybrid 4.89, S4D 5.21, LRU 5.34, mLSTM
-5.69, transformer 6.12 [4.36, 7.88], S5 6.26, linear attention 7.50 [6.23, 8.77]. It is the order after 300 steps: with
-6 500 of them (``dpt-bandit``) the transformer is within 8 % of the exact sampler.
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 13 min 51 s beside a run of low priority): regret(50), five
+seeds x 500 tasks, where exact posterior sampling loses 2.73 and uniform play 12.3: sLSTM 3.45 [3.11, 3.79], GRU 3.68
+[3.49, 3.86], Gated DeltaNet 4.07, DeltaNet 4.15, Mamba 4.31, Mamba-2 4.38, LSTM 4.70, hybrid 4.89, S4D 5.21, LRU
+5.34, mLSTM 5.69, transformer 6.12 [4.36, 7.88], S5 6.26, linear attention 7.50 [6.23, 8.77]. It is the order after
+300 steps: with 6 500 of them (``dpt-bandit``) the transformer is within 8 % of the exact sampler.
 """
 
 import dataclasses
