@@ -131,6 +131,16 @@ def test_a_model_plays_where_tasks_look_as_it_knows_them():
     assert {"lin-ts", "in-context", "pretrained", "ucb"} <= skipped.keys()
 
 
+def test_slow_agents_stay_out_of_large_worlds_unless_named():
+    home = GaussianBandit(horizon=20)
+    guest, settings = Guest("guest", Uniform.for_env(home), home.spec), Leaderboard.presets["cpu"]
+    assert "opsrl" in _players(settings, DarkRoom(size=5), guest, 20)[0]  # 25 states
+    players, skipped = _players(settings, DarkRoom(size=6), guest, 20)  # 36 states
+    assert "opsrl" not in players and "more than 30 states, plays if named" in skipped["opsrl"]
+    named = dataclasses.replace(settings, players=("opsrl", "uniform"))
+    assert "opsrl" in _players(named, DarkRoom(size=6), guest, 20)[0]
+
+
 def test_worlds_are_all_that_are_small_enough():
     settings = Leaderboard.presets["cpu"]
     sizes = {name: _world(settings, name) for name in environments}
