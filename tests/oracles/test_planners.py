@@ -304,10 +304,10 @@ def test_psrl_earns_what_was_published_in_full():
 
 
 def test_draws_come_from_the_posterior():
-    """The rank of the truth among 15 draws is uniform (Talts et al. 2018): 2 000 tasks drawn from the agent's prior."""
+    """The rank of the truth among 15 draws is uniform (Talts et al. 2018): 4 000 tasks drawn from the agent's prior."""
     env = RandomMDP(num_states=3, num_actions=2, horizon=4, concentration=0.5, reward_mean=0.4, reward_std=0.8)
     agent = PSRL.for_env(env, prior_mean=0.4, prior_var=0.64)
-    tasks = TaskSet.draw(env, 0, "ranks", 2000)
+    tasks = TaskSet.draw(env, 0, "ranks", 4000)
 
     @jax.jit
     @jax.vmap
@@ -320,7 +320,7 @@ def test_draws_come_from_the_posterior():
 
     for column in np.asarray(ranks(keys_for(key_for(0, "ranks"), tasks.ids), tasks.params)).T:
         counts = np.bincount(column, minlength=16)
-        assert np.square(counts - 125).sum() / 125 <= 15 + 4.3 * np.sqrt(30), counts
+        assert np.square(counts - 250).sum() / 250 <= 15 + 4.3 * np.sqrt(30), counts
 
 
 def test_beta_draws_by_their_moments():
