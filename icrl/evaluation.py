@@ -6,6 +6,7 @@ after every prefix of it is scored. Nothing here knows whether an agent is a mod
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -26,7 +27,13 @@ PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 CONTEXTS = 50  # whole contexts read side by side
 SEQUENCES = 16  # whose experts are shown one by one
-QUICK = {"xla_backend_optimization_level": 1, "xla_llvm_disable_expensive_passes": True}  # two thirds of the compiling
+QUICK: dict[str, bool | int] = {  # half the compiling
+    "xla_backend_optimization_level": 1,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,  # the other core has an agent of its own
+}
+if version("jaxlib").startswith("0.10."):  # later ones do not know it
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 

@@ -7,7 +7,7 @@ on disk are the same data: generating is a pure function, storing is a cache.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -206,6 +206,14 @@ def _fields(contexts: Contexts) -> dict[str, Array]:
 
 class StoredContexts(StoredRecords):
     """Contexts on disk, fetched as the generator would make them."""
+
+    @classmethod
+    def made_as(cls, folder: str, card: dict[str, Any]) -> Self:
+        """The set in ``folder``, refused unless ``card`` tells how it was made; its seed alone may be another."""
+        stored = cls(folder)
+        wrong = sorted(name for name in card if name != "seed" and stored.card.get(name) != card[name])
+        require(not wrong, "data", folder, f"contexts of this experiment; {', '.join(wrong)} differ")
+        return stored
 
     @property
     def num_steps(self) -> int:

@@ -40,8 +40,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from icrl.config import flat
-from icrl.datasets.contexts import Batches, Contexts, store_contexts
+from icrl.datasets.contexts import Contexts, store_contexts
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.evaluation import offline_returns, online_returns
 from icrl.experiments.dpt_room_settings import INDEPENDENT, DPTDarkRoomSettings
@@ -118,16 +117,17 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
 
     @classmethod
     def validate(cls, settings: DPTDarkRoomSettings, seed: int) -> None:
-        """Raise ``InputError`` for an agent that does not fit the environment."""
+        """Raise ``InputError`` for an agent that does not fit the environment or data of something else."""
         del seed
+        if settings.data:
+            settings.stored_contexts()
         for name in (*settings.competitors, *settings.players):
             agents[name].for_env(settings.env)
 
     @classmethod
     def collect(cls, settings: DPTDarkRoomSettings, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the first ``num_tasks`` contexts of the stream of training seed 0."""
-        card = {"env": {"id": settings.env.name, **flat(settings.env)}, "sources": settings.sources, "seed": seed}
-        store_contexts(folder, settings.contexts(seed, "pretrain/0"), num_tasks, card)
+        store_contexts(folder, settings.training_contexts(seed, 0), num_tasks, settings.card(seed))
 
     @classmethod
     def held_out(cls, settings: DPTDarkRoomSettings, run: Run) -> Contexts:
@@ -136,13 +136,11 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
     @classmethod
     def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
         """One policy per training seed."""
-        started = time.monotonic()
-        held_out, lives = cls.held_out(settings, run), settings.backbone.sequences_per_task
-        size, pool, policies = settings.fit.batch_size, settings.pretrain_contexts, []
-        for train_seed in range(settings.train_seeds):
-            stream = settings.contexts(run.seed, f"pretrain/{train_seed}", lives=lives)
-            batches = Batches(stream, size, run.seed + train_seed, pool, lives=lives)
-            policies.append(cls._fit(settings, run, train_seed, batches, held_out))
+        started, held_out = time.monotonic(), cls.held_out(settings, run)
+        policies = [
+            cls._fit(settings, run, train_seed, settings.batches(run.seed, train_seed), held_out)
+            for train_seed in range(settings.train_seeds)
+        ]
         return policies, {"training": time.monotonic() - started}
 
     @classmethod

@@ -124,7 +124,7 @@ class DPTExperiment(PretrainingExperiment[DPTSettings]):
         for name in (settings.source, *settings.competitors, *settings.offline_competitors):
             agents[name].for_env(settings.env)
         if settings.data:
-            _stored(settings, seed)
+            StoredContexts.made_as(settings.data, _card(settings, seed))
 
     @classmethod
     def held_out(cls, settings: DPTSettings, run: Run) -> Contexts:
@@ -185,7 +185,7 @@ def training_batches(settings: DPTSettings, seed: int, train_seed: int) -> Batch
     if not settings.data:
         contexts = _generator(settings, seed, f"pretrain/{train_seed}", lives)
         return Batches(contexts, size, seed, pool, settings.shuffle, lives)
-    stored = _stored(settings, seed)
+    stored = StoredContexts.made_as(settings.data, _card(settings, seed))
     tasks = stored.num_tasks // lives
     return Batches(stored, size, seed + train_seed, min(pool or tasks, tasks), settings.shuffle, lives)
 
@@ -193,15 +193,6 @@ def training_batches(settings: DPTSettings, seed: int, train_seed: int) -> Batch
 def held_out_contexts(settings: DPTSettings, seed: int) -> Contexts:
     """Contexts [256, T, ...] of tasks that no model is trained on: the validation loss."""
     return _generator(settings, seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
-
-
-def _stored(settings: DPTSettings, seed: int) -> StoredContexts:
-    """The stored contexts that the settings name; those of another seed are data of the same kind."""
-    stored = StoredContexts(settings.data)
-    expected = {**_card(settings, seed), "seed": stored.card.get("seed")}
-    wrong = sorted(name for name in expected if stored.card.get(name) != expected[name])
-    require(not wrong, "data", settings.data, f"contexts of this experiment; {', '.join(wrong)} differ")
-    return stored
 
 
 def _card(settings: DPTSettings, seed: int) -> dict[str, Any]:

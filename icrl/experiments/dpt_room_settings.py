@@ -1,14 +1,15 @@
 """The settings of DPT on Dark Room, and what follows from them: layout, network, agents and streams of contexts."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.config import check_following, follows
-from icrl.datasets.contexts import MixedContexts
+from icrl.config import check_following, flat, follows
+from icrl.datasets.contexts import Batches, MixedContexts, StoredContexts
 from icrl.datasets.room_contexts import IndependentContexts, LivedContexts, RoomContexts
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.splits import dpt_goal_split, shuffled_split
@@ -37,6 +38,7 @@ class DPTDarkRoomSettings:
     context_episodes: int = 1  # episodes in a pretraining context
     skip_episodes: int = 0  # most episodes of an agent's life before the context begins
     elsewhere: float = 0.5  # probability that a lived context is asked about any state instead of the next one
+    data: str = ""  # folder of stored contexts (icrl collect) to train on; empty: generate them on the device
     pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
     train_seeds: int = 1  # independently pretrained models
     eval_episodes: int = 40  # episodes lived online in each held-out task
@@ -114,6 +116,40 @@ class DPTDarkRoomSettings:
             policy=policy, query=query, layout=self.new_layout(), max_steps=self.window, forget=self.context_steps
         )
 
+    def batches(self, seed: int, train_seed: int) -> Batches:
+        """Training batches, from the stored contexts if there are any, else generated as training goes."""
+        pool, size, lives = self.pretrain_contexts, self.fit.batch_size, self.backbone.sequences_per_task
+        if not self.data:
+            return Batches(self.training_contexts(seed, train_seed), size, seed + train_seed, pool, lives=lives)
+        stored = self.stored_contexts()
+        known = stored.num_tasks // lives
+        return Batches(stored, size, seed + train_seed, min(pool or known, known), lives=lives)
+
+    def training_contexts(self, seed: int, train_seed: int) -> MixedContexts:
+        """The stream that a training seed learns from."""
+        return self.contexts(seed, f"pretrain/{train_seed}", lives=self.backbone.sequences_per_task)
+
+    def stored_contexts(self) -> StoredContexts:
+        """The contexts in folder ``data``, refused if they are others than these settings make."""
+        return StoredContexts.made_as(self.data, self.card(0))
+
+    def card(self, seed: int) -> dict[str, Any]:
+        """What makes a stored set of contexts."""
+        return {
+            "env": {"id": self.env.name, **flat(self.env)},
+            "sources": list(self.sources),
+            "seed": seed,
+            "num_steps": self.pretrain_steps,
+            "num_queries": self._num_queries(self.pretrain_steps),
+            "skip_episodes": self.skip_episodes,
+            "elsewhere": self.elsewhere,
+            "lives": self.backbone.sequences_per_task,
+        }
+
+    def _num_queries(self, num_steps: int) -> int:
+        """One for each prefix if the layout can ask them."""
+        return 1 if self.new_layout().num_prompt else num_steps + 1
+
     def contexts(self, seed: int, purpose: str, held_out: bool = False, lives: int = 1) -> MixedContexts:
         """The stream of pretraining contexts of one purpose, ``lives`` consecutive ones of one task."""
         steps = self.pretrain_steps
@@ -130,8 +166,8 @@ class DPTDarkRoomSettings:
         ordered: bool = False,
         lives: int = 1,
     ) -> RoomContexts:
-        """Contexts of one source, with a query at every prefix if the layout can ask them."""
-        ids, queries = np.asarray(self.task_ids[held_out]), 1 if self.new_layout().num_prompt else num_steps + 1
+        """Contexts of one source."""
+        ids, queries = np.asarray(self.task_ids[held_out]), self._num_queries(num_steps)
         if source == INDEPENDENT:
             return IndependentContexts(self.env, ids, num_steps, seed, purpose, ordered, queries, lives=lives)
         skip = 0 if ordered else self.skip_episodes

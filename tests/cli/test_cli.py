@@ -15,6 +15,7 @@ from icrl.cli import main
 from icrl.datasets.contexts import StoredContexts
 from icrl.errors import InputError
 from icrl.experiments.dpt_bandit import DPTBandit
+from icrl.experiments.dpt_darkroom import DPTDarkRoom
 from icrl.experiments.dpt_pipeline import _generator
 from icrl.registry import KINDS
 
@@ -122,6 +123,18 @@ def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path,
     )
     assert code == 2
     assert "data" in err and "differ" in err
+
+
+def test_dpt_in_rooms_on_stored_contexts(tmp_path, capsys):
+    data, out, short = tmp_path / "data", tmp_path / "run", ["--preset", "smoke", "--train-steps", "5"]
+    assert call(capsys, "collect", "dpt-darkroom", "--preset", "smoke", "--out", data, "--num-tasks", 5 * 16)[0] == 0
+    stream = DPTDarkRoom.presets["smoke"].training_contexts(0, 0).fetch(np.arange(8))
+    stored = StoredContexts(data).fetch(np.arange(8))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stream, stored)), strict=True))
+    assert call(capsys, "run", "dpt-darkroom", *short, "--data", data, "--out", out)[0] == 0
+    code, _, err = call(capsys, "run", "dpt-darkroom", *short, "--elsewhere", 0.1, "--data", data, "--out", out)
+    assert code == 2
+    assert "elsewhere differ" in err
 
 
 def test_distillation_on_collected_histories(tmp_path, capsys):
