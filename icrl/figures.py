@@ -6,22 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from icrl.charts import (
-    INK,
-    MUTED,
-    STRONG,
-    STYLE,
-    Line,
-    Look,
-    canvas,
-    chart,
-    draw_lines,
-    log_x,
-    look_of,
-    make_room,
-    shorten,
-)
-from icrl.results import AgentCurve, CrossEntropy, Diversity, Results, Training, World, tasks_behind
+from icrl.charts import INK, MUTED, STRONG, STYLE, canvas, chart, log_x, look_of, shorten
+from icrl.line_chart import Line, agent_lines, bands, draw_lines, make_room
+from icrl.results import CrossEntropy, Diversity, Results, Training, tasks_behind
+from icrl.world_figures import draw_worlds
 
 
 def draw_figures(results: Results) -> dict[str, Any]:
@@ -42,7 +30,7 @@ def draw_figures(results: Results) -> dict[str, Any]:
         if diversity := results.get("diversity"):
             drawn |= {f"{part}_regret": _pool_regret(diversity, part) for part in ("pool", "fresh")}
             drawn["relative_distance"] = _relative_distance(diversity)
-        return drawn | {f"world_{name}": _world(name, world) for name, world in (results.get("worlds") or {}).items()}
+        return drawn | draw_worlds(results)
 
 
 def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
@@ -74,25 +62,9 @@ def _online_regret(results: Results) -> Any:
     online = results["online"]
     assert online is not None
     title = f"Regret while learning in {results['num_tasks']:,} unseen tasks"
-    bands = _bands(online["agents"])
-    figure, axes = chart(title, bands, "step in the task", "cumulative pseudo-regret (reward units)")
-    make_room(figure, draw_lines(axes, online["steps"], _agent_lines(online["agents"], "regret")))
-    return figure
-
-
-def _world(name: str, world: World) -> Any:
-    """Regret against time, both on logarithmic axes; agents that lose nothing have no place there."""
-    agents = {player: agent for player, agent in world["agents"].items() if agent["regret"]["mean"][-1] > 0}
-    lines = _agent_lines(agents, "regret")
-    if world["lower_bound"]:
-        bound = world["lower_bound"]
-        look = Look(INK, 1.6, (0, (1, 1)), 7, "bold")
-        lines.append(Line("Lai-Robbins", {"mean": bound, "low": bound, "high": bound}, look, False))
-    title = f"Regret while learning in {world['num_tasks']:,} tasks of {name}"
-    figure, axes = chart(title, _bands(agents), "step in the task", "cumulative pseudo-regret (reward units)")
-    log_x(axes, world["steps"])
-    axes.set_yscale("log", nonpositive="mask")
-    make_room(figure, draw_lines(axes, world["steps"], lines))
+    subtitle = bands(online["agents"])
+    figure, axes = chart(title, subtitle, "step in the task", "cumulative pseudo-regret (reward units)")
+    make_room(figure, draw_lines(axes, online["steps"], agent_lines(online["agents"], "regret")))
     return figure
 
 
@@ -100,9 +72,9 @@ def _pool_regret(section: Diversity, part: Literal["pool", "fresh"]) -> Any:
     """Regret after all steps against the number of pretraining tasks."""
     where = {"pool": "tasks of the pretraining pool", "fresh": "tasks that were in no pool"}[part]
     agents = section[part]
-    figure, axes = chart(f"Regret in {where}", _bands(agents), "tasks in the pretraining pool", "final pseudo-regret")
+    figure, axes = chart(f"Regret in {where}", bands(agents), "tasks in the pretraining pool", "final pseudo-regret")
     log_x(axes, section["pool_size"])
-    make_room(figure, draw_lines(axes, section["pool_size"], _agent_lines(agents, "regret")))
+    make_room(figure, draw_lines(axes, section["pool_size"], agent_lines(agents, "regret")))
     return figure
 
 
@@ -128,8 +100,8 @@ def _episode_returns(results: Results) -> Any:
     episodes = results["episodes"]
     assert episodes is not None
     title = f"Return of each episode while learning in {results['num_tasks']:,} unseen tasks"
-    figure, axes = chart(title, f"{_bands(episodes['agents'])}; not smoothed", "episode in the task", "return")
-    make_room(figure, draw_lines(axes, episodes["episode"], _agent_lines(episodes["agents"], "returns")))
+    figure, axes = chart(title, f"{bands(episodes['agents'])}; not smoothed", "episode in the task", "return")
+    make_room(figure, draw_lines(axes, episodes["episode"], agent_lines(episodes["agents"], "returns")))
     return figure
 
 
@@ -137,10 +109,10 @@ def _offline_suboptimality(results: Results) -> Any:
     offline = results["offline"]
     assert offline is not None
     title = f"Greedy choice after a recorded prefix, {tasks_behind(results, offline):,} unseen tasks"
-    bands = _bands(offline["agents"])
-    figure, axes = chart(title, bands, "transitions in the prefix", "suboptimality (reward units per step)")
+    subtitle = bands(offline["agents"])
+    figure, axes = chart(title, subtitle, "transitions in the prefix", "suboptimality (reward units per step)")
     log_x(axes, offline["prefix"])
-    make_room(figure, draw_lines(axes, offline["prefix"], _agent_lines(offline["agents"], "suboptimality")))
+    make_room(figure, draw_lines(axes, offline["prefix"], agent_lines(offline["agents"], "suboptimality")))
     return figure
 
 
@@ -211,12 +183,6 @@ def _draw_training(axes: Any, curve: Training, color: str, label: str) -> None:
         )  # fmt: skip
 
 
-def _bands(agents: dict[str, AgentCurve]) -> str:
-    """Subtitle that says what the bands are; the model's when methods differ, because it is the one in question."""
-    first = next((agent for agent in agents.values() if agent["kind"] == "model"), next(iter(agents.values())))
-    return f"bands: {first['interval']}"
-
-
 def _entropy_lines(section: CrossEntropy) -> list[list[Line]]:
     """Lines of the upper panel, and of the lower one if there is a gap."""
     model = look_of("model", 0)
@@ -224,13 +190,3 @@ def _entropy_lines(section: CrossEntropy) -> list[list[Line]]:
     if section["ideal"]:
         upper.append(Line("exact posterior", section["ideal"], look_of("ideal", 0), True))
     return [upper, [Line("model - exact", section["gap"], model, True)]] if section["gap"] else [upper]
-
-
-def _agent_lines(agents: dict[str, AgentCurve], field: str) -> list[Line]:
-    seen: dict[str, int] = {}
-    lines = []
-    for agent in agents.values():
-        index = seen[agent["kind"]] = seen.get(agent["kind"], -1) + 1
-        is_reference = agent["kind"] in ("model", "ideal")
-        lines.append(Line(agent["label"], agent[field], look_of(agent["kind"], index), is_reference))  # type: ignore[literal-required]
-    return lines

@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from icrl.formats import format_cell, format_ratio, format_value, short_number
-from icrl.results import Results, World, final_rows, last, leaderboard, return_rows, tasks_behind
+from icrl.results import Results, World, final_rows, last, leaderboard, return_rows, tasks_behind, world_title
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -133,7 +133,7 @@ def _leaderboard_section(results: Results) -> str:
     worlds, rows = leaderboard(results)
     if not worlds:
         return ""
-    head = ["agent", *(name.removesuffix("-v0") for name in worlds)]
+    head = ["agent", *(world_title(name) for name in worlds)]
     body = [(kind, [escape(cell) for cell in (label, *shares)]) for kind, label, shares in rows]
     return _section("Regret as a share of uniform play's, best mean first", _table(head, body))
 
@@ -212,6 +212,11 @@ def _caption(name: str, results: Results) -> str:
         return (
             "Whose choice probabilities the model's are like on recorded prefixes in fresh tasks: 0 the posterior over "
             "the task distribution, 1 the posterior over the pool. Symmetrised Kullback-Leibler divergences, averaged."
+        )
+    if name == "standings":
+        return (
+            "Regret after all steps as a share of what uniform play loses in the same tasks: 0 is the optimum, 1 no "
+            "better than chance. Colours are logarithmic, from 0.01 to 2. Blank: the agent does not fit that world."
         )
     if name.startswith("world_"):
         return (

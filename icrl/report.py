@@ -14,8 +14,10 @@ from icrl.errors import InputError
 from icrl.figures import draw_figures
 from icrl.formats import format_cell, format_ratio, format_value, short_number
 from icrl.page import render_html
-from icrl.results import Results, final_rows, leaderboard, return_rows
+from icrl.results import Results, final_rows, leaderboard, return_rows, world_title
 from icrl.results_check import check_results, from_json, to_json
+
+WORLDS_ABREAST = 5  # in a table in the terminal
 
 
 def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
@@ -81,8 +83,11 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
         show(found["title"], found["columns"], (("", [format_cell(cell) for cell in row]) for row in found["rows"]))
     worlds, shares = leaderboard(results)
     if worlds:
-        head = ["regret / uniform's", *(name.removesuffix("-v0") for name in worlds)]
-        show(results["title"], head, [(styles[kind], [label, *cells]) for kind, label, cells in shares])
+        for low in range(0, len(worlds), WORLDS_ABREAST):
+            part = slice(low, low + WORLDS_ABREAST)
+            here = [(kind, label, cells[part]) for kind, label, cells in shares if set(cells[part]) != {"-"}]
+            head = ["regret / uniform's", *(world_title(name) for name in worlds[part])]
+            show(results["title"], head, [(styles[kind], [label, *cells]) for kind, label, cells in here])
     if results["checks"]:
         verdicts = {True: "ok", False: "NOT OK"}
         colors = {True: "green", False: "bold red"}

@@ -4,6 +4,7 @@ Everything in the report, the figures and TensorBoard is drawn from this one doc
 ``results.json`` is nowhere. Letters: T steps of interaction, P prefix lengths, M logged training steps.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -185,6 +186,11 @@ def return_rows(results: Results) -> Iterator[tuple[str, AgentCurve, float, Valu
     means = {name: sum(agent["returns"]["mean"]) / len(agent["returns"]["mean"]) for name, agent in agents.items()}
     for name in sorted(means, key=lambda name: -means[name]):
         yield name, agents[name], means[name], last(agents[name]["returns"])
+
+
+def world_title(name: str) -> str:
+    """The id of an environment in words: "ContextualLinearBandit-v0" is "Contextual Linear Bandit"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name.removesuffix("-v0"))
 
 
 def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[str]]]]:

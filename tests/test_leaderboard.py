@@ -70,7 +70,12 @@ def test_agents_are_ranked_by_their_share_of_uniform_plays_regret():
 def test_each_world_has_its_figure_and_table():
     results = check_results(document())
     figures = draw_figures(results)
-    assert list(figures) == [f"world_{name}" for name in WORLDS]
+    assert list(figures) == ["standings", *(f"world_{name}" for name in WORLDS)]
+    table = figures["standings"].axes[0]
+    assert [text.get_text() for text in table.get_yticklabels()] == ["pretrained (model)", "ucb-vi", "ts", "uniform"]
+    assert [text.get_text() for text in table.get_xticklabels()] == ["Gaussian Bandit", "River Swim"]
+    shares = {text.get_position(): text.get_text() for text in table.texts}
+    assert shares == {(0, 0): ".30", (1, 1): ".40", (0, 2): ".20", (1, 2): "1.50", (0, 3): "1.00", (1, 3): "1.00"}
     axes = figures["world_GaussianBandit-v0"].axes[0]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
     labels = [text.get_text() for text in axes.texts]
@@ -85,6 +90,35 @@ def test_each_world_has_its_figure_and_table():
     out = io.StringIO()
     print_summary(results, out)
     assert "0.400" in out.getvalue()
+
+
+def test_many_worlds_are_printed_side_by_side_in_parts():
+    results = document()
+    one = results["worlds"]["RiverSwim-v0"]
+    results["worlds"] |= {f"World{letter}Bandit-v0": copy.deepcopy(one) for letter in "ABCDEFGH"}
+    out = io.StringIO()
+    print_summary(check_results(results), out)
+    text = out.getvalue()
+    assert text.count("regret / uniform's") == 2
+    assert text.count("pretrained") == 1  # it plays in one world, so in one part
+    assert max(map(len, text.splitlines())) <= 110
+
+
+@pytest.mark.nightly
+def test_every_world_is_played(tmp_path, capsys):
+    """To the end of the run: worlds whose tasks hold no array, worlds with one episode, worlds of every kind."""
+    argv = ["run", "leaderboard", "--preset", "smoke", "--train-steps", "3", "--players", "uniform,oracle"]
+    worlds = [name for name in environments if _world(Leaderboard.presets["smoke"], name)]
+    assert len(worlds) >= 25
+    assert main([*argv, "--worlds", ",".join(worlds), "--out", str(tmp_path / "run")]) == 0
+    assert read_results(tmp_path / "run" / "results.json")["worlds"].keys() == set(worlds)
+
+
+def test_a_world_whose_tasks_hold_no_array_is_played(tmp_path, capsys):
+    argv = ["run", "leaderboard", "--preset", "smoke", "--train-steps", "3", "--players", "uniform,oracle"]
+    assert main([*argv, "--worlds", "MemoryLen-v0", "--out", str(tmp_path / "run")]) == 0
+    world = read_results(tmp_path / "run" / "results.json")["worlds"]["MemoryLen-v0"]
+    assert world["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
 
 
 @pytest.mark.parametrize(

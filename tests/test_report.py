@@ -13,10 +13,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from icrl.charts import spread
 from icrl.errors import InputError
 from icrl.figures import draw_figures
 from icrl.formats import short_number
+from icrl.line_chart import spread
 from icrl.report import print_summary, read_results, write_report
 from icrl.results import final_rows
 from icrl.results_check import check_results, from_json, to_json

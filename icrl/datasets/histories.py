@@ -88,7 +88,7 @@ def store_histories(folder: Path, generator: HistoryGenerator, card: dict[str, A
     """Write the histories of all tasks of ``generator`` under ``folder``; see ``store_records``."""
     horizon = generator.env.spec.max_steps_in_episode
     tasks = TaskSet.of(generator.env, np.asarray(generator.task_ids))
-    optimal = np.asarray(jax.vmap(generator.env.optimal_return)(tasks.params), np.float64)
+    optimal = np.asarray(jax.vmap(generator.env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
     full_card = {
         **card,
         "num_steps": generator.num_steps,

@@ -140,7 +140,7 @@ def _play(
     }
     for player, agent in arena.players.items():
         curves[player] |= {"kind": "oracle"} if agent.sees_env_state else {}
-    optimum = np.asarray(jax.vmap(env.optimal_return)(tasks.params), np.float64)
+    optimum = np.asarray(jax.vmap(env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
     section = {
         "steps": at.tolist(),
         "agents": curves,

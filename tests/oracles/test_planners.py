@@ -181,11 +181,15 @@ def ucb_h_values(agent, history, horizon):
 @SIZES
 @pytest.mark.parametrize("name", [by_day(name) for name in (*TWINS, "ucb-h")])
 def test_optimists_act_like_their_twins_and_keep_their_promises(name, num_tasks):
+    check_optimist(name, agents[name], num_tasks)
+
+
+def check_optimist(name, base, num_tasks):
     """Same actions at two sizes of the bonus; with the one that is promised to be enough, and rewards in [0, 1], the
     value of the start is above the truth in 99 % of the episodes. RiverSwim is among the tasks."""
     twin, small, enough = TWINS.get(name, (None, 0.001, 1.0))
     for bonus_scale in (small, enough):
-        agent = agents[name].for_env(SMALL, bonus_scale=jnp.float32(bonus_scale), r_max=1.0)
+        agent = base.for_env(SMALL, bonus_scale=jnp.float32(bonus_scale), r_max=1.0)
         _, tasks, history = lived(agent, num_tasks)
         told = agent.replace(bonus_scale=bonus_scale)
         along = ucb_h_values if twin is None else functools.partial(planned_values, twin)
@@ -235,7 +239,11 @@ def drawn_models(agent, key, history, horizon):
 
 @SIZES
 def test_psrl_acts_optimally_in_the_models_it_draws(num_tasks):
-    agent = PSRL.for_env(SMALL, noise_std=1.0)
+    check_psrl_plans(PSRL, num_tasks)
+
+
+def check_psrl_plans(base, num_tasks):
+    agent = base.for_env(SMALL, noise_std=1.0)
     keys, _, history = lived(agent, num_tasks)
     draw = jax.jit(jax.vmap(lambda key, life: drawn_models(agent, key, life, SMALL.horizon)))
     models = [np.asarray(table, np.float64).swapaxes(0, 1) for table in draw(keys, history)]
@@ -304,9 +312,14 @@ def test_psrl_earns_what_was_published_in_full():
 
 
 def test_draws_come_from_the_posterior():
+    check_ranks(PSRL)
+
+
+def check_ranks(base):
     """The rank of the truth among 15 draws is uniform (Talts et al. 2018): 4 000 tasks drawn from the agent's prior."""
-    env = RandomMDP(num_states=3, num_actions=2, horizon=4, concentration=0.5, reward_mean=0.4, reward_std=0.8)
-    agent = PSRL.for_env(env, prior_mean=0.4, prior_var=0.64)
+    prior = {"concentration": 0.5, "reward_mean": 0.4, "reward_std": 0.8}
+    env = RandomMDP(num_states=3, num_actions=2, horizon=4, noise_std=0.7, **prior)
+    agent = base.for_env(env, prior_mean=0.4, prior_var=0.64)
     tasks = TaskSet.draw(env, 0, "ranks", 4000)
 
     @jax.jit
@@ -324,7 +337,11 @@ def test_draws_come_from_the_posterior():
 
 
 def test_beta_draws_by_their_moments():
-    agent = PSRL.for_env(DarkRoom(size=2))
+    check_beta_draws(PSRL)
+
+
+def check_beta_draws(base):
+    agent = base.for_env(DarkRoom(size=2))
     assert (agent.reward_prior, agent.concentration) == ("beta", 0.25)
     counts = Counts(jnp.zeros((4, 5, 4), jnp.int32).at[1, 2, 3].set(6), jnp.zeros((4, 5)).at[1, 2].set(4.0))
     draw = jax.jit(jax.vmap(lambda key: agent.draw_model(key, counts)))
