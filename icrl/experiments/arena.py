@@ -88,6 +88,9 @@ def _players(
     """Who plays in ``env``, and why the others do not."""
     players, skipped = {}, {}
     for name in settings.players or tuple(agents):
+        if not settings.players and name in settings.collectors:
+            skipped[name] = "makes data and learns nothing, plays if named"
+            continue
         try:
             agent = agents[name].for_env(env)
         except InputError as refusal:

@@ -4,7 +4,9 @@ Two tokens a step, the first of which shows the features of all arms, fresh in e
 Published, regret(200) with d = 5, K = 10, noise 1.5: TF 39.6 +- 1.6, LinUCB 32.8 +- 1.2, Thompson sampling 51.6 +- .9,
 the empirical mean 56.9 +- 2.7.
 
-Only preset smoke has been run so far: the targets of preset cpu are guesses to be calibrated.
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 6 minutes; five arms in two dimensions, 100 pulls): the model
+7.82 [7.43, 8.22], LinUCB 4.96, LinTS 4.70, the empirical mean 8.92 on the same 2 000 tasks. It is 1.58 times LinUCB
+where the published one is 1.21 times: the loss was still falling.
 """
 
 from typing import Any

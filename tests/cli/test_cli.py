@@ -1,5 +1,6 @@
 """The command line as its users meet it: good runs end in a report, bad input in one line and an exit code."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -125,14 +126,15 @@ def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path,
     assert "data" in err and "differ" in err
 
 
-def test_dpt_in_rooms_on_stored_contexts(tmp_path, capsys):
-    data, out, short = tmp_path / "data", tmp_path / "run", ["--preset", "smoke", "--train-steps", "5"]
-    assert call(capsys, "collect", "dpt-darkroom", "--preset", "smoke", "--out", data, "--num-tasks", 5 * 16)[0] == 0
-    stream = DPTDarkRoom.presets["smoke"].training_contexts(0, 0).fetch(np.arange(8))
-    stored = StoredContexts(data).fetch(np.arange(8))
-    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stream, stored)), strict=True))
-    assert call(capsys, "run", "dpt-darkroom", *short, "--data", data, "--out", out)[0] == 0
-    code, _, err = call(capsys, "run", "dpt-darkroom", *short, "--elsewhere", 0.1, "--data", data, "--out", out)
+def test_stored_contexts_of_rooms_are_those_of_the_stream(tmp_path, capsys):
+    data, preset = tmp_path / "data", ("--preset", "smoke")
+    assert call(capsys, "collect", "dpt-darkroom", *preset, "--out", data, "--num-tasks", 32)[0] == 0
+    settings = dataclasses.replace(DPTDarkRoom.presets["smoke"], data=str(data))
+    batches = settings.batches(seed=0, train_seed=0)
+    stored, stream = batches(1), settings.training_contexts(0, 0).fetch(batches.ids(1))
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stored, stream)), strict=True))
+    argv = ("run", "dpt-darkroom", *preset, "--elsewhere", 0.1, "--data", data, "--out", tmp_path / "run")
+    code, _, err = call(capsys, *argv)
     assert code == 2
     assert "elsewhere differ" in err
 
