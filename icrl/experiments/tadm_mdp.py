@@ -4,7 +4,9 @@ A model is pretrained on whole lives of UCB-VI (the practical bonus) in random t
 predict its next action, and then lives through episodes of new MDPs itself; compared with UCB-VI, posterior sampling
 and the optimum on the same draws. There is no published number.
 
-Only preset smoke has been run so far: the targets of preset cpu are guesses to be calibrated.
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 4 minutes; three states, three actions, 25 episodes of four
+steps): the model loses 25.2 [24.5, 25.8] in 2 000 MDPs, UCB-VI 21.2, PSRL 28.8, uniform play 88.7. For 30 steps it is
+UCB-VI; then it loses a little more at every step, 1.19 [1.15, 1.22] times as much in all.
 """
 
 from typing import Any
