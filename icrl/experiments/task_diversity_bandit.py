@@ -9,7 +9,12 @@ arms to be worthless. Where D is so large that M_D and G agree, it means nothing
 
 The question is Raventos et al.'s for regression; for bandits there is no published number. Exact values of our own,
 T = 200 (8 pools, between which the spread is large): G 10.59; M_D in its pool 0, 2.90, 7.32, 9.69 for D = 1, 8, 64,
-512, and in fresh tasks 67, 27, 12.4, 10.5. Preset cpu has not been run yet: its targets are guesses to be calibrated.
+512, and in fresh tasks 67, 27, 12.4, 10.5.
+
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 4 minutes), regret(100) for D = 1, 8, 64, 512. In the pool: DPT
+0.00, 4.83, 8.97, 9.94; M_D 0, 4.27, 6.02, 7.81. In fresh tasks: DPT 32.9, 12.4, 11.7, 10.0; M_D 32.9, 12.6, 9.58, 8.46;
+G 8.18. Relative distance after 100 pulls .99, .77, .37, .19, after 7 pulls .99, .94, .88, .91: up to 8 tasks the model
+is M_D, at 512 it is G where the context is long, and memory is what it begins with.
 """
 
 import dataclasses
