@@ -29,6 +29,13 @@ BY_DAY = (
 BY_NIGHT = "--xla_backend_optimization_level=1"  # nearer to what users run, at twice the price
 
 
+FEW_AND_LONG = {"test_resume.py", "test_dpt_learns.py", "test_ad_learns.py"}  # of minutes: not to be left for the end
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in FEW_AND_LONG)
+
+
 def is_day(config) -> bool:
     return config.option.markexpr == "not nightly"
 

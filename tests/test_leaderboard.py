@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -16,11 +17,12 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.linear_bandit import LinearBandit
 from icrl.errors import InputError
 from icrl.exact.divergence import lai_robbins_bernoulli, lai_robbins_gaussian
-from icrl.experiments.arena import Guest, _players, _world
-from icrl.experiments.leaderboard import Leaderboard
+from icrl.experiments.arena import Guest, _players, _world, arena_of
+from icrl.experiments.leaderboard import Leaderboard, _play
 from icrl.experiments.lower_bound import lower_bound
 from icrl.figures import draw_figures
 from icrl.page import render_html
+from icrl.progress import Progress
 from icrl.registry import environments
 from icrl.report import print_summary, read_results
 from icrl.results import leaderboard
@@ -114,11 +116,15 @@ def test_every_world_is_played(tmp_path, capsys):
     assert read_results(tmp_path / "run" / "results.json")["worlds"].keys() == set(worlds)
 
 
-def test_a_world_whose_tasks_hold_no_array_is_played(tmp_path, capsys):
-    argv = ["run", "leaderboard", "--preset", "smoke", "--train-steps", "3", "--players", "uniform,oracle"]
-    assert main([*argv, "--worlds", "MemoryLen-v0", "--out", str(tmp_path / "run")]) == 0
-    world = read_results(tmp_path / "run" / "results.json")["worlds"]["MemoryLen-v0"]
-    assert world["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+def test_a_world_whose_tasks_hold_no_array_is_played():
+    home, settings = GaussianBandit(horizon=20), Leaderboard.presets["smoke"]
+    guest = Guest("guest", Uniform.for_env(home), home.spec)
+    arena = arena_of(dataclasses.replace(settings, players=("uniform",)), "MemoryLen-v0", guest)
+    assert not jax.tree.leaves(TaskSet.draw(arena.env, 0, "x", 2).params)
+    with ThreadPoolExecutor(1) as pool, Progress("", 1, "pairs") as bar:
+        section, check = _play(settings, arena, guest, 0, pool, bar)
+    assert section["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert section["agents"].keys() == {"uniform"} and check is None
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ LAYERS = (
     "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
     "interact host_agent checkpoints formats results_check records run_folder filters",
     "charts page",
+    "line_chart",
+    "world_figures",
     "figures room_picture",
     "datasets report tensorboard",
     "objectives train_step",
