@@ -9,8 +9,8 @@ lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may l
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
 
-Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 15 min 20 s with the collectors of data, which now stay out):
-44 agents in 25 worlds, 643 pairs, most of the time compiling. The model loses 1.27 [1.22, 1.31] times what exact
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 14 min 44 s, most of it compiling): 41 agents in 25 worlds, 568
+pairs. The model loses 1.27 [1.22, 1.31] times what exact
 posterior sampling does at home; Gittins indices lose least in bandits with independent arms, LinUCB and OFUL where arms
 have features, disjoint LinUCB on real tables, UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are
 too few for all but the agent that knows the list of rooms. OPSRL, two minutes a room, stays out of worlds of more than
