@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from test_planners import check_beta_draws, check_optimist, check_psrl_plans, check_ranks
 
+from icrl import struct
 from icrl.agents.arm_agent import argmax_random_ties
 from icrl.agents.psrl import PSRL
 from icrl.agents.ucbvi import UCBVI
@@ -19,7 +20,7 @@ TASKS = 100
 
 
 def mutant(base, **methods):
-    return type("Mutant", (base,), methods)
+    return struct.dataclass(type("Mutant", (base,), methods))
 
 
 def remembering(base, change):
