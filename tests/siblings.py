@@ -18,6 +18,7 @@ SIBLINGS = frozenset(
         "RandomMLPBandit-v0",
         "RandomWalkBandit-v0",
         # agents that are another but for their plan, or a few lines over a base that they share with it
+        "a2c",
         "exp3-s",
         "ids",
         "mixture",
