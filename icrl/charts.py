@@ -90,7 +90,9 @@ def canvas(title: str, subtitle: str, height: float = SIZE_INCHES[1]) -> Any:
 def chart(
     title: str, subtitle: str, x_label: str, y_label: str, panels: int = 1, height: float = SIZE_INCHES[1]
 ) -> tuple[Any, Any]:
-    """A figure with one chart, or two that share their x."""
+    """A figure with one chart, or two that share their x, which counts something."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = canvas(title, subtitle, height)
     axes = figure.subplots(panels, 1, sharex=True, height_ratios=[2, 1][:panels])
     figure.subplots_adjust(left=0.095, bottom=0.6 / height, top=1 - 0.6 / height, hspace=0.12)
@@ -99,6 +101,7 @@ def chart(
         panel.grid(color="#e4e4e4", linewidth=0.7)
         panel.set_axisbelow(True)
         panel.tick_params(colors=INK, length=3)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     np.atleast_1d(axes)[0].set_ylabel(y_label)
     np.atleast_1d(axes)[-1].set_xlabel(x_label)
     return figure, axes

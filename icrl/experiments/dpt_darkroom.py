@@ -17,21 +17,20 @@ Departures of preset ``cpu``, each with its reason:
   28.5 [15.0, 42.1].
 - Offline, 25 contexts a goal instead of 5: with 5, whether the goal is in the data alone moves the mean by 4.4.
 
-Measured (2026-11-24, two busy CPU cores, seed 0, 95 % intervals over the 20 goals) at step 1 750 of the 3 000 of this
-preset, 10 CPU minutes; the last 1 250 steps have not been run, nor a second training seed. Offline: 59.2 [54.7, 63.7]
-on random and 90.9 [89.3, 92.5] on expert data. Online, five lives a goal, the same draws for all:
+Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 7 min 12 s; 95 % intervals over the 20 goals). Offline: 58.2
+[53.9, 62.5] on random and 86.3 [76.7, 96.0] on expert data. Online, five lives a goal, the same draws for all:
 
     episode                           1     2     3     5    10    20
-    DPT, last episode               0.8  22.5  30.6  52.1  67.3  76.4
-    DPT, rolling context           20.8  37.2  45.1  57.4  73.7  79.9
+    DPT, last episode               0.5  13.5  28.1  47.9  64.3  73.2
+    DPT, rolling context           16.9  37.8  42.7  56.1  67.0  74.1
     exact posterior, last episode   0.7  22.7  37.6  54.7  67.9  74.2
     exact posterior, all steps     15.8  35.0  44.6  63.1  81.2  90.9
 
-The intervals of single episodes are wide (52.1 [36.0, 68.3]). Over all 20 the rolling context (the last episode and the
-one under way) is above the last episode alone by 7.3 [3.8, 10.8]. It remembers one whole episode, so cells searched
+The intervals of single episodes are wide (47.9 [32.6, 63.3]). Over all 20 the rolling context (the last episode and the
+one under way) is above the last episode alone by 5.7 [2.3, 9.0]. It remembers one whole episode, so cells searched
 before are searched again; longer windows (400, 1 000; three lives) gave no more to a model trained on two episodes.
-Another recipe, run to its end (1 250 steps, a uniform walk for the fading optimum), was worse: 43.3 [26.6, 60.0] in
-episode 5, 68.7 in episode 20, rolling above it in episodes 1 to 3 only.
+Half-way, at step 1 750 (2026-11-24), the rolling context had 57.4, 73.7 and 79.9 in episodes 5, 10 and 20: within the
+intervals, no better. A uniform walk for the fading optimum (1 250 steps) was worse: 43.3 [26.6, 60.0] in episode 5.
 """
 
 import time
