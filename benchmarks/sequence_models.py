@@ -131,7 +131,7 @@ def beside_flax(width: int, lengths: list[int], repeats: int, batch: int = 8) ->
         forms = {
             "S5 recurrence": (mixer, lambda m, xs: jax.vmap(lambda x: m(x, start, m.initial_carry())[0])(xs)),  # noqa: B023
             "S5 layer": (stack, lambda m, xs: jax.vmap(lambda x: m(x)[0])(xs)),
-            "Flax GRU": (rnn, lambda m, xs: m(xs)),
+            "Flax GRU": (rnn, lambda m, xs: m(xs, initial_carry=jnp.zeros((batch, width)))),
         }
         works = {name: gradient(module, form, xs) for name, (module, form) in forms.items()}
         turns = [{name: timed(work, 1) for name, work in works.items()} for _ in range(repeats + 1)][1:]
