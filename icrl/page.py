@@ -134,7 +134,7 @@ def _leaderboard_section(results: Results) -> str:
     if not worlds:
         return ""
     head = ["agent", *(world_title(name) for name in worlds)]
-    body = [(kind, [escape(cell) for cell in (label, *shares)]) for kind, label, shares in rows]
+    body = [(kind, [escape(label), *map(format_ratio, shares)]) for kind, label, shares in rows]
     return _section("Regret as a share of uniform play's, best mean first", _table(head, body))
 
 

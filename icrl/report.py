@@ -85,9 +85,10 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
     if worlds:
         for low in range(0, len(worlds), WORLDS_ABREAST):
             part = slice(low, low + WORLDS_ABREAST)
-            here = [(kind, label, cells[part]) for kind, label, cells in shares if set(cells[part]) != {"-"}]
+            here = [(kind, label, row[part]) for kind, label, row in shares if set(row[part]) != {None}]
             head = ["regret / uniform's", *(world_title(name) for name in worlds[part])]
-            show(results["title"], head, [(styles[kind], [label, *cells]) for kind, label, cells in here])
+            lines = [(styles[kind], [label, *map(format_ratio, row)]) for kind, label, row in here]
+            show(results["title"], head, lines)
     if results["checks"]:
         verdicts = {True: "ok", False: "NOT OK"}
         colors = {True: "green", False: "bold red"}

@@ -193,8 +193,11 @@ def world_title(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name.removesuffix("-v0"))
 
 
-def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[str]]]]:
-    """The worlds, and of each agent (kind, label, regret in each as a share of uniform play's), best mean first."""
+def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[float | None]]]]:
+    """The worlds, and of each agent (kind, label, regret in each as a share of uniform play's), best mean first.
+
+    The share is None where the agent does not play, or uniform play loses nothing.
+    """
     worlds = results.get("worlds") or {}
     kinds: dict[str, tuple[str, str]] = {}
     shares: dict[str, dict[str, float]] = {}
@@ -208,11 +211,8 @@ def leaderboard(results: Results) -> tuple[list[str], list[tuple[str, str, list[
             if finals.get("uniform", 0.0) > 0:
                 found[name] = finals[player] / finals["uniform"]
     means = {player: sum(row.values()) / max(len(row), 1) for player, row in shares.items()}
-    rows = [
-        (*kinds[player], ["-" if name not in shares[player] else f"{shares[player][name]:.3f}" for name in worlds])
-        for player in sorted(means, key=lambda player: means[player])
-    ]
-    return list(worlds), rows
+    order = sorted(means, key=lambda player: means[player])
+    return list(worlds), [(*kinds[player], [shares[player].get(name) for name in worlds]) for player in order]
 
 
 def last(band: Band) -> Value:

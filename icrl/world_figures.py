@@ -22,7 +22,7 @@ def _standings(results: Results) -> Any:
     """Agents from top to bottom, best mean first, worlds from left to right; blank where an agent does not play."""
     worlds, rows = leaderboard(results)
     rows = [row for row in rows if row[0] != "oracle"]
-    share = np.array([[float("nan" if cell == "-" else cell) for cell in cells] for _, _, cells in rows])
+    share = np.array([row for _, _, row in rows], float)  # None becomes NaN
     subtitle = "regret as a share of uniform play's, the darker the less; best mean first, oracles left out"
     height = 2.0 + 0.9 * TEXT_INCHES * len(rows)
     figure = canvas("Who does well where", subtitle, height)

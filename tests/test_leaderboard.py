@@ -61,11 +61,11 @@ def test_agents_are_ranked_by_their_share_of_uniform_plays_regret():
     worlds, rows = leaderboard(check_results(document()))
     assert worlds == list(WORLDS)
     assert rows == [
-        ("oracle", "oracle (oracle)", ["0.000", "-"]),
-        ("model", "pretrained (model)", ["0.300", "-"]),
-        ("baseline", "ucb-vi", ["-", "0.400"]),
-        ("baseline", "ts", ["0.200", "1.500"]),
-        ("baseline", "uniform", ["1.000", "1.000"]),
+        ("oracle", "oracle (oracle)", [0.0, None]),
+        ("model", "pretrained (model)", [0.3, None]),
+        ("baseline", "ucb-vi", [None, 0.4]),
+        ("baseline", "ts", [0.2, 1.5]),
+        ("baseline", "uniform", [1.0, 1.0]),
     ]
 
 

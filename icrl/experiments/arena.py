@@ -82,25 +82,32 @@ def arena_of(settings: LeaderboardSettings, name: str, guest: Guest) -> Arena | 
     return Arena(name, env, steps, settings.num_tasks if bandit else settings.mdp_tasks, players, skipped)
 
 
+def _stays_out(settings: LeaderboardSettings, name: str, states: int) -> str:
+    """Why an agent that would fit does not play unless the settings name it; empty if it does."""
+    if settings.players:
+        return ""
+    if name in settings.collectors:
+        return "makes data and learns nothing, plays if named"
+    slow = name in settings.slow_players and states > settings.slow_states
+    return f"takes minutes in worlds of more than {settings.slow_states} states, plays if named" if slow else ""
+
+
 def _players(
     settings: LeaderboardSettings, env: Environment, guest: Guest, num_steps: int
 ) -> tuple[dict[str, Agent], dict[str, str]]:
     """Who plays in ``env``, and why the others do not."""
     players, skipped = {}, {}
     for name in settings.players or tuple(agents):
-        if not settings.players and name in settings.collectors:
-            skipped[name] = "makes data and learns nothing, plays if named"
+        if reason := _stays_out(settings, name, env.spec.num_states or 0):
+            skipped[name] = reason
             continue
         try:
             agent = agents[name].for_env(env)
         except InputError as refusal:
             skipped[name] = str(refusal)
             continue
-        states = env.spec.num_states or 0
-        if name != UNIFORM and isinstance(agent, ArmAgent) and states:
+        if name != UNIFORM and isinstance(agent, ArmAgent) and env.spec.num_states:
             skipped[name] = "ignores the observation, needs a world without states"
-        elif not settings.players and name in settings.slow_players and states > settings.slow_states:
-            skipped[name] = f"takes minutes in worlds of more than {settings.slow_states} states, plays if named"
         else:
             players[name] = agent
     if reason := guest.refuses(env, num_steps):

@@ -10,11 +10,10 @@ The model is that of a finished run (``--model-run FOLDER``), or else a decision
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
 
 Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 14 min 44 s, most of it compiling): 41 agents in 25 worlds, 568
-pairs. The model loses 1.27 [1.22, 1.31] times what exact
-posterior sampling does at home; Gittins indices lose least in bandits with independent arms, LinUCB and OFUL where arms
-have features, disjoint LinUCB on real tables, UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are
-too few for all but the agent that knows the list of rooms. OPSRL, two minutes a room, stays out of worlds of more than
-30 states unless it is named.
+pairs. The model loses 1.27 [1.22, 1.31] times what exact posterior sampling does at home; Gittins indices lose least in
+four of the bandits with independent arms, LinUCB and OFUL where arms have features, disjoint LinUCB on real tables,
+UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few for all but the agent that knows the
+list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless it is named.
 """
 
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -37,13 +36,13 @@ from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.progress import Progress
 from icrl.registry import environments, experiments
+from icrl.results import world_title
 from icrl.runs import Run, reopen
 from icrl.statistics import interval, ratio_interval, task_interval
 from icrl.tasks import TaskSet
 from icrl.train_step import FitSettings
 from icrl.types import Agent
 
-COLLECTORS = ("annealed-oracle", "dirichlet-mix", "mixture")
 POINTS = 40  # of a curve, evenly on a logarithmic axis
 
 
@@ -70,13 +69,11 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
             slow_players=("opsrl",),
-            collectors=COLLECTORS,
         ),
         "paper": LeaderboardSettings(
             env=GaussianBandit(horizon=500),
             backbone=TransformerConfig(width=32, num_layers=4, num_heads=4, init_std=0.02),
             fit=FitSettings(train_steps=50_000, batch_size=64, learning_rate=3e-4),
-            collectors=COLLECTORS,
             max_states=512,
             num_tasks=10_000,
             mdp_steps=2000,
@@ -169,5 +166,5 @@ def _winners(worlds: dict[str, Any]) -> str:
         final = {
             each["label"]: each["regret"]["mean"][-1] for each in world["agents"].values() if each["kind"] != "oracle"
         }
-        best.append(f"{name.removesuffix('-v0')}: {min(final, key=lambda label: final[label])}" if final else "")
+        best.append(f"{world_title(name)}: {min(final, key=lambda label: final[label])}" if final else "")
     return "Least regret in " + "; ".join(filter(None, best)) + "."

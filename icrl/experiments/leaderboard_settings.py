@@ -32,7 +32,7 @@ class LeaderboardSettings(AsInDPT):
     max_states: int = 100  # worlds with more states are left out
     slow_players: tuple[str, ...] = ()  # agents that stay out of worlds with more than slow_states, unless in players
     slow_states: int = 30  # states of a world that slow_players still enter
-    collectors: tuple[str, ...] = ()  # agents that stay out unless in players: they make data and learn nothing
+    collectors: tuple[str, ...] = ("annealed-oracle", "dirichlet-mix", "mixture")  # make data, play if in players
     num_tasks: int = 1000  # bandits, each with every agent
     mdp_steps: int = 400  # steps in worlds with states, rounded up to whole episodes
     mdp_tasks: int = 24  # tasks of each world with states

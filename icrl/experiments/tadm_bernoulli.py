@@ -7,12 +7,12 @@ it loses. Published, regret(200): imitates UCB 6.12 +- .28 (UCB itself 6.20 +- .
 
 Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 11 minutes), regret(100) in 2 000 tasks: imitates UCB 7.49
 [7.29, 7.68], UCB itself 6.82; shares of TS 0, .1, .5, 1: 9.74, 9.44, 9.84, 10.9; TS 8.22. Until 40 pulls all but the
-last lose as much as TS, as published; the published order does not appear. The more of the data is TS, the longer it
-takes to learn from it, and these models are short of training; that uniform data misleads a model, as it did the
-published ones beyond 30 pulls, is not seen until 100. Nor with the paper's attention (four layers, ReLU, post-LN,
-learned positions, 2 000 steps at 1e-3): shares 0 and .5 lose 8.95 and 9.62. With 200 pulls (``--horizon 200``, 1 500
-steps, 10 minutes for these two) it begins to: 17.0 [16.2, 17.7] and 15.0 [14.6, 15.5], TS 10.5, UCB 8.55. Here every
-batch is fresh; the published models saw the same 100 000 lives 2 000 times.
+last lose as much as TS, as published; the published order does not appear. A likely cause, not tested by longer
+training: data of TS take longer to learn from, and these models are short of training. That uniform data misleads a
+model, as it did the published ones beyond 30 pulls, is not seen until 100. Nor with the paper's attention (four layers,
+ReLU, post-LN, learned positions, 2 000 steps at 1e-3): shares 0 and .5 lose 8.95 and 9.62. With 200 pulls (``--horizon
+200``, 1 500 steps, 11 minutes for these two) it begins to: 17.0 [16.2, 17.7] and 15.0 [14.6, 15.5], TS 10.5, UCB 8.55.
+Here every batch is fresh; the published models saw the same 100 000 lives 2 000 times.
 
 The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` is the one of its text, which loses 8.65.
 """

@@ -13,8 +13,8 @@ T = 200 (8 pools, between which the spread is large): G 10.59; M_D in its pool 0
 
 Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 4 minutes), regret(100) for D = 1, 8, 64, 512. In the pool: DPT
 0.00, 4.83, 8.97, 9.94; M_D 0, 4.27, 6.02, 7.81. In fresh tasks: DPT 32.9, 12.4, 11.7, 10.0; M_D 32.9, 12.6, 9.58, 8.46;
-G 8.18. Relative distance after 100 pulls .99, .77, .37, .19, after 7 pulls .99, .94, .88, .91: up to 8 tasks the model
-is M_D, at 512 it is G where the context is long, and memory is what it begins with.
+G 8.18. Relative distance after 100 pulls .99, .77, .37, .19, after 7 pulls .99, .94, .88, .91: on one
+task the model is M_D, on 8 nearly so; on 512 it is nearer to G where the context is long, and to M_D before.
 """
 
 import dataclasses

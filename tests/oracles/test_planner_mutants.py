@@ -118,8 +118,9 @@ def checks_of(name, base):
     if name == "ucb-vi":
         check_optimist(name, base, TASKS)
     else:
-        for check in (lambda agent: check_psrl_plans(agent, TASKS), check_ranks, check_beta_draws):
-            check(base)
+        check_psrl_plans(base, TASKS)
+        check_ranks(base)
+        check_beta_draws(base)
 
 
 @pytest.mark.nightly
