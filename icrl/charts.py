@@ -101,7 +101,7 @@ def chart(
         panel.grid(color="#e4e4e4", linewidth=0.7)
         panel.set_axisbelow(True)
         panel.tick_params(colors=INK, length=3)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     np.atleast_1d(axes)[0].set_ylabel(y_label)
     np.atleast_1d(axes)[-1].set_xlabel(x_label)
     return figure, axes
