@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from icrl.charts import INK, MUTED, STRONG, STYLE, canvas, chart, log_x, look_of, shorten
+from icrl.charts import INK, STRONG, STYLE, Look, canvas, chart, log_x, look_of, shorten
 from icrl.line_chart import Line, agent_lines, bands, draw_lines, make_room
 from icrl.results import CrossEntropy, Diversity, Results, Training, tasks_behind
 from icrl.world_figures import draw_worlds
@@ -140,7 +140,7 @@ def _training(results: Results) -> Any:
     subtitle = "faint: as logged; thick: running mean"
     figure, axes = chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
     for index, (seed, curve) in enumerate(curves.items()):
-        _draw_training(axes, curve, (*STRONG, *MUTED)[index % 13], f"seed {seed}" if seed.isdigit() else seed)
+        _draw_training(axes, curve, look_of("model", index), f"seed {seed}" if seed.isdigit() else seed)
     if any(curve["val_loss"] for curve in curves.values()):
         axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out tasks")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
@@ -166,19 +166,20 @@ def _routing(results: Results) -> Any:
     return figure
 
 
-def _draw_training(axes: Any, curve: Training, color: str, label: str) -> None:
+def _draw_training(axes: Any, curve: Training, look: Look, label: str) -> None:
     """Loss as logged (faint) and as a centred running mean, loss on held-out tasks as markers."""
+    color = look.color
     step, loss = np.asarray(curve["step"]), np.asarray(curve["loss"])
     axes.plot(step, loss, color=color, linewidth=0.7, alpha=0.3)
     half = len(loss) // 100
     window = 2 * half + 1
     smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    axes.plot(step[half : len(step) - half], smooth, color=color, linewidth=1.8, label=label)
+    axes.plot(step[half : len(step) - half], smooth, color=color, linewidth=1.8, linestyle=look.dashes, label=label)
     held_out = [(x, y) for x, y in zip(step, curve["val_loss"] or [], strict=False) if y is not None]
     if held_out:
         every = max(1, len(held_out) // 25)
         axes.plot(
-            *zip(*held_out, strict=True), "-o", color=INK, linewidth=0.8, markerfacecolor=color, markeredgecolor=INK,
+            *zip(*held_out, strict=True), "-o", color=color, linewidth=0.6, markerfacecolor=color, markeredgecolor=INK,
             markersize=4.5, markevery=every, zorder=5,
         )  # fmt: skip
 

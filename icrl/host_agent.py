@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from icrl.errors import InputError, require, require_int
+from icrl.precision import exact_products
 from icrl.seeding import MAX_SEED, key_for, keys_for
 from icrl.types import Agent, AgentState, Array, EnvSpec, Transition
 
@@ -197,6 +198,7 @@ def _act(agent: Agent, clock: Array, keys: Array, states: AgentState, obs: Array
     return (jax.vmap(choose) if batched else choose)(keys, states, obs)
 
 
+@exact_products
 def _act_one(agent: Agent, greedy: bool, clock: Array, key: Array, state: AgentState, obs: Array) -> Array:
     choose = agent.act_greedy if greedy else agent.act
     return choose(jax.random.fold_in(key, clock), state, obs)
@@ -210,6 +212,7 @@ def _update(
     return (jax.vmap(learn) if batched else learn)(states, transitions, is_real)
 
 
+@exact_products
 def _update_one(agent: Agent, state: AgentState, transition: Transition, is_real: Array | None) -> AgentState:
     learned = agent.update(state, transition)
     return learned if is_real is None else jax.tree.map(partial(jnp.where, is_real), learned, state)

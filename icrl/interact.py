@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from icrl.precision import exact_products
+from icrl.threefry import fold_in
 from icrl.types import (
     Agent,
     AgentState,
@@ -23,6 +25,7 @@ from icrl.types import (
 )
 
 
+@exact_products
 def interact(
     key: Array, env: Environment, task: TaskParams, agent: Agent, num_steps: int, agent_key: Array | None = None
 ) -> Interaction:
@@ -48,9 +51,9 @@ def interact(
     def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
         agent_state, env_state, obs = carry
         seen = env_state if agent.sees_env_state else obs
-        action = agent.act(jax.random.fold_in(key_acts, t), agent_state, seen)
+        action = agent.act(fold_in(key_acts, t), agent_state, seen)
         regret = env.regret(task, env_state, action)
-        key_step = jax.random.fold_in(key_steps, t)
+        key_step = fold_in(key_steps, t)
         next_obs, next_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)
         transition = Transition(obs, action, reward, info["final_observation"], terminated, truncated)
         agent_state = agent.update(agent_state, transition)
@@ -61,6 +64,7 @@ def interact(
     return Interaction(history, curves, agent_state, states)
 
 
+@exact_products
 def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentState]:
     """Show ``agent`` a recorded history and ask for its greedy choice before each step and after the last.
 
@@ -75,11 +79,11 @@ def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentStat
 
     def one_step(state: AgentState, step: tuple[Array, Transition]) -> tuple[AgentState, Array]:
         t, transition = step
-        action = agent.act_greedy(jax.random.fold_in(key_acts, t), state, transition.obs)
+        action = agent.act_greedy(fold_in(key_acts, t), state, transition.obs)
         return agent.update(state, transition), action
 
     num_steps = history.action.shape[0]
     steps = (jnp.arange(num_steps, dtype=jnp.uint32), history)
     state, actions = jax.lax.scan(one_step, agent.init(key_init), steps)
-    last = agent.act_greedy(jax.random.fold_in(key_acts, num_steps), state, history.next_obs[-1])
+    last = agent.act_greedy(fold_in(key_acts, num_steps), state, history.next_obs[-1])
     return jnp.append(actions, last), state

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.precision import exact_products
 from icrl.types import Array, Environment
 
 
@@ -42,6 +43,7 @@ def draw_next_task(env: Environment, life: Life) -> Life:
     return draw_task(env, jax.random.fold_in(life.key, life.clock))
 
 
+@exact_products
 def begin_episode(env: Environment, with_oracle: bool, life: Life) -> tuple[Life, Seen]:
     """Start an episode of the task in play, whatever state the last one was in."""
     obs, state = env.reset_env(jax.random.fold_in(life.key, life.clock), life.task)
@@ -49,6 +51,7 @@ def begin_episode(env: Environment, with_oracle: bool, life: Life) -> tuple[Life
     return life, Seen(obs, jnp.zeros(4), _optimum(env, life) if with_oracle else None)
 
 
+@exact_products
 def step_episode(env: Environment, with_oracle: bool, life: Life, action: Array) -> tuple[Life, Seen]:
     """One step without auto-reset; what is seen is the true observation, also at the end of an episode."""
     regret = env.regret(life.task, life.state, action) if with_oracle else 0.0

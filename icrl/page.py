@@ -32,7 +32,7 @@ h2 { font-size: 1.2rem; margin: 2.6rem 0 .6rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; padding: .38rem .8rem .38rem .3rem; border-bottom: 1px solid var(--line);
-  vertical-align: top; font-variant-numeric: tabular-nums; }
+  vertical-align: top; font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
 th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 tr.model td { font-weight: 700; background: var(--row); }
 .ok { color: var(--good); font-weight: 700; white-space: nowrap; }
@@ -247,9 +247,11 @@ def _caption(name: str, results: Results) -> str:
             "Mean gates of the first model's experts, without noise, on sequences it was not trained on together: by "
             "kind of token, and by sequence. A row sums to 1; experts that nobody needs stay white."
         )
+    by_seed = all(name.isdigit() for name in results.get("training") or ())
+    each = "each training seed" if by_seed else "each model (mean over its seeds)"
     return (
-        "Loss of each training seed as logged (faint) and as a running mean (thick), and loss on held-out tasks "
-        "(markers) where it was measured. No band: every seed is drawn."
+        f"Loss of {each} as logged (faint) and as a running mean (thick), and loss on held-out tasks (markers) where "
+        "it was measured."
     )
 
 

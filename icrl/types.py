@@ -16,6 +16,7 @@ from flax import nnx
 
 from icrl import struct
 from icrl.errors import InputError, require, require_float, require_int
+from icrl.threefry import split
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -185,7 +186,7 @@ class Environment(abc.ABC, Generic[Task]):
         ``info["final_observation"]`` holds the true last observation.
         """
         params = self.default_params if params is None else params
-        key_step, key_reset = jax.random.split(key)
+        key_step, key_reset = split(key)
         final_obs, stepped, reward, terminated, info = self.step_env(key_step, state, action, params)
         truncated = self.is_truncated(stepped, params)
         fresh = self.reset_env(key_reset, params)
@@ -231,6 +232,9 @@ class Agent(abc.ABC):
         """Learn from one transition."""
 
 
+MATMULS = ("float32", "tensorfloat32", "bfloat16")
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """What the settings of every sequence model have; all fields have defaults."""
@@ -238,13 +242,13 @@ class ModelConfig:
     width: int = 32  # D, features of the residual stream
     num_layers: int = 4  # layers of the residual stream
     init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
-    matmuls: str = "float32"  # precision of the linear maps: "float32" or "bfloat16" (sums and states in float32)
+    matmuls: str = "float32"  # of linear maps: "float32", "tensorfloat32" or "bfloat16" (sums and states in float32)
 
     def __post_init__(self) -> None:
         require_int("width", self.width, 1, 65536)
         require_int("num_layers", self.num_layers, 1, 256)
         require_float("init_std", self.init_std, 0.0, open_low=True)
-        require(self.matmuls in ("float32", "bfloat16"), "matmuls", self.matmuls, "float32 or bfloat16")
+        require(self.matmuls in MATMULS, "matmuls", self.matmuls, " or ".join(MATMULS))
 
     @property
     def sequences_per_task(self) -> int:

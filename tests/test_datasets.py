@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from siblings import by_day
 
-from icrl.datasets.contexts import Batches, ContextGenerator, StoredContexts, store_contexts
+from icrl.datasets.contexts import HELD_AT_ONCE, Batches, ContextGenerator, HeldContexts, StoredContexts, store_contexts
 from icrl.errors import DamagedError, InputError
 from icrl.registry import agents, environments
 
@@ -27,6 +27,15 @@ def test_a_context_depends_on_its_id_alone():
     assert equal(jax.tree.map(lambda x: x[1:2], together), alone)
     assert not equal(alone, contexts.fetch(np.array([8])))
     assert not equal(alone, generator(seed=1).fetch(np.array([7])))
+
+
+@pytest.mark.parametrize("count", [5, HELD_AT_ONCE + 3])
+def test_held_contexts_are_those_of_their_source(count):
+    contexts, ids = generator(horizon=3), np.array([4, 0, 4, count - 1])
+    held = HeldContexts.of(contexts, count)
+    assert held.num_steps == 3 and held.contexts.label.shape[0] == count
+    assert equal(held.fetch(ids), contexts.fetch(ids))
+    assert equal(Batches(held, 4, 0, count)(1), Batches(contexts, 4, 0, count)(1))
 
 
 def test_labels_are_the_best_arms_and_mixes_follow_the_paper():

@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
+from icrl.threefry import below, bits
 from icrl.types import Agent, Array, Environment, Transition
 
 
@@ -46,6 +46,12 @@ def argmax_untried_first(index: Array, count: Array) -> Array:
 
 
 def argmax_random_ties(key: Array, index: Array) -> Array:
-    """The largest ``index`` [K], ties broken uniformly."""
-    noise = jax.random.uniform(key, index.shape)
-    return jnp.argmax(jnp.where(index == jnp.max(index), noise, -1.0)).astype(jnp.int32)
+    """The largest ``index`` [K], ties broken uniformly; ``key`` is consumed."""
+    return argmax_any(bits(key), index)
+
+
+def argmax_any(word: Array, index: Array) -> Array:
+    """The largest ``index`` [K], one of those that tie by a random ``word`` [] uint32."""
+    is_best = index == jnp.max(index)
+    chosen = below(word, jnp.sum(is_best))
+    return jnp.argmax(is_best & (jnp.cumsum(is_best) == chosen + 1)).astype(jnp.int32)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
 from icrl.registry import agents
+from icrl.threefry import split, uniform
 from icrl.types import Array
 
 
@@ -20,8 +21,8 @@ class EpsilonGreedy(ArmAgent):
     epsilon: Array | float = 0.1  # in [0, 1]
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
-        key_coin, key_any, key_ties = jax.random.split(key, 3)
-        explores = jax.random.uniform(key_coin) < self.epsilon
+        key_coin, key_any, key_ties = split(key, 3)
+        explores = uniform(key_coin) < self.epsilon
         anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
         return jnp.where(explores, anything, self.act_greedy(key_ties, state, obs))
 

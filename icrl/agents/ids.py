@@ -1,12 +1,12 @@
 """Information-directed sampling by variance (Russo, Van Roy 2018)."""
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.agents.arm_agent import ArmStats
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli
 from icrl.registry import agents
+from icrl.threefry import split, uniform
 from icrl.types import Array
 
 
@@ -26,9 +26,9 @@ class IDS(ThompsonBernoulli):
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
         regret, information = self.regret_and_information(state)
-        key_share, key_tie = jax.random.split(key)
+        key_share, key_tie = split(key)
         first, second, share = best_pair(key_tie, regret, information)
-        return jnp.where(jax.random.uniform(key_share) < share, first, second).astype(jnp.int32)
+        return jnp.where(uniform(key_share) < share, first, second).astype(jnp.int32)
 
     def regret_and_information(self, state: ArmStats) -> tuple[Array, Array]:
         """Delta and v, [K] each."""
@@ -59,6 +59,6 @@ def best_pair(key: Array, regret: Array, information: Array) -> tuple[Array, Arr
     inner = D_j / jnp.where(b == 0, 1.0, b) - 2 * v_j / jnp.where(d == 0, 1.0, d)
     shares = jnp.stack([jnp.ones_like(b), jnp.where((b == 0) | (d == 0), 1.0, jnp.clip(inner, 0.0, 1.0))])
     ratio = (D_j + b * shares) ** 2 / jnp.maximum(v_j + d * shares, 1e-20)  # [2, i, j]
-    tie = jnp.where(ratio == jnp.min(ratio), jax.random.uniform(key, ratio.shape), -1.0)
+    tie = jnp.where(ratio == jnp.min(ratio), uniform(key, ratio.shape), -1.0)
     choice, i, j = jnp.unravel_index(jnp.argmax(tie), ratio.shape)
     return i, j, shares[choice, i, j]

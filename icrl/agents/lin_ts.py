@@ -2,12 +2,12 @@
 
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.agents.linear_agent import LinearAgent, LinearStats
 from icrl.registry import agents
+from icrl.threefry import normal
 from icrl.types import Array, Environment
 
 
@@ -37,7 +37,7 @@ class LinTS(LinearAgent):
         return (moment + noise_std * z) @ arms
 
     def act(self, key: Array, state: LinearStats, obs: Array) -> Array:
-        z = jax.random.normal(key, (self.dim,))
+        z = normal(key, (self.dim,))
         return jnp.argmax(self.values(state, obs, z)).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: LinearStats, obs: Array) -> Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl import struct
 from icrl.agents.linear_agent import LinearAgent, eliminate
 from icrl.registry import agents
+from icrl.threefry import normal
 from icrl.types import Array, Transition
 
 NEWTON_STEPS = 6
@@ -43,7 +44,7 @@ class LogisticTS(LinearAgent):
         return self.features_at(obs) @ (state.mean + root @ jnp.broadcast_to(z, (self.dim,)))
 
     def act(self, key: Array, state: NormalLaw, obs: Array) -> Array:  # type: ignore[override]
-        return jnp.argmax(self.values(state, obs, jax.random.normal(key, (self.dim,)))).astype(jnp.int32)
+        return jnp.argmax(self.values(state, obs, normal(key, (self.dim,)))).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: NormalLaw, obs: Array) -> Array:  # type: ignore[override]
         """The largest <mean, x_a>; arm 0 when nothing was seen."""

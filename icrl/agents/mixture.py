@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl import struct
 from icrl.errors import require, require_float
 from icrl.registry import agents
+from icrl.threefry import split
 from icrl.types import Agent, Array, Environment, Transition
 
 
@@ -44,12 +45,12 @@ class Mixture(Agent):
         return cls(first=first, second=second, share=share)
 
     def init(self, key: Array) -> MixtureState:
-        key_which, key_first, key_second = jax.random.split(key, 3)
+        key_which, key_first, key_second = split(key, 3)
         is_first = jax.random.bernoulli(key_which, self.share)
         return MixtureState(is_first, (self.first.init(key_first), self.second.init(key_second)))
 
     def act(self, key: Array, state: MixtureState, obs: Array) -> Array:
-        key_first, key_second = jax.random.split(key)
+        key_first, key_second = split(key)
         first, second = state.memories
         return jnp.where(
             state.is_first, self.first.act(key_first, first, obs), self.second.act(key_second, second, obs)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from icrl import struct
 from icrl.agents.arm_agent import argmax_random_ties
 from icrl.errors import require
+from icrl.threefry import split
 from icrl.types import Agent, Array, Environment, EnvSpec, Transition
 
 
@@ -66,7 +67,7 @@ class Planner(Agent):
         return cls(spec=finite_spec(env), **settings)
 
     def init(self, key: Array) -> PlannerState:
-        key_plan, key_later = jax.random.split(key)
+        key_plan, key_later = split(key)
         states, actions = self.spec.num_states, self.spec.num_actions
         assert states is not None
         visits, reward = jnp.zeros((states, actions, states), jnp.int32), jnp.zeros((states, actions), jnp.float32)
@@ -87,7 +88,7 @@ class Planner(Agent):
         return jax.lax.cond(step == 0, self._plan_anew, lambda same: same, state)
 
     def _plan_anew(self, state: PlannerState) -> PlannerState:
-        key_plan, key_later = jax.random.split(state.key)
+        key_plan, key_later = split(state.key)
         return state._replace(q=self.plan(key_plan, state.counts, state.q), key=key_later)
 
 

@@ -13,6 +13,7 @@ from jax.scipy.special import ndtr, ndtri
 from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.registry import agents
+from icrl.threefry import uniform
 from icrl.types import Array, Environment
 
 NODES = 128  # of the quadrature, per arm
@@ -79,7 +80,7 @@ class PosteriorGaussian(ArmAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
-        level = jax.random.uniform(key, (self.num_arms,), minval=1e-7)
+        level = uniform(key, (self.num_arms,), minval=1e-7)
         return jnp.argmax(self.posterior(state).at_level(level)).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:

@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
-from icrl.agents.arm_agent import argmax_random_ties
+from icrl.agents.arm_agent import argmax_any, argmax_random_ties
 from icrl.agents.planner import finite_spec
 from icrl.registry import agents
+from icrl.threefry import below, fraction, words
 from icrl.types import Agent, Array, Environment, EnvSpec, Transition
 
 
@@ -48,13 +48,11 @@ class QLearning(Agent):
         return QState(jnp.full(shape, self.initial_value, jnp.float32), jnp.int32(0))
 
     def act(self, key: Array, state: QState, obs: Array) -> Array:
-        key_explore, key_action, key_ties = jax.random.split(key, 3)
+        explores, anything, tie = words(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = self.epsilon + progress * (self.final_epsilon - self.epsilon)
-        explore = jax.random.uniform(key_explore) < epsilon
-        any_action = jax.random.randint(key_action, (), 0, self.spec.num_actions)
-        best = argmax_random_ties(key_ties, state.q[self.spec.state_index(obs)])
-        return jnp.where(explore, any_action, best).astype(jnp.int32)
+        best = argmax_any(tie, state.q[self.spec.state_index(obs)])
+        return jnp.where(fraction(explores) < epsilon, below(anything, self.spec.num_actions), best)
 
     def act_greedy(self, key: Array, state: QState, obs: Array) -> Array:
         """The action of the largest value, ties at random."""

@@ -2,12 +2,12 @@
 
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.registry import agents
+from icrl.threefry import normal
 from icrl.types import Array, Environment
 
 OFFLINE_DRAWS = 100
@@ -44,12 +44,12 @@ class ThompsonGaussian(ArmAgent):
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
         mean, std = self.posterior(state)
-        return jnp.argmax(mean + std * jax.random.normal(key, mean.shape)).astype(jnp.int32)
+        return jnp.argmax(mean + std * normal(key, mean.shape)).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
         """Mode of 100 posterior draws, the offline rule of Lee et al."""
         del obs
         mean, std = self.posterior(state)
-        draws = mean + std * jax.random.normal(key, (OFFLINE_DRAWS, *mean.shape))
+        draws = mean + std * normal(key, (OFFLINE_DRAWS, *mean.shape))
         votes = jnp.sum(jnp.argmax(draws, -1)[:, None] == jnp.arange(self.num_arms), axis=0)
         return jnp.argmax(votes).astype(jnp.int32)

@@ -1,11 +1,9 @@
 """Uniformly random actions."""
 
-import jax
-import jax.numpy as jnp
-
 from icrl import struct
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.registry import agents
+from icrl.threefry import below, bits
 from icrl.types import Array
 
 
@@ -16,4 +14,4 @@ class Uniform(ArmAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del state, obs
-        return jax.random.randint(key, (), 0, self.num_arms, jnp.int32)
+        return below(bits(key), self.num_arms)

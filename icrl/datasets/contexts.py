@@ -16,11 +16,13 @@ import numpy as np
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.errors import require, require_int
 from icrl.interact import interact
+from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
 MAX_POOL = 2**31 - 1
+HELD_AT_ONCE = 2048  # contexts made in one call, when many are
 TOGETHER = 8  # contexts of one source in a mixture are made in multiples: few shapes, few compilations
 
 
@@ -134,6 +136,37 @@ def _some(source: ContextSource, ids: np.ndarray) -> Contexts | None:
 def _in_order(parts: list[Contexts], order: Array) -> Contexts:
     """The rows of all parts, row n being row ``order[n]`` of them joined."""
     return jax.tree.map(lambda *fields: jnp.concatenate(fields)[order], *parts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeldContexts:
+    """Contexts of ids 0 .. N - 1, made once and held on the device: a finite data set without a folder."""
+
+    contexts: Contexts  # [N, ...]
+
+    @classmethod
+    def of(cls, source: ContextSource, count: int) -> Self:
+        """The first ``count`` contexts of ``source``."""
+        size, made = min(HELD_AT_ONCE, count), []
+        with Progress("making contexts", count, "contexts") as bar:
+            for low in range(0, count, size):
+                made.append(jax.block_until_ready(source.fetch(np.arange(low, low + size) % count)))
+                bar.advance(min(size, count - low))
+        return cls(jax.tree.map(lambda *fields: jnp.concatenate(fields)[:count], *made))
+
+    @property
+    def num_steps(self) -> int:
+        """T, transitions in a context."""
+        return self.contexts.history.action.shape[1]
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of ids [B]."""
+        return _rows(self.contexts, ids.astype(np.int32))
+
+
+@jax.jit
+def _rows(contexts: Contexts, ids: Array) -> Contexts:
+    return jax.tree.map(lambda field: field[ids], contexts)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from icrl.datasets.contexts import Contexts
 from icrl.errors import require, require_float, require_int
 from icrl.interact import interact
 from icrl.seeding import key_for, keys_for
+from icrl.threefry import below, bits, split
 from icrl.types import Agent, Array, Environment, History
 
 
@@ -67,7 +68,7 @@ class RoomContexts(abc.ABC):
 
     def _anywhere(self, key: Array, task: Any) -> tuple[Array, Any]:
         """Observations and states [T + 1, ...], each drawn uniformly."""
-        keys = jax.random.split(key, self.num_steps + 1)
+        keys = split(key, self.num_steps + 1)
         return jax.vmap(self.env.random_state, in_axes=(0, None))(keys, task)
 
 
@@ -80,16 +81,15 @@ class IndependentContexts(RoomContexts):
     """
 
     def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
-        key_states, key_steps = jax.random.split(key)
+        key_states, key_actions, key_steps = split(key, 3)
         obs, states = self._anywhere(key_states, task)
         acted_on = jax.tree.map(lambda leaf: leaf[:-1], (obs, states))
+        actions = below(bits(key_actions, (self.num_steps,)), self.env.num_actions)
         step = functools.partial(self._transition, task)
-        return jax.vmap(step)(jax.random.split(key_steps, self.num_steps), *acted_on), obs, states
+        return jax.vmap(step)(split(key_steps, self.num_steps), actions, *acted_on), obs, states
 
-    def _transition(self, task: Any, key: Array, obs: Array, state: Any) -> History:
-        key_action, key_step = jax.random.split(key)
-        action = jax.random.randint(key_action, (), 0, self.env.num_actions)
-        next_obs, _, reward, terminated, _ = self.env.step_env(key_step, state, action, task)
+    def _transition(self, task: Any, key: Array, action: Array, obs: Array, state: Any) -> History:
+        next_obs, _, reward, terminated, _ = self.env.step_env(key, state, action, task)
         return History(obs, action, reward, next_obs, terminated, jnp.bool_(False))
 
 
@@ -111,7 +111,7 @@ class LivedContexts(RoomContexts):
         require_int("skip", self.skip, 0, 2**20)
 
     def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
-        key_life, key_skip, key_states, key_where = jax.random.split(key, 4)
+        key_life, key_skip, key_states, key_where = split(key, 4)
         horizon, length = self.env.spec.max_steps_in_episode, self.num_steps + 1
         life = interact(key_life, self.env, task, self.source, self.skip * horizon + length)
         first = jax.random.randint(key_skip, (), 0, self.skip + 1) * horizon

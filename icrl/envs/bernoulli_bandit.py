@@ -10,6 +10,7 @@ from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require, require_float
 from icrl.registry import environments
+from icrl.threefry import uniform
 from icrl.types import Array, TaskParams
 
 
@@ -36,9 +37,7 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
     def sample_task(self, key: Array) -> BernoulliBanditTask:
         shape = (self.num_arms,)
         is_uniform = self.prior_a == self.prior_b == 1.0
-        means = (
-            jax.random.uniform(key, shape) if is_uniform else jax.random.beta(key, self.prior_a, self.prior_b, shape)
-        )
+        means = uniform(key, shape) if is_uniform else jax.random.beta(key, self.prior_a, self.prior_b, shape)
         return BernoulliBanditTask(means=means, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: BernoulliBanditTask) -> Array:
@@ -46,7 +45,7 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: BernoulliBanditTask) -> Array:
         del params
-        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+        return (uniform(key) < mean).astype(jnp.float32)
 
     def validate_task(self, params: BernoulliBanditTask) -> None:
         super().validate_task(params)

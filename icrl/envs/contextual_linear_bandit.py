@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
-
 from icrl.envs.sphere_features import SphereFeatures
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import normal
 from icrl.types import Array
 
 
@@ -30,4 +29,4 @@ class ContextualLinearBandit(SphereFeatures):
 
     def draw_reward(self, key: Array, mean: Array) -> Array:
         """Gaussian, not 0 and 1."""
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -10,6 +9,7 @@ from icrl.envs.bandit import Bandit
 from icrl.envs.linear_bandit import LinearBanditTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import normal
 from icrl.types import Array
 
 JITTER = 1e-6  # on the covariance's diagonal, which is singular in float64 for long lengths
@@ -42,7 +42,7 @@ class CorrelatedBandit(Bandit[LinearBanditTask]):
         return jnp.asarray(np.sqrt(self.num_arms) * np.linalg.cholesky(covariance), jnp.float32)
 
     def sample_task(self, key: Array) -> LinearBanditTask:
-        theta = jax.random.normal(key, (self.num_arms,)) / jnp.sqrt(self.num_arms)
+        theta = normal(key, (self.num_arms,)) / jnp.sqrt(self.num_arms)
         return LinearBanditTask(theta=theta, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: LinearBanditTask) -> Array:
@@ -50,4 +50,4 @@ class CorrelatedBandit(Bandit[LinearBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: LinearBanditTask) -> Array:
         del params
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

@@ -8,12 +8,12 @@ import abc
 import dataclasses
 from typing import TypeVar
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.envs.bandit import MAX_HORIZON, require_like_drawn
 from icrl.errors import require_int
+from icrl.threefry import split, uniform
 from icrl.types import Array, Environment, TaskParams
 
 ContextTask = TypeVar("ContextTask", bound=TaskParams)
@@ -54,7 +54,7 @@ class FreshContexts(Environment[ContextTask]):
 
     def draw_reward(self, key: Array, mean: Array) -> Array:
         """1 with probability ``mean`` [], else 0, from the noise of ``key``, [] float32."""
-        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+        return (uniform(key) < mean).astype(jnp.float32)
 
     def reset_env(self, key: Array, params: ContextTask) -> tuple[Array, ContextState]:
         context = self.draw_context(key, params)
@@ -63,7 +63,7 @@ class FreshContexts(Environment[ContextTask]):
     def step_env(
         self, key: Array, state: ContextState, action: Array, params: ContextTask
     ) -> tuple[Array, ContextState, Array, Array, dict[str, Array]]:
-        key_reward, key_context = jax.random.split(key)
+        key_reward, key_context = split(key)
         reward = self.draw_reward(key_reward, self.arm_means(params, state.context)[action])
         context = self.draw_context(key_context, params)
         after = ContextState(time=state.time + 1, context=context)

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import normal, uniform
 from icrl.types import Array, TaskParams
 
 
@@ -31,11 +31,11 @@ class GaussianBandit(Bandit[GaussianBanditTask]):
         require_float("noise_std", self.noise_std, 0.0)
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
-        return GaussianBanditTask(means=jax.random.uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
+        return GaussianBanditTask(means=uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: GaussianBanditTask) -> Array:
         return params.means
 
     def draw_reward(self, key: Array, mean: Array, params: GaussianBanditTask) -> Array:
         del params
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

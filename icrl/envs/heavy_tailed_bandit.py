@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from icrl.envs.bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBanditTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import uniform
 from icrl.types import Array
 
 
@@ -30,7 +30,7 @@ class HeavyTailedBandit(Bandit[GaussianBanditTask]):
         require_float("df", self.df, 2.0, open_low=True)
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
-        return GaussianBanditTask(means=jax.random.uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
+        return GaussianBanditTask(means=uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: GaussianBanditTask) -> Array:
         return params.means
@@ -38,6 +38,6 @@ class HeavyTailedBandit(Bandit[GaussianBanditTask]):
     def draw_reward(self, key: Array, mean: Array, params: GaussianBanditTask) -> Array:
         """Bailey 1994, Polar Generation of Random Variates with the t-Distribution: no rejection, two uniforms."""
         del params
-        u, v = jax.random.uniform(key, (2,))
+        u, v = uniform(key, (2,))
         t = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u))) * jnp.cos(2.0 * jnp.pi * v)
         return mean + self.noise_std * jnp.sqrt((self.df - 2.0) / self.df) * t

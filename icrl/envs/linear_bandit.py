@@ -9,6 +9,7 @@ from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require_float, require_int
 from icrl.registry import environments
+from icrl.threefry import normal
 from icrl.types import Array, TaskParams
 
 # RandomState(1234).normal(size=(10, 2)) / sqrt(2): the draw of the authors' released code, K = 10, d = 2.
@@ -53,10 +54,10 @@ class LinearBandit(Bandit[LinearBanditTask]):
         if self.feature_seed is None and (self.num_arms, self.dim) == (10, 2):
             return jnp.array(RELEASED_FEATURES, jnp.float32)
         key = jax.random.key(self.feature_seed or 0)
-        return jax.random.normal(key, (self.num_arms, self.dim)) / jnp.sqrt(self.dim)
+        return normal(key, (self.num_arms, self.dim)) / jnp.sqrt(self.dim)
 
     def sample_task(self, key: Array) -> LinearBanditTask:
-        theta = jax.random.normal(key, (self.dim,)) / jnp.sqrt(self.dim)
+        theta = normal(key, (self.dim,)) / jnp.sqrt(self.dim)
         return LinearBanditTask(theta=theta, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: LinearBanditTask) -> Array:
@@ -64,4 +65,4 @@ class LinearBandit(Bandit[LinearBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: LinearBanditTask) -> Array:
         del params
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

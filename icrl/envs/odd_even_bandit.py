@@ -9,6 +9,7 @@ from icrl.envs.bandit import Bandit
 from icrl.envs.bernoulli_bandit import BernoulliBanditTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import uniform
 from icrl.types import Array
 
 
@@ -45,7 +46,7 @@ class OddEvenBandit(Bandit[BernoulliBanditTask]):
     def sample_task(self, key: Array) -> BernoulliBanditTask:
         key_side, key_arm = jax.random.split(key)
         arms = jnp.arange(self.num_arms)
-        side = (jax.random.uniform(key_side) < self.odd_prob).astype(jnp.int32)
+        side = (uniform(key_side) < self.odd_prob).astype(jnp.int32)
         weight = jnp.where(arms % 2 == side, 1.0, 1e-9)  # a single arm is even, whatever was drawn
         return self.task(jax.random.categorical(key_arm, jnp.log(weight)))
 
@@ -54,4 +55,4 @@ class OddEvenBandit(Bandit[BernoulliBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: BernoulliBanditTask) -> Array:
         del params
-        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+        return (uniform(key) < mean).astype(jnp.float32)

@@ -9,6 +9,7 @@ from icrl.envs.bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBanditTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import normal
 from icrl.types import Array
 
 
@@ -40,4 +41,4 @@ class PermutedBandit(Bandit[GaussianBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: GaussianBanditTask) -> Array:
         del params
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

@@ -10,6 +10,7 @@ from icrl.envs.bandit import MAX_ARMS
 from icrl.envs.fresh_contexts import FreshContexts
 from icrl.errors import require_float, require_int
 from icrl.registry import environments
+from icrl.threefry import normal
 from icrl.types import Array, EnvSpec, TaskParams
 
 PROBES = 256  # contexts behind ``optimal_return``
@@ -52,13 +53,13 @@ class RandomMLPBandit(FreshContexts[RandomMLPTask]):
 
     def sample_task(self, key: Array) -> RandomMLPTask:
         key_hidden, key_output = jax.random.split(key)
-        hidden = jax.random.normal(key_hidden, (self.hidden, self.dim))
-        output = jax.random.normal(key_output, (self.num_arms, self.hidden)) * jnp.sqrt(2.0 / self.hidden)
+        hidden = normal(key_hidden, (self.hidden, self.dim))
+        output = normal(key_output, (self.num_arms, self.hidden)) * jnp.sqrt(2.0 / self.hidden)
         return RandomMLPTask(hidden=hidden, output=output, max_steps_in_episode=self.horizon)
 
     def draw_context(self, key: Array, params: RandomMLPTask) -> Array:
         del params
-        return _on_sphere(jax.random.normal(key, (self.dim,)))
+        return _on_sphere(normal(key, (self.dim,)))
 
     def observe(self, params: RandomMLPTask, context: Array) -> Array:
         del params
@@ -72,7 +73,7 @@ class RandomMLPBandit(FreshContexts[RandomMLPTask]):
 
         The prior does not change when R^d is turned, so every context is as good as a random one.
         """
-        probes = _on_sphere(jax.random.normal(jax.random.key(0), (PROBES, self.dim)))
+        probes = _on_sphere(normal(jax.random.key(0), (PROBES, self.dim)))
         means = jax.vmap(self.arm_means, in_axes=(None, 0))(params, probes)
         return jnp.mean(jnp.max(means, axis=1)) * params.max_steps_in_episode
 

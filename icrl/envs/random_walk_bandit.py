@@ -2,12 +2,12 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from icrl.envs.drifting import Drifting, DriftingTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import normal, split, uniform
 from icrl.types import Array
 
 
@@ -25,12 +25,12 @@ class RandomWalkBandit(Drifting):
         require_float("noise_std", self.noise_std, 0.0)
 
     def sample_task(self, key: Array) -> DriftingTask:
-        key_start, key_steps = jax.random.split(key)
-        start = jax.random.uniform(key_start, (1, self.num_arms))
-        steps = self.step_std * jax.random.normal(key_steps, (self.horizon - 1, self.num_arms))
+        key_start, key_steps = split(key)
+        start = uniform(key_start, (1, self.num_arms))
+        steps = self.step_std * normal(key_steps, (self.horizon - 1, self.num_arms))
         walk = jnp.cumsum(jnp.concatenate([start, steps]), axis=0)
         folded = jnp.abs(walk - 2.0 * jnp.round(walk / 2.0))  # mirrors at 0 and 1 are this zigzag of a free walk
         return DriftingTask(means=folded, max_steps_in_episode=self.horizon)
 
     def draw_reward(self, key: Array, mean: Array) -> Array:
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

@@ -2,13 +2,13 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
 from icrl import struct
 from icrl.envs.bandit import Bandit
 from icrl.errors import require_float, require_int
 from icrl.registry import environments
+from icrl.threefry import normal, split, uniform
 from icrl.types import Array, EnvSpec, TaskParams
 
 
@@ -46,9 +46,9 @@ class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
         return params.features.reshape(-1)
 
     def sample_task(self, key: Array) -> ShownLinearBanditTask:
-        key_theta, key_features = jax.random.split(key)
-        theta = jax.random.uniform(key_theta, (self.dim,))
-        features = jax.random.uniform(key_features, (self.num_arms, self.dim), minval=-1.0, maxval=1.0)
+        key_theta, key_features = split(key)
+        theta = uniform(key_theta, (self.dim,))
+        features = uniform(key_features, (self.num_arms, self.dim), minval=-1.0, maxval=1.0)
         return ShownLinearBanditTask(theta=theta, features=features, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: ShownLinearBanditTask) -> Array:
@@ -56,4 +56,4 @@ class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
 
     def draw_reward(self, key: Array, mean: Array, params: ShownLinearBanditTask) -> Array:
         del params
-        return mean + self.noise_std * jax.random.normal(key)
+        return mean + self.noise_std * normal(key)

@@ -3,7 +3,6 @@
 import abc
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +10,7 @@ from icrl import struct
 from icrl.envs.bandit import MAX_ARMS
 from icrl.envs.fresh_contexts import FreshContexts
 from icrl.errors import require_int
+from icrl.threefry import normal
 from icrl.types import Array, EnvSpec, TaskParams
 
 NODES = 2000  # of the quadrature behind ``optimal_return``
@@ -52,12 +52,12 @@ class SphereFeatures(FreshContexts[SphereTask]):
         return EnvSpec(type(self).__name__, self.num_arms, (self.num_arms * self.dim,), -1.0, 1.0, self.horizon)
 
     def sample_task(self, key: Array) -> SphereTask:
-        theta = self.norm * _on_sphere(jax.random.normal(key, (self.dim,)))
+        theta = self.norm * _on_sphere(normal(key, (self.dim,)))
         return SphereTask(theta=theta, max_steps_in_episode=self.horizon)
 
     def draw_context(self, key: Array, params: SphereTask) -> Array:
         del params
-        return _on_sphere(jax.random.normal(key, (self.num_arms, self.dim)))
+        return _on_sphere(normal(key, (self.num_arms, self.dim)))
 
     def observe(self, params: SphereTask, context: Array) -> Array:
         del params

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl.envs.drifting import Drifting, DriftingTask
 from icrl.errors import require_float
 from icrl.registry import environments
+from icrl.threefry import uniform
 from icrl.types import Array
 
 
@@ -25,10 +26,10 @@ class SwitchingBandit(Drifting):
     def sample_task(self, key: Array) -> DriftingTask:
         key_change, key_means = jax.random.split(key)
         changes = jax.random.bernoulli(key_change, self.change_prob, (self.horizon,)).at[0].set(False)
-        drawn = jax.random.uniform(key_means, (self.horizon, self.num_arms))
+        drawn = uniform(key_means, (self.horizon, self.num_arms))
         # at step t the draw of the last step that changed, of step 0 before the first change
         last_change = jax.lax.cummax(jnp.where(changes, jnp.arange(self.horizon), 0))
         return DriftingTask(means=drawn[last_change], max_steps_in_episode=self.horizon)
 
     def draw_reward(self, key: Array, mean: Array) -> Array:
-        return (jax.random.uniform(key) < mean).astype(jnp.float32)
+        return (uniform(key) < mean).astype(jnp.float32)

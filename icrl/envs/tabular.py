@@ -13,6 +13,7 @@ import numpy as np
 from icrl import struct
 from icrl.errors import require, require_float, require_int
 from icrl.planning import backward_induction
+from icrl.threefry import normal, split, uniform
 from icrl.types import Array, Environment, EnvSpec, TaskParams
 
 MAX_STATES = 512  # the table of transitions has its square
@@ -86,8 +87,8 @@ class TabularMDP(Environment[TabularTask]):
     def step_env(
         self, key: Array, state: TabularState, action: Array, params: TabularTask
     ) -> tuple[Array, TabularState, Array, Array, dict[str, Array]]:
-        key_next, key_noise = jax.random.split(key)
-        noise = self.noise_at(state.position) * jax.random.normal(key_noise)
+        key_next, key_noise = split(key)
+        noise = self.noise_at(state.position) * normal(key_noise)
         reward = params.reward[state.position, action] + noise
         position = _draw(key_next, params.transition[state.position, action])
         return _observe(position), TabularState(position, state.time + 1), reward, jnp.bool_(False), {}
@@ -140,4 +141,4 @@ def _draw(key: Array, probs: Array) -> Array:
     """A number from ``probs`` [S], by inversion, [] int32; never one of probability zero."""
     below = jnp.cumsum(probs)
     # the sum as it came out in float32 is the scale, so that no draw falls behind the last possible state
-    return jnp.sum(jax.random.uniform(key) * below[-1] >= below[:-1]).astype(jnp.int32)
+    return jnp.sum(uniform(key) * below[-1] >= below[:-1]).astype(jnp.int32)

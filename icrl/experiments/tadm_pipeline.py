@@ -15,7 +15,7 @@ import numpy as np
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.mixture import Mixture
 from icrl.config import check_following, follows
-from icrl.datasets.contexts import Batches, ContextGenerator
+from icrl.datasets.contexts import MAX_POOL, Batches, ContextGenerator, ContextSource, HeldContexts
 from icrl.errors import InputError, require, require_float, require_int
 from icrl.experiments.dpt_pipeline import VALIDATION_CONTEXTS, online_section, regrets_of
 from icrl.experiments.pretraining import PretrainingExperiment, untrained_policy
@@ -44,6 +44,7 @@ class TADMSettings:
     model: str = "transformer"  # registered sequence model
     episodes: int = 1  # episodes in a context and in an evaluation
     train_seeds: int = 1  # independently pretrained models of each variant
+    contexts: int | None = None  # of each variant's pretraining, seen again and again; none: every batch is new
     eval_tasks: int = 2000  # held-out tasks
     competitors: tuple[str, ...] = ()  # agents compared online
     ideal: str = ""  # the competitor that is exact posterior sampling here; the better part of the mixed data
@@ -53,6 +54,8 @@ class TADMSettings:
         require_int("episodes", self.episodes, 1, 2**20)
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_tasks", self.eval_tasks, 2, 10**7)
+        if self.contexts is not None:
+            require_int("contexts", self.contexts, 1, MAX_POOL)
         require(len(set(self.variants)) == len(self.variants) > 0, "variants", self.variants, "one or more, each once")
         require(self.ideal in ("", *self.competitors), "ideal", self.ideal, "one of competitors, or none")
         for variant in self.variants:
@@ -124,7 +127,9 @@ class TADMExperiment(PretrainingExperiment[TADMSettings]):
         variant = settings.variants[index]
         objective, size = settings.objective(variant), settings.fit.batch_size
         # the same tasks for all variants, so that only what was done in them differs
-        batches = Batches(_generator(settings, variant, run.seed, f"pretrain/{train_seed}"), size, run.seed)
+        source: ContextSource = _generator(settings, variant, run.seed, f"pretrain/{train_seed}")
+        source = source if settings.contexts is None else HeldContexts.of(source, settings.contexts)
+        batches = Batches(source, size, run.seed, settings.contexts)
         held_out = _generator(settings, variant, run.seed, "validation").fetch(np.arange(VALIDATION_CONTEXTS))
         if isinstance(objective, AD):
             return cls._fit(settings, run, model, Histories(batches), held_out.history, objective)

@@ -5,7 +5,8 @@ A position attends to itself and the past, from a first visible slot on. Two kin
 - ``softmax``: exp(q . k / sqrt(d)), divided by their sum (Vaswani et al. 2017);
 - ``relu``: max(q . k, 0), divided by the number of visible slots (Lin et al. 2023): no sum over other positions.
 
-Letters: T new positions, C cache slots, H heads, d features a head. Weights are in float32 at least, always.
+Letters: T new positions, C cache slots, H heads, d features a head. Weights are in float32 at least, always; a product
+of factors in bfloat16 is summed in float32.
 """
 
 from functools import partial
@@ -18,6 +19,8 @@ from icrl.types import Array
 
 KINDS = ("softmax", "relu")
 QUERY_BLOCK = 64  # a [64, 64..T] score tile of a few sequences stays in a CPU core's cache
+WIDE_BLOCK = 1024  # elsewhere: few and large kernels
+FUSED_FEATURES = 256  # a head's, at most and in multiples of 8, for cuDNN's kernel
 PREFIXES = 8  # parts of a cache: a step reads as many of them as are begun
 SHORTEST_PREFIX = 64  # slots that are not worth dividing
 LOWEST = -1e30  # a score that weighs nothing, and still can be subtracted
@@ -35,16 +38,21 @@ def causal_attention(
       window: when positive, positions see at most so many, themselves included.
 
     Returns:
-      [T, H, d]. Queries are taken in blocks, each against its own past only (half the work of a full square), and
-      the division by the sum of the weights comes after the product with v, where it costs d instead of T.
+      [T, H, d], of q's type or float32. Queries are taken in blocks, each against its own past only (half the work of
+      a full square), and the division by the sum of the weights comes after the product with v, where it costs d
+      instead of T. On a GPU factors of 16 bits go through cuDNN's fused kernel, unless a start hides a part of the
+      past: memory then grows with T and not with its square.
     """
+    if first is None and _is_fused(q, kind):
+        return _fused(q, k, v, window)
     length, q = q.shape[0], _scaled(q, kind)
+    size = QUERY_BLOCK if jax.default_backend() == "cpu" else WIDE_BLOCK
     if window:
         reach = jnp.arange(length) - (window - 1)
         first = reach if first is None else jnp.maximum(first, reach)
     blocks = []
-    for low in range(0, length, QUERY_BLOCK):
-        high = min(low + QUERY_BLOCK, length)
+    for low in range(0, length, size):
+        high = min(low + size, length)
         seen = slice(max(low - window + 1, 0) if window else 0, high)
         visible = jnp.arange(seen.start, high)[None, :] <= jnp.arange(low, high)[:, None]
         if first is not None:
@@ -54,8 +62,23 @@ def causal_attention(
     return jnp.concatenate(blocks)
 
 
+def _is_fused(q: Array, kind: str) -> bool:
+    """Whether cuDNN has a kernel for this platform, these weights and these factors."""
+    fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= FUSED_FEATURES
+    return fits and q.dtype == jnp.bfloat16 and kind == "softmax" and jax.default_backend() == "gpu"
+
+
+def _fused(q: Array, k: Array, v: Array, window: int) -> Array:
+    """The kernel asks for an even number of positions: one more, at the end, is seen by none of the others."""
+    length, reach = q.shape[0], (window - 1, 0) if window else None
+    q, k, v = (jnp.pad(x, ((0, length % 2), (0, 0), (0, 0))) for x in (q, k, v))
+    y = jax.nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=reach, implementation="cudnn")
+    return y[:length]
+
+
 def _scaled(q: Array, kind: str) -> Array:
-    return q * q.shape[-1] ** -0.5 if kind == "softmax" else q
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    return (q.astype(wide) * q.shape[-1] ** -0.5).astype(q.dtype) if kind == "softmax" else q
 
 
 def _attended(q: Array, k: Array, v: Array, axes: str, visible: Array, kind: str) -> Array:
@@ -72,7 +95,8 @@ def _attended(q: Array, k: Array, v: Array, axes: str, visible: Array, kind: str
         total = jnp.sum(weights, axis=-1).T
     else:
         weights, total = jax.nn.relu(scores), jnp.sum(visible, axis=-1)[:, None]
-    return jnp.einsum(f"hts,{axes}->thd", weights, v) / total[..., None]
+    weighted = jnp.einsum(f"hts,{axes}->thd", weights.astype(v.dtype), v, preferred_element_type=dtype)
+    return weighted / total[..., None]
 
 
 class Cache(NamedTuple):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.models.attention import Cache, cached_attention, causal_attention, empty_cache, written
-from icrl.models.linear import linear
+from icrl.models.linear import linear, rounded
 from icrl.models.positions import rotated
 from icrl.types import Array
 
@@ -47,6 +47,7 @@ class SelfAttention(nnx.Module):
         """Draw the matrices into q, k and v with ``init`` and the one out of it with ``out_init``: lecun normal."""
         lecun = nnx.initializers.lecun_normal()
         self.H, self.d, self.kind, self.window, self.rotary = num_heads, width // num_heads, kind, window, rotary
+        self.matmuls = matmuls
         self.qkv = linear(matmuls, width, 3 * width, rngs, use_bias=bias, kernel_init=init or lecun)
         self.mix = linear(matmuls, width, width, rngs, use_bias=bias, kernel_init=out_init or lecun)
 
@@ -59,10 +60,11 @@ class SelfAttention(nnx.Module):
         q, k, v = self.qkv(u).reshape(u.shape[0], 3, self.H, self.d).swapaxes(0, 1)
         if self.rotary:
             q, k = rotated(q, place.since_start), rotated(k, place.since_start)
+        q, k, v = rounded(self.matmuls, q, k, v)
         if cache is None:
             y = causal_attention(q, k, v, place.first, self.kind, self.window)
         else:
             cache = written(cache, k, v, place.slot)
             assert place.first is not None
             y = cached_attention(q, cache, place.slot, place.first, self.kind, self.window)
-        return self.mix(y.reshape(u.shape)), cache
+        return self.mix(y.reshape(u.shape).astype(u.dtype)), cache

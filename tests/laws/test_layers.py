@@ -13,9 +13,9 @@ ROOT = Path(icrl.__file__).parent
 
 # From the ground up; neighbours in a row do not know each other.
 LAYERS = (
-    "errors struct",
+    "errors struct threefry",
     "types",
-    "exact planning registry seeding threefry",
+    "exact planning precision registry seeding",
     "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
     "interact host_agent checkpoints formats results_check records run_folder filters",
     "charts page",

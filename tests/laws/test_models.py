@@ -243,16 +243,49 @@ def equations(jaxpr):
             yield from equations(inner)
 
 
+# what may have a result in bfloat16: rounding itself, products, and what only moves numbers
+IN_BFLOAT16 = {"convert_element_type", "dot_general", "reshape", "transpose", "slice", "squeeze", "broadcast_in_dim"}
+
+
 @pytest.mark.parametrize("name", models)
-def test_bfloat16_is_for_the_factors_of_matrix_products_alone(name):
+@pytest.mark.parametrize("form", ["parallel", "step"])
+def test_bfloat16_is_for_matrix_products_alone(name, form):
     policy = FrozenPolicy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
     x, start = tokens_and_starts(2)
-    found = list(equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr))
-    low = [each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)]
-    assert set(low) == {"convert_element_type"}
-    products = [each for each in found if each.primitive.name == "dot_general"]
-    rounded = [each for each in products if each.invars[0].aval.dtype == jnp.bfloat16]
-    assert rounded and all(each.outvars[0].aval.dtype == jnp.float32 for each in rounded)
+    carry = policy.initial_carry() if form == "step" else None
+    found = list(equations(jax.make_jaxpr(policy)(x, start, carry).jaxpr))
+    low = {each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)}
+    assert {"convert_element_type", "dot_general"} <= low <= IN_BFLOAT16
+    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(policy, x, start, carry)))
+
+
+def test_products_are_as_exact_as_asked_for():
+    """Whatever the platform likes: a GPU would multiply float32 with 10 bits of mantissa."""
+    x, start = tokens_and_starts(2)
+    for matmuls, coarse in (("float32", False), ("tensorfloat32", True)):
+        policy = FrozenPolicy.split(new_policy("transformer", {"matmuls": matmuls}, CAPACITY))
+        found = equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr)
+        asked = [each.params["precision"] for each in found if each.primitive.name == "dot_general"]
+        exact = [precision == (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST) for precision in asked]
+        assert any(exact) and all(exact) != coarse
+
+
+def test_policies_that_differ_in_their_numbers_alone_share_their_code():
+    one, other, wider = (
+        FrozenPolicy.split(new_policy("gru", {"width": width}, CAPACITY)).graphdef for width in (16, 16, 24)
+    )
+    assert one is not other and one == other and hash(one) == hash(other) and one != wider
+
+
+@pytest.mark.parametrize("name", models)
+def test_bfloat16_is_near_float32(name):
+    x, start = tokens_and_starts(40)
+    exact, low = (FrozenPolicy.split(new_policy(name, {"matmuls": form}, CAPACITY)) for form in ("float32", "bfloat16"))
+    read = compiled(lambda policy, carry: policy(x, start, carry)[0])
+    expected, found, stepped = read(exact, None), read(low, None), read(low, low.initial_carry())
+    size = jnp.max(jnp.abs(expected))
+    assert 0 < jnp.max(jnp.abs(found - expected)) < 0.05 * size
+    assert jnp.max(jnp.abs(found - stepped)) < 0.05 * size
 
 
 TOY = """

@@ -17,7 +17,6 @@ from icrl.interact import interact
 from icrl.registry import agents, environments
 from icrl.seeding import key_for
 from icrl.tasks import TaskSet
-from icrl.threefry import threefry
 
 P_GATE, Z_GATE = 2e-5, 4.3
 
@@ -272,13 +271,6 @@ def test_a_wrong_posterior_is_seen(name, wrong):
 
 
 SHAPES = ((1, 1), (7, 3), (0.5, 0.5), (0.3, 2), (1, 30), (400, 90))  # a and b
-
-
-def test_threefry_is_jax_s_own():
-    """jax gives out the exclusive or of both words; ours are the words."""
-    key = key_for(3, "threefry")
-    words = threefry(tuple(jax.random.key_data(key)), jnp.zeros(1000, jnp.uint32), jnp.arange(1000, dtype=jnp.uint32))
-    assert np.array_equal(words[0] ^ words[1], jax.random.bits(key, (1000,)))
 
 
 @pytest.mark.parametrize("shapes", [by_day(pair, (1, 1), (7, 3)) for pair in SHAPES])

@@ -1,0 +1,72 @@
+"""The draws written out are those of ``jax.random``; what has no counterpart there has its distribution."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from icrl import threefry
+from icrl.seeding import key_for
+
+SHAPES = [(), (1,), (7,), (3, 5)]
+FOREIGN = [jax.random.key(1, impl="rbg"), jax.random.PRNGKey(1)]  # another generator, a key without a type
+
+
+def data(keys):
+    return np.asarray(jax.random.key_data(keys) if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key) else keys)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_draws_are_those_of_jax(shape):
+    keys = jax.random.split(key_for(3, "threefry"), 20)
+    for name in ("bits", "uniform", "normal"):
+        ours, theirs = (partial(getattr(module, name), shape=shape) for module in (threefry, jax.random))
+        np.testing.assert_array_equal(*(jax.jit(jax.vmap(draw))(keys) for draw in (ours, theirs)), err_msg=name)
+    ranged = jax.jit(lambda key: threefry.uniform(key, shape, -2.0, 3.0))(keys[0])
+    expected = jax.random.uniform(keys[0], shape, minval=-2.0, maxval=3.0)
+    np.testing.assert_allclose(ranged, expected, atol=5e-7)  # a multiplication and an addition, fused or not
+
+
+def test_keys_are_those_of_jax():
+    keys = jax.random.split(key_for(3, "threefry"), 20)
+    ours = jax.jit(jax.vmap(lambda key: threefry.split(key, 5)))(keys)
+    np.testing.assert_array_equal(data(ours), data(jax.vmap(lambda key: jax.random.split(key, 5))(keys)))
+    numbers = jnp.array([0, 1, 2**31, 2**32 - 1] * 5, jnp.uint32)
+    np.testing.assert_array_equal(
+        data(jax.vmap(threefry.fold_in)(keys, numbers)), data(jax.vmap(jax.random.fold_in)(keys, numbers))
+    )
+
+
+@pytest.mark.parametrize("key", FOREIGN, ids=["rbg", "untyped"])
+def test_other_keys_are_left_to_jax(key):
+    np.testing.assert_array_equal(data(threefry.split(key, 3)), data(jax.random.split(key, 3)))
+    np.testing.assert_array_equal(data(threefry.fold_in(key, 3)), data(jax.random.fold_in(key, 3)))
+    np.testing.assert_array_equal(threefry.normal(key, (3,)), jax.random.normal(key, (3,)))
+    assert len(threefry.words(key, 3)) == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 81, 16384, 65536])
+def test_below_is_uniform(count):
+    """All of 2^22 evenly spaced words: each number as often as the others, but for one word more or less."""
+    words = jnp.arange(2**22, dtype=jnp.uint32) * 1024
+    found = np.asarray(threefry.below(words, count))
+    assert found.dtype == np.int32
+    times = np.bincount(found, minlength=count)
+    assert len(times) == count and np.ptp(times) <= 1
+    assert int(threefry.below(jnp.uint32(2**32 - 1), count)) == count - 1
+
+
+def test_words_are_independent():
+    """Three words of 100 000 keys: each uniform, and no two of them correlated."""
+    keys = jax.random.split(key_for(4, "threefry"), 100_000)
+    found = np.stack(jax.jit(jax.vmap(lambda key: threefry.words(key, 3)))(keys))
+    assert len(np.unique(found)) > 0.9999 * found.size
+    for each in found:
+        assert chisquare(np.bincount(each >> 26, minlength=64)).pvalue > 1e-6
+    scores = np.corrcoef(found.astype(np.float64))[np.triu_indices(3, 1)] * np.sqrt(found.shape[1])
+    assert np.abs(scores).max() < 4.3
+    fractions = np.asarray(threefry.fraction(jnp.asarray(found[0])))
+    assert fractions.min() >= 0 and fractions.max() < 1 and abs(fractions.mean() - 0.5) < 4.3 / np.sqrt(12 * 100_000)
