@@ -9,6 +9,8 @@ python benchmarks/accelerator.py [--parts rate,recurrent,transformer,papers] [--
 - papers: training steps of the presets ``paper`` of AD and of Transformers as Decision Makers.
 
 Times are whole calls from Python with the device busy all along: N calls, then one wait.
+
+Measured, NVIDIA H200 (2026-11-26, jax 0.11.2): see README.md beside this file.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from icrl.types import History
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, of the maker's data sheets (SXM)
 BATCH, LENGTH = 64, 1024
 RECURRENT = ("s5", "lru", "s4d", "mamba", "mamba2", "gated-deltanet", "mlstm", "linear-attention", "gru", "lstm")
-SHAPES = ((512, 8, 8, 64), (1024, 8, 8, 64), (2048, 4, 16, 32))  # width, layers, heads, batch
+SHAPES = ((512, 8, 8, 64), (512, 8, 4, 64), (1024, 8, 8, 64), (2048, 4, 16, 32))  # width, layers, heads, batch
 
 
 def main() -> None:
@@ -118,9 +120,8 @@ def gradient(module: nnx.Module, form: Callable[[Any, jax.Array], jax.Array], xs
 
 def transformers(peak: float, repeats: int) -> None:
     for width, layers, heads, batch in SHAPES:
-        for matmuls in ("bfloat16", "float32"):
-            if matmuls == "float32" and width != SHAPES[0][0]:
-                continue
+        first = (width, layers, heads, batch) == SHAPES[0]
+        for matmuls in ("bfloat16", "tensorfloat32", "float32") if first else ("bfloat16",):
             config = TransformerConfig(width=width, num_layers=layers, num_heads=heads, matmuls=matmuls)
             settings = DPTSettings(
                 env=GaussianBandit(horizon=LENGTH - 1),
@@ -155,7 +156,7 @@ def training(settings: Any, batch: Any, objective: Any = None) -> Callable[[], A
     """One step after another on the same batch."""
     policy = settings.new_policy(0, 0)
     fit = settings.fit.resolved(policy)
-    one_step = partial(train_step, fit, objective or settings.objective(), policy.graphdef)
+    one_step = partial(train_step, fit, objective or settings.objective(), policy.structure)
     state = [initial_state(fit, policy)]
 
     def step() -> Any:

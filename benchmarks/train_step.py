@@ -80,7 +80,7 @@ def our_step(length: int, heads: int):
     source = agents["dirichlet-mix"].for_env(settings.env)
     batch = ContextGenerator(settings.env, source, length, seed=0).fetch(np.arange(64))
     policy = settings.new_policy(0, 0)
-    one_step = partial(train_step, settings.fit.resolved(policy), settings.objective(), policy.graphdef)
+    one_step = partial(train_step, settings.fit.resolved(policy), settings.objective(), policy.structure)
     holder = [jax.block_until_ready(one_step(initial_state(settings.fit, policy), batch, jax.random.key(0)))]
 
     def step() -> None:

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 from icrl.datasets.contexts import Contexts, context_in
 from icrl.devices import data_mesh, host_workers
 from icrl.interact import interact, replay
+from icrl.precision import exact_products
 from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
@@ -178,6 +179,7 @@ def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contex
 
 
 @partial(jax.jit, static_argnames=("env",))
+@exact_products
 def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, env: Environment) -> Array:
     def one_task(task: tuple[Array, Any, History]) -> Array:
         key, task_params, history = task
@@ -237,6 +239,7 @@ def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Arr
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 
 
+@exact_products
 def states_along(agent: Agent, history: History) -> Any:
     """The agent's state after 0 .. T transitions of history [T, ...], stacked [T + 1, ...]; for small states only."""
 

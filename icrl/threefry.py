@@ -1,10 +1,11 @@
-"""The draws of ``jax.random`` written out, bit for bit the same, for what draws at every step of many lives.
+"""The draws of ``jax.random`` written out, for what draws at every step of many lives.
 
 On a CPU jax runs the rounds of its generator, Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers"), as a loop
 of kernels of their own. Written out, a draw becomes a part of the kernel that uses it: UCB on bandits lives twice as
-many steps a second, a uniform player in rooms six times. ``fold_in``, ``split``, ``bits``, ``uniform`` and ``normal``
-give what those of ``jax.random`` give for typed threefry keys, and are those for all other keys. ``words``, ``below``
-and ``uniform_pairs`` have no counterpart there: they waste no words.
+many steps a second, a uniform player in rooms five times (2026-11-26, two cores, `benchmarks`). ``fold_in``, ``split``,
+``bits``, ``uniform`` and ``normal`` give the bits of those of ``jax.random``, with its default settings, for typed
+threefry keys (a range of ``uniform`` but for rounding), and are those for all other keys. ``words``, ``below``,
+``fraction`` and ``uniform_pairs`` have no counterpart there: they waste no words.
 """
 
 import math
@@ -51,7 +52,7 @@ def split(key: Array, num: int = 2) -> Array:
 def bits(key: Array, shape: tuple[int, ...] = ()) -> Array:
     """Random words [*shape] uint32, fewer than 2^32; ``key`` is consumed."""
     if not _is_ours(key):
-        return jax.random.bits(key, shape)
+        return jax.random.bits(key, shape, jnp.uint32)
     count = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
     high, low = threefry(_halves(key), jnp.zeros_like(count), count)
     return high ^ low
@@ -74,7 +75,7 @@ def normal(key: Array, shape: tuple[int, ...] = ()) -> Array:
 def words(key: Array, count: int) -> tuple[Array, ...]:
     """Independent words [] uint32, ``count`` of them, two of each block; ``key`` is consumed."""
     if not _is_ours(key):
-        return tuple(jax.random.bits(key, (count,)))
+        return tuple(jax.random.bits(key, (count,), jnp.uint32))
     blocks = [threefry(_halves(key), jnp.uint32(0), jnp.uint32(block)) for block in range(-(-count // 2))]
     return tuple(word for block in blocks for word in block)[:count]
 
@@ -106,14 +107,16 @@ def uniform_pairs(key: Array, block: Array, size: int) -> tuple[Array, Array]:
 
 
 def _is_ours(key: Array) -> bool:
-    """Whether ``key`` is a typed key of this generator."""
+    """Whether ``key`` is a typed key of this generator; none is while jax watches that keys are used once."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return typed and str(jax.random.key_impl(key)) == IMPLEMENTATION
+    watched = jax.config.jax_debug_key_reuse  # type: ignore[attr-defined]
+    return typed and str(jax.random.key_impl(key)) == IMPLEMENTATION and not watched
 
 
 def _halves(key: Array) -> tuple[Array, Array]:
+    assert key.ndim == 0, f"one key, not {key.shape}: map over them"
     data = jax.random.key_data(key)
-    return data[..., 0], data[..., 1]
+    return data[0], data[1]
 
 
 def _wrapped(halves: tuple[Array, Array]) -> Array:

@@ -14,7 +14,7 @@ import optax
 
 from icrl.devices import host_workers
 from icrl.errors import require, require_float, require_int
-from icrl.models.token_policy import FrozenPolicy
+from icrl.models.token_policy import FrozenPolicy, Structure
 from icrl.types import Array, Objective
 
 SCHEDULES = ("cosine", "constant")
@@ -99,7 +99,7 @@ def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
 
 
 def train_step(
-    settings: FitSettings, objective: Objective, graphdef: Any, state: TrainState, batch: Any, key: Array
+    settings: FitSettings, objective: Objective, structure: Structure, state: TrainState, batch: Any, key: Array
 ) -> TrainState:
     """The state after one more step; ``state`` is given away.
 
@@ -109,13 +109,13 @@ def train_step(
     ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
     in their training seed or data only share the compiled code.
     """
-    policy = FrozenPolicy(params=state.params, slow=state.slow, graphdef=graphdef)
+    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
     settings = settings.resolved(policy)
     shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
     gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
     if shares == 1:
-        return _updated(settings, graphdef, state, [gradient(0)])
-    return _updated(settings, graphdef, state, list(_cores().map(partial(_waited_for, gradient), range(shares))))
+        return _updated(settings, structure, state, [gradient(0)])
+    return _updated(settings, structure, state, list(_cores().map(partial(_waited_for, gradient), range(shares))))
 
 
 def _waited_for(gradient: Callable[[int], Any], share: int) -> Any:
@@ -156,10 +156,12 @@ def _gradient(
     return jax.lax.scan(add_gradient, zero, share * pieces + jnp.arange(pieces))[0]
 
 
-@partial(jax.jit, static_argnames=("settings", "graphdef"), donate_argnames=("state",))
-def _updated(settings: FitSettings, graphdef: Any, state: TrainState, sums: Sequence[tuple[Array, Any]]) -> TrainState:
+@partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
+def _updated(
+    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
+) -> TrainState:
     """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""
-    policy = FrozenPolicy(params=state.params, slow=state.slow, graphdef=graphdef)
+    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
     value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)

@@ -102,7 +102,7 @@ def fit(
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
-            state = train_step(settings, objective, policy.graphdef, state, batches(step - 1), key)
+            state = train_step(settings, objective, policy.structure, state, batches(step - 1), key)
             last = step == settings.train_steps
             if last or step % settings.log_every == 0:
                 row = {"seed": seed, **_metrics(settings, state, step)}
@@ -133,7 +133,7 @@ def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int
 
 def _now(policy: FrozenPolicy, state: TrainState) -> FrozenPolicy:
     """The policy that training has reached."""
-    return FrozenPolicy(params=state.params, slow=state.slow, graphdef=policy.graphdef)
+    return FrozenPolicy(params=state.params, slow=state.slow, structure=policy.structure)
 
 
 def saves_of(folder: Path, seed: int) -> Path:

@@ -1,6 +1,7 @@
 """Transformers as Decision Makers: variants, their data and objectives, and what the reports promise."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -72,6 +73,20 @@ def test_the_imitated_data_is_what_the_agent_did():
     assert np.array_equal(history.action[:, :3], np.tile([0, 1, 2], (4, 1)))
     contexts = generator.fetch(np.arange(4))
     assert np.array_equal(contexts.history.action, history.action)
+
+
+def test_the_same_contexts_are_seen_again(tmp_path, monkeypatch):
+    """Six contexts in batches of four: every epoch has each of them once."""
+    seen = []
+    monkeypatch.setattr(TADMBernoulli, "_fit", lambda settings, run, model, batches, *_: seen.append(batches))
+    fit = dataclasses.replace(SMOKE.fit, batch_size=4)
+    settings = dataclasses.replace(SMOKE, variants=("dpt:0.5",), contexts=6, fit=fit)
+    TADMBernoulli._fit_model(settings, SimpleNamespace(seed=0), 0)
+    rows = np.concatenate([seen[0](step).history.reward for step in range(3)])
+    once, again = (np.unique(each, axis=0) for each in (rows[:6], rows[6:]))
+    assert len(once) == 6 and np.array_equal(once, again)
+    with pytest.raises(InputError, match="context: got 6"):
+        seen[0].contexts.fetch(np.array([6]))
 
 
 def test_a_query_shows_the_arms():

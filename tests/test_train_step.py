@@ -31,7 +31,7 @@ def stepped(num_steps: int = 1, **changes):
     policy, batch = start()
     state = initial_state(fit, policy)
     for _ in range(num_steps):
-        state = train_step(fit, OBJECTIVE, policy.graphdef, state, batch, KEY)
+        state = train_step(fit, OBJECTIVE, policy.structure, state, batch, KEY)
     return jax.device_get(state)
 
 

@@ -15,7 +15,7 @@ class InContextState(NamedTuple):
     """Memory of the model, and what it says of the next action when that needs no more tokens."""
 
     carry: Any
-    logits: Array  # [K] float32; of no meaning for a layout that reads the observation before each action
+    logits: Array  # [K] float32; zeros for a layout that reads the observation before each action
 
 
 @agents.register("in-context", paper="Lee et al. 2023, algorithm 1; Laskin et al. 2022, algorithm 1")
@@ -45,7 +45,7 @@ class InContextAgent(Agent):
         prompt = self.layout.prompt(self.query)
         if prompt.shape[0] == 0:
             return InContextState(carry, jnp.zeros(self.layout.num_actions, jnp.float32))
-        return self._read(prompt, carry)
+        return self._after(prompt, carry)
 
     def act(self, key: Array, state: InContextState, obs: Array) -> Array:
         return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
@@ -58,12 +58,15 @@ class InContextAgent(Agent):
     def logits(self, state: InContextState, obs: Array) -> Array:
         """What the model says of each action at ``obs``, [K] float32."""
         tokens = self.layout.before(obs)
-        return self._read(tokens, state.carry).logits if tokens.shape[0] else state.logits
+        return self.policy(tokens, None, state.carry)[0][-1] if tokens.shape[0] else state.logits
 
     def update(self, state: InContextState, transition: Transition) -> InContextState:
         tokens = jnp.concatenate([self.layout.before(transition.obs), self.layout.after(transition)])
-        return self._read(tokens, state.carry)
+        return self._after(tokens, state.carry)
 
-    def _read(self, tokens: Array, carry: Any) -> InContextState:
+    def _after(self, tokens: Array, carry: Any) -> InContextState:
+        """The memory once ``tokens`` [T, D] are read; compiled without what only logits that nobody asks for need."""
         logits, carry = self.policy(tokens, None, carry)
+        if self.layout.num_before:
+            logits = jnp.zeros_like(logits)
         return InContextState(carry, logits[-1])

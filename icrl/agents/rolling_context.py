@@ -58,4 +58,4 @@ class RollingContextAgent(InContextAgent):
             return memory
         tokens = self.layout.sequence(history, jnp.append(history.obs, history.next_obs[-1:], axis=0))
         read = slice(self.layout.num_prompt, tokens.shape[0] - self.layout.num_before)
-        return self._read(tokens[read], memory.carry)
+        return self._after(tokens[read], memory.carry)

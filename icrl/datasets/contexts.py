@@ -16,6 +16,7 @@ import numpy as np
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.errors import require, require_int
 from icrl.interact import interact
+from icrl.precision import exact_products
 from icrl.progress import Progress
 from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
@@ -90,6 +91,7 @@ class ContextGenerator:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
 
 
+@exact_products
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
     """One context (no batch axis) that ``source`` leaves behind in ``task``; ``key`` is consumed."""
     key_query, key_life = jax.random.split(key)
@@ -160,7 +162,8 @@ class HeldContexts:
         return self.contexts.history.action.shape[1]
 
     def fetch(self, ids: np.ndarray) -> Contexts:
-        """The contexts of ids [B]."""
+        """The contexts of ids [B]; ``InputError`` for one that is not held."""
+        require_int("context", int(ids.max(initial=0)), 0, self.contexts.label.shape[0] - 1)
         return _rows(self.contexts, ids.astype(np.int32))
 
 

@@ -238,7 +238,7 @@ def _speeds(
     for turn in range(settings.timings + 1):
         for name, (policy, *_) in groups.items():
             state = initial_state(settings.fit, policy)
-            train = functools.partial(train_step, settings.fit, objective, policy.graphdef, state, batch, key)
+            train = functools.partial(train_step, settings.fit, objective, policy.structure, state, batch, key)
             seconds = _seconds(train), _seconds(functools.partial(_read, policy, tokens))
             if turn:  # the first one compiles
                 taken[name].append(seconds)

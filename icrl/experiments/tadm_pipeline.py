@@ -44,7 +44,7 @@ class TADMSettings:
     model: str = "transformer"  # registered sequence model
     episodes: int = 1  # episodes in a context and in an evaluation
     train_seeds: int = 1  # independently pretrained models of each variant
-    contexts: int | None = None  # of each variant's pretraining, seen again and again; none: every batch is new
+    contexts: int | None = None  # of each model's pretraining, seen again and again; none: every batch is new
     eval_tasks: int = 2000  # held-out tasks
     competitors: tuple[str, ...] = ()  # agents compared online
     ideal: str = ""  # the competitor that is exact posterior sampling here; the better part of the mixed data

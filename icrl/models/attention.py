@@ -9,6 +9,7 @@ Letters: T new positions, C cache slots, H heads, d features a head. Weights are
 of factors in bfloat16 is summed in float32.
 """
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from icrl.types import Array
 KINDS = ("softmax", "relu")
 QUERY_BLOCK = 64  # a [64, 64..T] score tile of a few sequences stays in a CPU core's cache
 WIDE_BLOCK = 1024  # elsewhere: few and large kernels
-FUSED_FEATURES = 256  # a head's, at most and in multiples of 8, for cuDNN's kernel
+FUSED_FEATURES = 128  # a head's, at most and in multiples of 8, for cuDNN's kernel on every GPU that has it
 PREFIXES = 8  # parts of a cache: a step reads as many of them as are begun
 SHORTEST_PREFIX = 64  # slots that are not worth dividing
 LOWEST = -1e30  # a score that weighs nothing, and still can be subtracted
@@ -40,8 +41,8 @@ def causal_attention(
     Returns:
       [T, H, d], of q's type or float32. Queries are taken in blocks, each against its own past only (half the work of
       a full square), and the division by the sum of the weights comes after the product with v, where it costs d
-      instead of T. On a GPU factors of 16 bits go through cuDNN's fused kernel, unless a start hides a part of the
-      past: memory then grows with T and not with its square.
+      instead of T. On CUDA factors in bfloat16 go through cuDNN's fused kernel, whose memory grows with T and not
+      with its square, unless a start hides a part of the past.
     """
     if first is None and _is_fused(q, kind):
         return _fused(q, k, v, window)
@@ -65,7 +66,15 @@ def causal_attention(
 def _is_fused(q: Array, kind: str) -> bool:
     """Whether cuDNN has a kernel for this platform, these weights and these factors."""
     fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= FUSED_FEATURES
-    return fits and q.dtype == jnp.bfloat16 and kind == "softmax" and jax.default_backend() == "gpu"
+    return fits and q.dtype == jnp.bfloat16 and kind == "softmax" and _has_cudnn()
+
+
+@functools.cache
+def _has_cudnn() -> bool:
+    """Whether the default device is a CUDA GPU of compute capability 8 or later."""
+    device = jax.devices()[0]
+    is_cuda = device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
+    return is_cuda and float(device.compute_capability) >= 8.0
 
 
 def _fused(q: Array, k: Array, v: Array, window: int) -> Array:

@@ -1,9 +1,9 @@
 """Linear maps, in the precision that a model's settings ask for; the one place where bfloat16 enters.
 
 Parameters, states, softmax, scans and the residual stream stay in float32. With ``matmuls`` "bfloat16" the factors of a
-linear map and of attention's products are rounded to bfloat16, which tensor cores multiply many times faster; they sum
-in float32. What a linear map gives is rounded once more, so that its gradient's factors are of 16 bits too. With
-"tensorfloat32" linear maps alone are as coarse as the platform likes best.
+linear map and of attention's products are rounded to bfloat16, which tensor cores multiply many times faster, summing
+in float32. What a linear map gives is rounded once more, so that its gradient's factors are of 16 bits too; so are the
+gradients of its weights. With "tensorfloat32" linear maps alone are as coarse as the platform likes best.
 """
 
 from collections.abc import Callable

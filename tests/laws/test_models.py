@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 from siblings import SIBLINGS
 
-from icrl.models import recurrence
+from icrl.models import attention, recurrence
 from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
 from icrl.models.token_policy import FrozenPolicy, TokenPolicy
 from icrl.registry import models
@@ -225,6 +225,7 @@ def test_the_associative_form_agrees(case, monkeypatch):
     policy, (x, start), called = build(case), tokens_and_starts(), []
     associative = recurrence.DiagonalRecurrence._associative
     monkeypatch.setattr(recurrence, "METHOD", "associative")
+    monkeypatch.setattr(recurrence, "WIDE_CHUNK", 128)
     monkeypatch.setattr(
         recurrence.DiagonalRecurrence, "_associative", lambda *args: called.append(1) or associative(*args)
     )
@@ -272,7 +273,7 @@ def test_products_are_as_exact_as_asked_for():
 
 def test_policies_that_differ_in_their_numbers_alone_share_their_code():
     one, other, wider = (
-        FrozenPolicy.split(new_policy("gru", {"width": width}, CAPACITY)).graphdef for width in (16, 16, 24)
+        FrozenPolicy.split(new_policy("gru", {"width": width}, CAPACITY)).structure for width in (16, 16, 24)
     )
     assert one is not other and one == other and hash(one) == hash(other) and one != wider
 
@@ -286,6 +287,9 @@ def test_bfloat16_is_near_float32(name):
     size = jnp.max(jnp.abs(expected))
     assert 0 < jnp.max(jnp.abs(found - expected)) < 0.05 * size
     assert jnp.max(jnp.abs(found - stepped)) < 0.05 * size
+    slopes = compiled(jax.grad(lambda policy: jnp.mean(policy(x, start)[0] ** 2)))
+    for coarse, fine in zip(*map(jax.tree.leaves, (slopes(low), slopes(exact))), strict=True):
+        assert jnp.linalg.norm(coarse - fine) <= 0.1 * jnp.linalg.norm(fine) + 1e-6
 
 
 TOY = """
@@ -411,6 +415,26 @@ def test_attention_is_its_formula(kind, window):
     for low, now in zip(lows, few, strict=True):
         np.testing.assert_allclose(cached(q[now], low, first[now]), expected[now], atol=4e-6)
     np.testing.assert_allclose(jax.vmap(cached)(q[few], lows, first[few]), expected[few], atol=4e-6)
+
+
+@pytest.mark.parametrize("window", [0, 30])
+def test_the_fused_kernel_is_asked_for_the_same(window, monkeypatch):
+    """What cuDNN is asked for, computed by XLA: an odd number of positions, bfloat16."""
+    q, k, v = jax.random.normal(jax.random.key(0), (3, 151, 2, 8), jnp.bfloat16)
+    expected = jax.jit(lambda *each: causal_attention(*each, window=window))(q, k, v)
+    asked = []
+
+    def by_xla(*args, implementation, **options):
+        asked.append(args[0].shape[0])
+        return dot_product(*args, **options)
+
+    dot_product = jax.nn.dot_product_attention
+    monkeypatch.setattr(jax.nn, "dot_product_attention", by_xla)
+    monkeypatch.setattr(attention, "_has_cudnn", lambda: True)
+    found = causal_attention(q, k, v, window=window)
+    assert asked == [152] and found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.03)
+    assert causal_attention(q, k, v, jnp.zeros(151, jnp.int32)).dtype == jnp.float32 and len(asked) == 1
 
 
 def test_transformer_parameter_count_is_the_formula():

@@ -41,7 +41,7 @@ def lived(history_steps: slice, settings: DistillationSettings = SETTINGS) -> np
     state = initial_state(settings.fit, policy)
     for number in range(settings.fit.train_steps):
         state = train_step(
-            settings.fit, settings.objective(), policy.graphdef, state, batches(number), jax.random.key(0)
+            settings.fit, settings.objective(), policy.structure, state, batches(number), jax.random.key(0)
         )
     agent = settings.agent(policy.replace(params=state.params))
     tasks = TaskSet.of(ENV, np.arange(9)).lives(10)

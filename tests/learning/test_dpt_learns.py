@@ -30,7 +30,7 @@ def train(settings: DPTSettings, spoil=lambda contexts: contexts):
     policy = settings.new_policy(0, 0)
     state = initial_state(settings.fit, policy)
     for i in range(settings.fit.train_steps):
-        state = train_step(settings.fit, objective, policy.graphdef, state, spoil(batches(i)), jax.random.key(0))
+        state = train_step(settings.fit, objective, policy.structure, state, spoil(batches(i)), jax.random.key(0))
     return policy.replace(params=state.params), float(state.recent.mean())
 
 

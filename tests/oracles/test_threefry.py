@@ -30,6 +30,16 @@ def test_draws_are_those_of_jax(shape):
     np.testing.assert_allclose(ranged, expected, atol=5e-7)  # a multiplication and an addition, fused or not
 
 
+def test_draws_are_written_out():
+    """No primitive of jax's generator is left that a CPU would run as a loop, and no batch of keys passes for one."""
+    key = key_for(3, "threefry")
+    for draw in (threefry.bits, threefry.normal, threefry.split, lambda key: threefry.words(key, 3)):
+        names = {equation.primitive.name for equation in jax.make_jaxpr(draw)(key).eqns}
+        assert not names & {"random_bits", "random_split", "random_fold_in", "threefry2x32"}
+        with pytest.raises(AssertionError, match="one key"):
+            draw(jax.random.split(key))
+
+
 def test_keys_are_those_of_jax():
     keys = jax.random.split(key_for(3, "threefry"), 20)
     ours = jax.jit(jax.vmap(lambda key: threefry.split(key, 5)))(keys)
