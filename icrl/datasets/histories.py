@@ -6,6 +6,7 @@ A record is all that one task left behind: R histories of T transitions, made by
 import dataclasses
 import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from icrl.config import replaced
 from icrl.datasets.store import StoredRecords, store_records
+from icrl.devices import host_workers
 from icrl.envs.streams import Streams
 from icrl.errors import require, require_int
 from icrl.filters.table import HistoryTable
@@ -24,7 +26,9 @@ from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
-SHARD_STEPS = 2**22  # transitions in a shard, about: what a shard takes in memory while it is made
+SHARD_STEPS = 2**21  # transitions in a shard, about: what a shard takes in memory while it is made
+LEARNERS = 5  # that learn in parallel streams, side by side on a CPU core: their networks stay in its caches
+LIVES = 1024  # of independent learners, side by side on a CPU core
 
 
 class Part(NamedTuple):
@@ -59,11 +63,30 @@ class HistoryGenerator:
         """R, histories of each task."""
         return sum(part.num_histories for part in self.parts)
 
-    def fetch(self, positions: np.ndarray) -> dict[str, Array]:
-        """The records at ``positions`` [n] of ``task_ids``: the fields of a history, [n, R, T, ...] each."""
-        ids = np.asarray(self.task_ids)[np.asarray(positions)]
-        tasks = TaskSet.of(self.env, ids)
-        return self._generate(tasks.params, tasks.ids)._asdict()
+    def fetch(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """The records at ``positions`` [n] of ``task_ids``: the fields of a history, [n, R, T, ...] each.
+
+        On a CPU a few tasks at a time on every core, the last few filled up, so that nothing recompiles.
+        """
+        positions = np.asarray(positions)
+        size = self._side_by_side or positions.size
+        groups = np.resize(positions, (-(-positions.size // size), size))
+        with ThreadPoolExecutor(host_workers()) as pool:
+            parts = list(pool.map(self._together, groups))
+        return {name: np.concatenate([part[name] for part in parts])[: positions.size] for name in parts[0]}
+
+    @property
+    def _side_by_side(self) -> int:
+        """Tasks whose histories are made in one call, 0 for all: always as many, as the last bits depend on it."""
+        if jax.default_backend() != "cpu":
+            return 0
+        if any(part.shared for part in self.parts):
+            return LEARNERS
+        return min(-(-LIVES // self.num_histories), len(self.task_ids))
+
+    def _together(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        tasks = TaskSet.of(self.env, np.asarray(self.task_ids)[positions])
+        return {name: np.asarray(field) for name, field in self._generate(tasks.params, tasks.ids)._asdict().items()}
 
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, params: Any, ids: Array) -> History:
