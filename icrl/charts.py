@@ -66,7 +66,8 @@ def look_of(kind: str, index: int) -> Look:
     if kind == "model":
         if index < len(STRONG):
             return Look(STRONG[index], 3.2, "solid", 6, "bold")
-        return Look(MUTED[index % len(MUTED)], 2.2, DASHES[index % len(DASHES)], 6, "bold")
+        dashes = DASHES[(index + index // len(MUTED)) % len(DASHES)]  # nine colours, then the same in other dashes
+        return Look(MUTED[index % len(MUTED)], 2.2, dashes, 6, "bold")
     if kind == "ideal":
         return Look("#000000", 1.7, (0, (4, 2)), 8, "bold")
     if kind == "oracle":

@@ -142,7 +142,7 @@ def _training(results: Results) -> Any:
     for index, (seed, curve) in enumerate(curves.items()):
         _draw_training(axes, curve, look_of("model", index), f"seed {seed}" if seed.isdigit() else seed)
     if any(curve["val_loss"] for curve in curves.values()):
-        axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out tasks")
+        axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out data")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
     figure.subplots_adjust(right=0.97)
     return figure

@@ -250,7 +250,7 @@ def _caption(name: str, results: Results) -> str:
     by_seed = all(name.isdigit() for name in results.get("training") or ())
     each = "each training seed" if by_seed else "each model (mean over its seeds)"
     return (
-        f"Loss of {each} as logged (faint) and as a running mean (thick), and loss on held-out tasks (markers) where "
+        f"Loss of {each} as logged (faint) and as a running mean (thick), and loss on held-out data (markers) where "
         "it was measured."
     )
 

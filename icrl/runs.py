@@ -5,10 +5,12 @@ The folder holds ``config.json`` (all settings, versions, seed, device), ``metri
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from icrl.artifacts import read_json
 from icrl.config import flat, replaced
@@ -48,6 +50,15 @@ class Run:
             "training": _training_curves(self.folder),
             **sections,
         }
+
+    def mean_training(self, kinds: Sequence[str], train_seeds: int) -> dict[str, Any]:
+        """Loss and validation loss by step of each kind of model, means over its training seeds."""
+        curves = list(_training_curves(self.folder).items())
+        by_kind = {
+            kind: [curve for number, curve in curves if int(number) // train_seeds == place]
+            for place, kind in enumerate(kinds)
+        }
+        return {kind: _mean_curve(each) for kind, each in by_kind.items() if each}
 
 
 def device() -> str:
@@ -155,6 +166,14 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     """The record of training; none of a run that trained nothing."""
     path = folder / "metrics.jsonl"
     return read_jsonl(path) if path.is_file() else []
+
+
+def _mean_curve(curves: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of curves with the same steps; without a validation loss if one has none at some step."""
+    mean = {"step": curves[0]["step"], "loss": np.mean([curve["loss"] for curve in curves], axis=0).tolist()}
+    validation = [curve["val_loss"] for curve in curves]
+    known = all(value is not None for values in validation for value in values)
+    return {**mean, "val_loss": np.mean(validation, axis=0).tolist() if known else None}
 
 
 def _training_curves(folder: Path) -> dict[str, Any]:

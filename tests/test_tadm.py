@@ -116,7 +116,9 @@ def test_checks_compare_on_the_same_tasks():
 @pytest.mark.parametrize("name", ["tadm-bernoulli", "tadm-linear", "tadm-mdp"])
 def test_smoke_runs(name, tmp_path):
     assert main(["run", name, "--preset", "smoke", "--out", str(tmp_path / "run")]) == 0
-    agents = read_results(tmp_path / "run" / "results.json")["online"]["agents"]
+    results = read_results(tmp_path / "run" / "results.json")
+    agents, training = results["online"]["agents"], results["training"]
+    assert list(training) == [agent["label"] for agent in agents.values() if agent["kind"] == "model"]
     final = {player: agent["regret"]["mean"][-1] for player, agent in agents.items()}
     assert final["oracle"] == 0 < min(final[player] for player in final if player != "oracle")
     assert any(agent["kind"] == "model" for agent in agents.values())

@@ -38,7 +38,6 @@ from icrl.experiments.dpt_pipeline import (
 from icrl.models.sizes import matched, size_of
 from icrl.models.token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.records import read_jsonl
 from icrl.registry import agents, experiments, models
 from icrl.runs import Run
 from icrl.statistics import interval, ratio_interval
@@ -135,8 +134,8 @@ class CompareModels(DPTExperiment):
             settings.of_model(name)
 
     @classmethod
-    def num_models(cls, settings: CompareSettings) -> int:  # type: ignore[override]
-        return len(settings.names) * settings.train_seeds
+    def kinds(cls, settings: CompareSettings) -> list[str]:  # type: ignore[override]
+        return list(settings.names)
 
     @classmethod
     def _untrained(cls, settings: CompareSettings, run: Run, model: int) -> FrozenPolicy:  # type: ignore[override]
@@ -159,7 +158,7 @@ class CompareModels(DPTExperiment):
     def evaluate(  # type: ignore[override]
         cls, settings: CompareSettings, run: Run, policies: list[FrozenPolicy]
     ) -> dict[str, Any]:
-        """Section ``online``, the table, and the losses of training; nothing is promised, so nothing is checked."""
+        """Section ``online`` and the table; nothing is promised, so nothing is checked."""
         count = settings.train_seeds
         groups = {name: policies[i * count : (i + 1) * count] for i, name in enumerate(settings.names)}
         players = {name: [settings.agent(policy) for policy in group] for name, group in groups.items()}
@@ -173,7 +172,6 @@ class CompareModels(DPTExperiment):
             "num_steps": settings.context_steps,
             "online": online,
             "tables": [_table(settings, run.seed, groups, finals, regrets[settings.ideal][..., -1])],
-            "training": _mean_training(settings, run),
             "checks": [],
         }
 
@@ -262,19 +260,6 @@ def _read(policy: FrozenPolicy, tokens: Array) -> Array:
         return carry, logits[0]
 
     return jax.vmap(lambda row: jax.lax.scan(step, policy.initial_carry(), row)[1])(tokens)
-
-
-def _mean_training(settings: CompareSettings, run: Run) -> dict[str, Any]:
-    """Loss and validation loss by step of each model, means over its training seeds."""
-    logged: dict[str, dict[int, list[tuple[float, float]]]] = {name: {} for name in settings.names}
-    for row in read_jsonl(run.folder / "metrics.jsonl"):
-        name = settings.names[row["seed"] // settings.train_seeds]
-        logged[name].setdefault(row["step"], []).append((row["loss"], row["val_loss"]))
-    curves = {}
-    for name, steps in logged.items():
-        losses = np.array([np.mean(rows, axis=0) for rows in steps.values()])
-        curves[name] = {"step": list(steps), "loss": losses[:, 0], "val_loss": losses[:, 1]}
-    return curves
 
 
 def _claim(settings: CompareSettings, finals: dict[str, np.ndarray], ideal: np.ndarray) -> str:

@@ -44,9 +44,8 @@ class DistillationExperiment(PretrainingExperiment[DistillationSettings]):
     """Base of the distillation recipes; what differs between them is a class attribute."""
 
     @classmethod
-    def num_models(cls, settings: DistillationSettings) -> int:
-        """One of each variant for each training seed."""
-        return len(settings.variants) * settings.train_seeds
+    def kinds(cls, settings: DistillationSettings) -> list[str]:
+        return [_variant_name(settings, *variant) for variant in settings.variants]
 
     @classmethod
     def validate(cls, settings: DistillationSettings, seed: int) -> None:

@@ -99,9 +99,15 @@ class PretrainingExperiment(Generic[Settings]):
         raise NotImplementedError(f"{cls.__name__} must define evaluate")
 
     @classmethod
+    def kinds(cls, settings: Settings) -> list[str]:
+        """What the models of a run differ in but for their training seeds; model m is of kind m // train_seeds."""
+        del settings
+        return [cls.title]
+
+    @classmethod
     def num_models(cls, settings: Settings) -> int:
         """Models of a run."""
-        return settings.train_seeds
+        return len(cls.kinds(settings)) * settings.train_seeds
 
     @classmethod
     def run(cls, settings: Settings, run: Run) -> dict[str, Any]:
@@ -153,6 +159,9 @@ class PretrainingExperiment(Generic[Settings]):
         found = cls.evaluate(settings, run, policies)
         if policies[0].couples_rows:
             found["routing"] = routing(settings.objective(), policies[0], cls.held_out(settings, run))
+        kinds = cls.kinds(settings)
+        if len(kinds) > 1:
+            found["training"] = run.mean_training(kinds, settings.train_seeds)
         seconds = {**seconds, "evaluation": time.monotonic() - started}
         return run.results(
             title=cls.title,

@@ -111,8 +111,8 @@ class TADMExperiment(PretrainingExperiment[TADMSettings]):
             settings.source(variant)
 
     @classmethod
-    def num_models(cls, settings: TADMSettings) -> int:
-        return len(settings.variants) * settings.train_seeds
+    def kinds(cls, settings: TADMSettings) -> list[str]:
+        return [label_of(variant) for variant in settings.variants]
 
     @classmethod
     def pretrain(cls, settings: TADMSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:

@@ -133,8 +133,8 @@ class TaskDiversityBandit(PretrainingExperiment[DiversitySettings]):
         agents[settings.source].for_env(settings.env)
 
     @classmethod
-    def num_models(cls, settings: DiversitySettings) -> int:
-        return len(settings.sizes) * settings.train_seeds
+    def kinds(cls, settings: DiversitySettings) -> list[str]:
+        return [f"{size:,} task{'' if size == 1 else 's'}" for size in settings.sizes]
 
     @classmethod
     def pretrain(cls, settings: DiversitySettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
