@@ -9,9 +9,9 @@ Measured at 200 pulls, seed 0 (2026-11-26, one NVIDIA H200, 40 s a model: ``--ho
 --train-steps 12000 --batch-size 128 --eval-tasks 4000``, the model of preset cpu): imitates UCB 1.011 [.995, 1.027] of
 UCB's 8.50; shares of TS 0, .1, .5: 10.0 [9.8, 10.3], 10.7, 10.8 [10.6, 10.9]; TS 10.6. So a model that is trained for
 long enough imitates UCB, and is as good as TS whatever the mix: that uniform data misleads it, as it did the published
-ones beyond 30 pulls, is not seen, and the published order is gone. It begins to show in models that are short of
-training: with 1 500 steps of 64 fresh contexts (two CPU cores, 11 minutes for two) shares 0 and .5 lose 17.0 [16.2,
-17.7] and 15.0 [14.6, 15.5].
+ones beyond 30 pulls, is not seen, and the published order is gone. A part of it shows in models that are short of
+training: after 1 500 steps of 64 fresh contexts (two CPU cores, 7 minutes a model) shares 0, .1, .5, 1 lose 15.7, 15.7,
+14.8 [14.3, 15.2] and 17.3; data of TS take longest to learn from.
 
 Preset cpu, seed 0 (2026-11-26, two CPU cores, 11 minutes), regret(100) in 2 000 tasks: imitates UCB 7.49 [7.29, 7.68],
 UCB itself 6.82; shares of TS 0, .1, .5, 1: 9.74, 9.44, 9.84, 10.9; TS 8.22. With the paper's attention (four layers,
