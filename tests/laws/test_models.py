@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from siblings import SIBLINGS
+from siblings import SIBLINGS, by_day
 
 from icrl.models import attention, recurrence
 from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
@@ -278,7 +278,7 @@ def test_policies_that_differ_in_their_numbers_alone_share_their_code():
     assert one is not other and one == other and hash(one) == hash(other) and one != wider
 
 
-@pytest.mark.parametrize("name", [as_case(name, name, name in ("transformer", "s5", "mamba2")) for name in models])
+@pytest.mark.parametrize("name", [by_day(name, day=name in ("transformer", "s5", "mamba2")) for name in models])
 def test_bfloat16_is_near_float32(name):
     x, start = tokens_and_starts(40)
     exact, low = (FrozenPolicy.split(new_policy(name, {"matmuls": form}, CAPACITY)) for form in ("float32", "bfloat16"))
