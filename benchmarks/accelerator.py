@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from sequence_models import gradient
 
 from icrl.datasets.contexts import Contexts
 from icrl.envs.gaussian_bandit import GaussianBandit
@@ -89,9 +90,7 @@ def recurrent(names: list[str], widths: list[int], repeats: int) -> None:
     for width in widths:
         xs = jax.random.normal(jax.random.key(0), (BATCH, LENGTH, width))
         rnn = nnx.RNN(nnx.GRUCell(width, width, rngs=nnx.Rngs(0)))
-        base = seconds(
-            gradient(rnn, lambda m, xs: m(xs, initial_carry=jnp.zeros((BATCH, m.cell.hidden_features))), xs), 1
-        )
+        base = seconds(gradient(rnn, partial(from_zeros, jnp.zeros((BATCH, width))), xs), 1)
         print(f"width {width}, batch {BATCH}, T = {LENGTH}: Flax GRU {1e3 * base:.2f} ms", flush=True)
         for name in names:
             build = models[name].Config
@@ -104,18 +103,16 @@ def recurrent(names: list[str], widths: list[int], repeats: int) -> None:
             print(f"  {name}: {times}; Flax GRU / it {base / alone:.1f}, {base / layer:.1f}", flush=True)
 
 
+def from_zeros(carry: jax.Array, rnn: nnx.RNN, xs: jax.Array) -> jax.Array:
+    return rnn(xs, initial_carry=carry)
+
+
 def mixed(start: jax.Array, mixer: Any, xs: jax.Array) -> jax.Array:
     return jax.vmap(lambda x: mixer(x, start, mixer.initial_carry())[0])(xs)
 
 
 def whole(stack: Any, xs: jax.Array) -> jax.Array:
     return jax.vmap(lambda x: stack(x)[0])(xs)
-
-
-def gradient(module: nnx.Module, form: Callable[[Any, jax.Array], jax.Array], xs: jax.Array) -> Callable[[], Any]:
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-    grad = jax.jit(jax.grad(lambda params, xs: jnp.sum(form(nnx.merge(graphdef, params, rest), xs) ** 2)))
-    return lambda: grad(params, xs)
 
 
 def transformers(peak: float, repeats: int) -> None:
@@ -168,7 +165,7 @@ def training(settings: Any, batch: Any, objective: Any = None) -> Callable[[], A
 
 def papers(repeats: int) -> None:
     tadm = experiments["tadm-bernoulli"].presets["paper"]
-    contexts = bandit_contexts(dataclasses.replace(tadm), tadm.fit.batch_size)
+    contexts = bandit_contexts(tadm, tadm.fit.batch_size)
     objective = tadm.objective("dpt:0")
     report("tadm-bernoulli, decides", seconds(training(tadm, contexts, objective), repeats))
     one_head = dataclasses.replace(tadm, backbone=dataclasses.replace(tadm.backbone, num_heads=1, mlp_ratio=1.0))

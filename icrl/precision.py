@@ -1,4 +1,4 @@
-"""Products of float32 in float32, on every platform.
+"""Products of float32 in float32 wherever agents, environments and policies run, on every platform.
 
 Accelerators multiply float32 more coarsely unless told otherwise, GPUs with 10 bits of mantissa (TensorFloat-32). The
 forms of a model then agree to a few 1e-4 instead of 1e-5, and an agent's algebra is as coarse. What wants speed says so

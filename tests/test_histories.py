@@ -54,6 +54,15 @@ def test_a_task_has_the_same_histories_whatever_is_made_with_it(make):
 
 
 @pytest.mark.parametrize("make", [independent, streams], ids=["independent", "streams"])
+def test_long_histories_are_made_one_task_at_a_time(make, monkeypatch):
+    """Not five or all of them for a shard that holds one."""
+    made = []
+    monkeypatch.setattr(module, "STEPS_AT_ONCE", EACH * STEPS)
+    monkeypatch.setattr(HistoryGenerator, "_together", lambda self, places: made.append(len(places)) or {"x": places})
+    assert np.array_equal(generator(make()).fetch(np.arange(3))["x"], np.arange(3)) and made == [1, 1, 1]
+
+
+@pytest.mark.parametrize("make", [independent, streams], ids=["independent", "streams"])
 def test_histories_are_lives(make):
     """Each transition is a step of the room, episodes last six steps, and the next begins at the start."""
     found = jax.tree.map(np.asarray, generator(make()).fetch(np.arange(2)))

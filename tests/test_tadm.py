@@ -75,7 +75,7 @@ def test_the_imitated_data_is_what_the_agent_did():
     assert np.array_equal(contexts.history.action, history.action)
 
 
-def test_the_same_contexts_are_seen_again(tmp_path, monkeypatch):
+def test_the_same_contexts_are_seen_again(monkeypatch):
     """Six contexts in batches of four: every epoch has each of them once."""
     seen = []
     monkeypatch.setattr(TADMBernoulli, "_fit", lambda settings, run, model, batches, *_: seen.append(batches))

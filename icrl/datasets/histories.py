@@ -26,7 +26,8 @@ from icrl.seeding import key_for, keys_for
 from icrl.tasks import TaskSet
 from icrl.types import Agent, Array, Environment, History
 
-SHARD_STEPS = 2**21  # transitions in a shard, about: what a shard takes in memory while it is made
+STEPS_AT_ONCE = 2**21  # transitions made in one call, about, and so what it takes in memory
+SHARD_STEPS = STEPS_AT_ONCE  # in a shard, about
 LEARNERS = 5  # that learn in parallel streams, side by side on a CPU core: their networks stay in its caches
 LIVES = 1024  # of independent learners, side by side on a CPU core
 
@@ -80,9 +81,9 @@ class HistoryGenerator:
         """Tasks whose histories are made in one call, 0 for all: always as many, as the last bits depend on it."""
         if jax.default_backend() != "cpu":
             return 0
-        if any(part.shared for part in self.parts):
-            return LEARNERS
-        return min(-(-LIVES // self.num_histories), len(self.task_ids))
+        shared = any(part.shared for part in self.parts)
+        wanted = LEARNERS if shared else min(-(-LIVES // self.num_histories), len(self.task_ids))
+        return max(1, min(wanted, STEPS_AT_ONCE // (self.num_steps * self.num_histories)))
 
     def _together(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         tasks = TaskSet.of(self.env, np.asarray(self.task_ids)[positions])

@@ -23,7 +23,7 @@ from icrl.registry import models
 
 TOKEN, ACTIONS, CAPACITY = 8, 5, 320
 PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
-LENGTH = 7 * PIECE  # longer than all the chunks that models work in
+LENGTH = 7 * PIECE  # longer than all the chunks that models work in on a CPU
 ROWS, ROW = 256, 127
 TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value
 VARIANTS = {  # settings tried beside the defaults
