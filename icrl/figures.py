@@ -30,7 +30,7 @@ def draw_figures(results: Results) -> dict[str, Any]:
         if diversity := results.get("diversity"):
             drawn |= {f"{part}_regret": _pool_regret(diversity, part) for part in ("pool", "fresh")}
             drawn["relative_distance"] = _relative_distance(diversity)
-        return drawn | draw_worlds(results)
+        return draw_worlds(results) | drawn  # the standings are what a leaderboard is opened for
 
 
 def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
