@@ -1,0 +1,160 @@
+"""Bad inputs of the gymnasium environments and of agents on the host: one line that names the field."""
+
+import gymnasium
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icrl.envs.gaussian_bandit import GaussianBanditTask
+from icrl.errors import InputError
+from icrl.gym import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
+from icrl.registry import environments
+
+BANDIT = "GaussianBandit-v0"
+
+
+@pytest.mark.parametrize(
+    "action", [-1, 5, 2**40, 10**30, True, 1.0, np.float32(1), np.array([1]), "1", None, [[1], [1, 2]]]
+)
+def test_bad_actions(action):
+    env, vector = IcrlEnv(BANDIT), IcrlVectorEnv(BANDIT, num_envs=2)
+    env.reset(seed=0)
+    vector.reset(seed=0)
+    with pytest.raises(InputError, match=r"action: got .*allowed: .*integer"):
+        env.step(action)
+    with pytest.raises(InputError, match=r"actions: got .*allowed: .*integer"):
+        vector.step([action, action])
+    assert env.step(1)[1] != 0.0  # a refused action costs no step
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, 1.0, "1", [1]])
+def test_bad_seeds(seed):
+    with pytest.raises(InputError, match=r"seed: got .*allowed: an integer"):
+        IcrlEnv(BANDIT).reset(seed=seed)
+    with pytest.raises(InputError, match=r"seed.*: got .*allowed"):
+        IcrlVectorEnv(BANDIT, num_envs=2).reset(seed=seed)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"newtask": True}, "reset option: got 'newtask', allowed: new_task, task"),
+        ({"new_task": 1}, "allowed: True or False"),
+        ({"new_task": True, "task": None}, "one of the two"),
+        ({"task": {"means": [0.0] * 5}}, "task: got 'dict'"),
+        ({"task": GaussianBanditTask(means=jnp.zeros(4), max_steps_in_episode=5)}, "means"),
+        ({"task": GaussianBanditTask(means=jnp.full(5, jnp.nan), max_steps_in_episode=5)}, "finite"),
+        ({"task": GaussianBanditTask(means=[0.0] * 5, max_steps_in_episode=5)}, "each an array"),
+    ],
+)
+def test_bad_options(options, message):
+    env = IcrlEnv(BANDIT)
+    env.reset(seed=0)
+    before = np.asarray(env.task.means)
+    with pytest.raises(InputError, match=message):
+        env.reset(options=options)
+    assert np.array_equal(env.task.means, before)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"task": GaussianBanditTask(means=jnp.zeros((3, 5)), max_steps_in_episode=5)}, "begin with 2"),
+        ({"task": GaussianBanditTask(means=jnp.array([[0.0] * 5, [jnp.inf] * 5]), max_steps_in_episode=5)}, "finite"),
+        ({"task": "mine"}, "begin with 2"),
+        ({"reset_mask": np.zeros(2, bool)}, "True somewhere"),
+        ({"reset_mask": np.ones(2, int)}, "boolean"),
+        ({"reset_mask": np.array([True, False])}, "first reset"),
+    ],
+)
+def test_bad_vector_options(options, message):
+    with pytest.raises(InputError, match=message):
+        IcrlVectorEnv(BANDIT, num_envs=2).reset(options=options)
+
+
+@pytest.mark.parametrize("make", [IcrlEnv, IcrlVectorEnv, lambda *a, **k: gymnasium.make(f"icrl:icrl/{a[0]}", **k)])
+def test_bad_settings(make):
+    with pytest.raises(InputError, match=r"num_arm.*allowed: num_arms, horizon, noise_std; did you mean num_arms"):
+        make(BANDIT, num_arm=3)
+    with pytest.raises(InputError, match="oracle"):
+        make(BANDIT, oracle="yes")
+    with pytest.raises(InputError, match="num_arms"):
+        make(BANDIT, num_arms=0)
+
+
+def test_unknown_names():
+    with pytest.raises(InputError, match="did you mean GaussianBandit-v0"):
+        IcrlEnv("GausianBandit-v0")
+    with pytest.raises(InputError, match="did you mean ucb"):
+        make_agent("ucbb")
+    with pytest.raises(InputError, match="ucb setting: got 'd', allowed: num_arms, c"):
+        make_agent("ucb", d=2)
+    with pytest.raises(InputError, match="hidden state"):
+        make_agent("oracle")
+
+
+GOOD_STEP = {
+    "obs": np.ones(1), "action": 0, "reward": 0.0, "next_obs": np.ones(1), "terminated": False, "truncated": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("obs", np.ones(2), r"obs: got 'float64 of shape \(2,\)', allowed: 'float or integer of shape \(1,\)'"),
+        ("obs", "here", "obs: got 'here'"),
+        ("obs", np.array([np.nan]), "obs: got nan"),
+        ("next_obs", np.ones((1, 1)), "next_obs"),
+        ("next_obs", None, "next_obs"),
+        ("action", 5, r"action: got 5, allowed: integers in \[0, 4\]"),
+        ("action", 1.0, "action: got 1.0"),
+        ("reward", np.nan, "reward: got nan"),
+        ("reward", np.inf, "reward: got inf"),
+        ("reward", [0.0], "reward"),
+        ("terminated", 0, "terminated: got 0"),
+        ("truncated", None, "truncated: got None"),
+    ],
+)
+def test_bad_observations(field, value, message):
+    agent = make_agent("ucb")
+    agent.reset()
+    with pytest.raises(InputError, match=message.replace("allowed: '", "allowed: ").replace("(1,\\)'", "(1,\\)")):
+        agent.observe(**{**GOOD_STEP, field: value})
+    agent.observe(**GOOD_STEP)
+    assert agent.predict(np.ones(1))[1].agent_state.count.sum() == 1  # the refused step taught nothing
+
+
+def test_bad_calls_of_an_agent():
+    agent = make_agent("ucb")
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        agent.act(np.ones(1))
+    with pytest.raises(InputError, match=r"call reset\(\) first"):
+        agent.observe(**GOOD_STEP)
+    with pytest.raises(InputError, match="seed"):
+        agent.reset(seed=-1)
+    with pytest.raises(InputError, match="num_envs"):
+        agent.reset(num_envs=0)
+    with pytest.raises(InputError, match="autoreset_mode"):
+        agent.reset(autoreset_mode="SameStep")
+    agent.reset(num_envs=2)
+    with pytest.raises(InputError, match=r"obs.*\(2, 1\)"):
+        agent.act(np.ones(1))
+    single = make_agent("ucb")
+    single.reset()
+    with pytest.raises(InputError, match="state: got"):
+        agent.predict(np.ones((2, 1)), state=single.predict(np.ones(1))[1])
+    with pytest.raises(InputError, match="agent: got"):
+        HostAgent("ucb", environments[BANDIT]().spec)
+
+
+def test_a_full_context_says_so():
+    agent = make_agent("ucb")
+    agent.max_steps = 2
+    agent.reset()
+    agent.observe(**GOOD_STEP)
+    agent.observe(**GOOD_STEP)
+    agent.act(np.ones(1))  # acting on two transitions is still possible
+    with pytest.raises(InputError, match=r"at most 2; the agent's context is full: call reset\(\)"):
+        agent.observe(**GOOD_STEP)
+    agent.reset()
+    agent.observe(**GOOD_STEP)
