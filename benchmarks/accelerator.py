@@ -27,13 +27,12 @@ import numpy as np
 from flax import nnx
 from sequence_models import gradient
 
-from icrl.datasets.contexts import Contexts
+from icrl.core.registry import experiments, models
+from icrl.core.types import Contexts, History
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.experiments.dpt_pipeline import DPTSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments, models
-from icrl.train_step import FitSettings, initial_state, train_step
-from icrl.types import History
+from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.training.step import FitSettings, initial_state, train_step
 
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, of the maker's data sheets (SXM)
 BATCH, LENGTH = 64, 1024

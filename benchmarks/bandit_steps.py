@@ -10,11 +10,11 @@ import time
 import jax
 import numpy as np
 
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.tasks import TaskSet
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.interact import interact
-from icrl.registry import agents
-from icrl.seeding import key_for, keys_for
-from icrl.tasks import TaskSet
 
 
 def main() -> None:

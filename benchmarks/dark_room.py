@@ -16,15 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.tasks import TaskSet
 from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
-from icrl.evaluation import online_returns
-from icrl.experiments.distillation_settings import DistillationSettings
-from icrl.interact import interact
+from icrl.evaluation.online import online_returns
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import agents
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings
+from icrl.recipes.distillation_settings import DistillationSettings
+from icrl.training.step import FitSettings
 
 MANY = 1024
 

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from icrl.core.registry import filters
 from icrl.datasets.histories import SHARD_STEPS, StoredHistories
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.store import store_records
 from icrl.datasets.windows import Windows
-from icrl.registry import filters
 
 EPISODE, WINDOW, OPEN_FILES = 20, 80, 256
 FLOAT_STEP = 18  # bytes of a step with two float positions: 2 x 8, action and reward 1 each; flags are constant

@@ -13,12 +13,12 @@ import time
 import torch
 from torch_gpt2 import GPT2
 
+from icrl.core.tasks import TaskSet
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation import online_regret
-from icrl.experiments.dpt_pipeline import DPTSettings
+from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings
+from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.training.step import FitSettings
 
 STRIDE = 25
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from icrl.registry import models
+from icrl.core.registry import models
 
 LONG = 1024  # exponents of training are fitted from here on
 PIECE = 64  # tokens read at a time before an acting step is timed

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.seeding import key_for, keys_for
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.interact import interact
-from icrl.registry import agents
-from icrl.seeding import key_for, keys_for
 
 SIDE_BY_SIDE = 2000  # tasks in one step of the scan
 PART = 50_000  # tasks in one jitted call

@@ -63,12 +63,12 @@ def our_step(length: int, heads: int):
     import jax
     import numpy as np
 
+    from icrl.core.registry import agents
     from icrl.datasets.contexts import ContextGenerator
     from icrl.envs.gaussian_bandit import GaussianBandit
-    from icrl.experiments.dpt_pipeline import DPTSettings
     from icrl.models.transformer import TransformerConfig
-    from icrl.registry import agents
-    from icrl.train_step import FitSettings, initial_state, train_step
+    from icrl.recipes.dpt_pipeline import DPTSettings
+    from icrl.training.step import FitSettings, initial_state, train_step
 
     settings = DPTSettings(
         env=GaussianBandit(horizon=length),

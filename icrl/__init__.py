@@ -10,8 +10,8 @@ Importing the package imports no jax; it only tells gymnasium which environments
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icrl.gym import make_agent as make_agent
-    from icrl.runs import load_agent as load_agent
+    from icrl.gym.environments import make_agent as make_agent
+    from icrl.recipes.run import load_agent as load_agent
 
 __version__ = "0.1.0"
 __all__ = ["load_agent", "make_agent"]
@@ -19,11 +19,11 @@ __all__ = ["load_agent", "make_agent"]
 
 def __getattr__(name: str) -> Any:
     if name == "make_agent":
-        from icrl.gym import make_agent
+        from icrl.gym.environments import make_agent
 
         return make_agent
     if name == "load_agent":
-        from icrl.runs import load_agent
+        from icrl.recipes.run import load_agent
 
         return load_agent
     raise AttributeError(f"module 'icrl' has no attribute {name!r}")
@@ -32,13 +32,13 @@ def __getattr__(name: str) -> Any:
 def _register_with_gymnasium() -> None:
     import gymnasium
 
-    from icrl.registry import environments
+    from icrl.core.registry import environments
 
     for declared in environments.declared():
         gymnasium.register(
             id=f"icrl/{declared.name}",
-            entry_point="icrl.gym:IcrlEnv",
-            vector_entry_point="icrl.gym:IcrlVectorEnv",
+            entry_point="icrl.gym.environments:IcrlEnv",
+            vector_entry_point="icrl.gym.environments:IcrlVectorEnv",
             kwargs={"env_id": declared.name},
             disable_env_checker=True,  # wraps the first steps in slow checks; our tests run check_env on every id
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from icrl.errors import IcrlError, InputError, near_names
+from icrl.core.errors import IcrlError, InputError, near_names
 
 EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 130/143 stopped"
 
@@ -54,7 +54,7 @@ def _dispatch(argv: list[str]) -> int:
         return _inspect(Path(args.folder), args.png)
     if args.command == "export":
         return _export(args)
-    from icrl import runs
+    from icrl.recipes import run as runs
 
     run = runs.reopen(Path(args.folder))
     (runs.evaluate if args.command == "evaluate" else runs.report)(run)
@@ -112,7 +112,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.help and args.experiment is None:
         _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
         return 0
-    from icrl import runs
+    from icrl.recipes import run as runs
 
     _check_experiment(args.experiment)
     seed = _integer("seed", args.seed)
@@ -129,7 +129,7 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _collect(args: argparse.Namespace, rest: list[str]) -> int:
-    from icrl import runs
+    from icrl.recipes import run as runs
 
     _check_experiment(args.experiment)
     seed, num_tasks = _integer("seed", args.seed), _integer("num-tasks", args.num_tasks)
@@ -149,7 +149,7 @@ def _verify(folder: Path) -> int:
 
 def _inspect(folder: Path, png: str | None) -> int:
     from icrl.datasets.histories import StoredHistories
-    from icrl.datasets.inspect import describe, draw
+    from icrl.reports.histories import describe, draw
 
     stored = StoredHistories(folder)
     print(describe(stored))
@@ -196,7 +196,7 @@ def _range(field: str, text: str | None) -> range | None:
 
 def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:
     """Flags derived from the settings' leaf names, parsed by their kinds; a model's name brings its own flags."""
-    from icrl.config import chosen, leaves, parsed
+    from icrl.core.settings import chosen, leaves, parsed
 
     words = _flag_words(rest)
     known = leaves(chosen(defaults, {_leaf_name(flag): text for flag, text in words if text is not None}))
@@ -229,8 +229,8 @@ def _leaf_name(flag: str) -> str:
 
 
 def _print_settings(args: argparse.Namespace, defaults: Any, rest: list[str]) -> None:
-    from icrl.config import chosen, kind_name, leaves
-    from icrl.registry import experiments
+    from icrl.core.registry import experiments
+    from icrl.core.settings import chosen, kind_name, leaves
 
     settings = chosen(defaults, {_leaf_name(flag): text for flag, text in _flag_words(rest) if text is not None})
     _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
@@ -242,13 +242,13 @@ def _print_settings(args: argparse.Namespace, defaults: Any, rest: list[str]) ->
 
 
 def _declared(kind: str) -> list[Any]:
-    from icrl.registry import KINDS
+    from icrl.core.registry import KINDS
 
     return KINDS[kind].declared()
 
 
 def _list(kind: str | None, as_json: bool) -> int:
-    from icrl.registry import KINDS
+    from icrl.core.registry import KINDS
 
     if kind is not None and kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; {near_names(kind, KINDS)}")
@@ -269,7 +269,7 @@ def _list(kind: str | None, as_json: bool) -> int:
 
 def _model_sizes(names: list[str]) -> dict[str, dict[str, int]]:
     """Parameters and state bytes of the models in their default shapes; the one listing that waits for jax."""
-    from icrl.models.sizes import size_of
+    from icrl.models._sizes import size_of
 
     return {name: size_of(name)._asdict() for name in names}
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from icrl.artifacts import publishing_folder
+from icrl.storage.publish import publishing_folder
 
 
 def fill(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from icrl.filters.table import HistoryTable
-from icrl.registry import filters
+from icrl.core.registry import filters
+from icrl.filters._table import HistoryTable
 
 EXAMPLE = [[0, 2, 1, 4, 4], [1, 1, 1, 1, 1], [0, 5, 0, 5, 0], [0, 1, 2, 3, 5]]  # A, B, C, D
 

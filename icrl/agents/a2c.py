@@ -2,10 +2,10 @@
 
 from typing import Any, Self
 
-from icrl import struct
 from icrl.agents.ppo import PPO
-from icrl.registry import agents
-from icrl.types import Environment
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Environment
 
 
 @agents.register("a2c", paper="Mnih et al. 2016; Laskin et al. 2022, appendix H")

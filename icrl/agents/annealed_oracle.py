@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
 from icrl.agents.oracle import Oracle
-from icrl.registry import agents
-from icrl.types import Array, Environment, Transition
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment, Transition
 
 
 class AnnealedState(NamedTuple):

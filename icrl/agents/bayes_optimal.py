@@ -4,12 +4,12 @@ from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.errors import require
-from icrl.exact.beta_bandit import bayes_optimal, count_graph
-from icrl.registry import agents
-from icrl.types import Array, Environment, Transition
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.errors import require
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment, Transition
+from icrl.planning.beta_bandit import bayes_optimal, count_graph
 
 
 class Node(NamedTuple):
@@ -29,7 +29,7 @@ class BayesOptimal(ArmAgent):
     plays the arm whose mean was the largest then. Of arms that are equally good it plays the one tried less.
 
     T is an episode and the prior is read off the environment, else uniform. Settings shape the tables, so that none of
-    them can be swept; ``icrl.exact.beta_bandit.bayes_optimal`` has the value.
+    them can be swept; ``icrl.planning.beta_bandit.bayes_optimal`` has the value.
     """
 
     horizon: int = struct.field(pytree_node=False, default=10)  # T, pulls in all

@@ -5,9 +5,9 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.registry import agents
-from icrl.types import Agent, Array, Environment, Transition
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Agent, Array, Environment, Transition
 
 NUM_WEIGHTS = 11  # w in {0.0, 0.1, ..., 1.0} as in the released code; the paper's text lists 0.1 to 1.0
 

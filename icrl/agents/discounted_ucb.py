@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, argmax_untried_first
-from icrl.registry import agents
-from icrl.types import Array, Transition
+from icrl.agents._arm_agent import ArmAgent, argmax_untried_first
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Transition
 
 
 class FadedStats(NamedTuple):

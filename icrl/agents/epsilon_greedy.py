@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
-from icrl.registry import agents
-from icrl.threefry import split, uniform
-from icrl.types import Array
+from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import split, uniform
+from icrl.core.types import Array
 
 
 @agents.register("epsilon-greedy", paper="Sutton, Barto 2018")

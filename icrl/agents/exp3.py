@@ -9,10 +9,10 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import argmax_random_ties
-from icrl.registry import agents
-from icrl.types import Agent, Array, Environment, Transition
+from icrl.agents._arm_agent import argmax_random_ties
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Agent, Array, Environment, Transition
 
 
 @agents.register("exp3", paper="Auer et al. 2002")

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.errors import InputError
-from icrl.registry import agents
-from icrl.types import Agent, Array, Environment, History, Layout, Transition
+from icrl.core import struct
+from icrl.core.errors import InputError
+from icrl.core.registry import agents
+from icrl.core.types import Agent, Array, Environment, History, Layout, Transition
 
 
 class FrozenContextState(NamedTuple):

@@ -5,12 +5,12 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.errors import require
-from icrl.exact.gittins import gittins_table
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.errors import require
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
+from icrl.planning.gittins import gittins_table
 
 MAX_DISCOUNT, MAX_PULLS = 0.99, 200  # of the default table: a few seconds of work
 

@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents._arm_agent import ArmStats
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli
-from icrl.registry import agents
-from icrl.threefry import split, uniform
-from icrl.types import Array
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import split, uniform
+from icrl.core.types import Array
 
 
 @agents.register("ids", paper="Russo, Van Roy 2018")

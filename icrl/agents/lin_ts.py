@@ -4,11 +4,11 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.linear_agent import LinearAgent, LinearStats
-from icrl.registry import agents
-from icrl.threefry import normal
-from icrl.types import Array, Environment
+from icrl.agents._linear_agent import LinearAgent, LinearStats
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import normal
+from icrl.core.types import Array, Environment
 
 
 @agents.register("lin-ts", paper="Agrawal, Goyal 2013")

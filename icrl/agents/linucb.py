@@ -5,10 +5,10 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.linear_agent import LinearAgent, LinearStats
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._linear_agent import LinearAgent, LinearStats
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
 
 
 @agents.register("linucb", paper="Abbasi-Yadkori et al. 2011")

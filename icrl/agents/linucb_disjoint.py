@@ -5,10 +5,10 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.linear_agent import LinearAgent, LinearStats, eliminate
-from icrl.registry import agents
-from icrl.types import Array, Environment, Transition
+from icrl.agents._linear_agent import LinearAgent, LinearStats, eliminate
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment, Transition
 
 
 @agents.register("linucb-disjoint", paper="Li et al. 2010")

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.linear_agent import LinearAgent, eliminate
-from icrl.registry import agents
-from icrl.threefry import normal
-from icrl.types import Array, Transition
+from icrl.agents._linear_agent import LinearAgent, eliminate
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import normal
+from icrl.core.types import Array, Transition
 
 NEWTON_STEPS = 6
 LEAST_PIVOT = 1e-9  # of a covariance: more certain than that it does not become

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.errors import require, require_float
-from icrl.registry import agents
-from icrl.threefry import split
-from icrl.types import Agent, Array, Environment, Transition
+from icrl.core import struct
+from icrl.core.errors import require, require_float
+from icrl.core.registry import agents
+from icrl.core.threefry import split
+from icrl.core.types import Agent, Array, Environment, Transition
 
 
 class MixtureState(NamedTuple):

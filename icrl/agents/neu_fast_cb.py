@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.agents._neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("neu-fast-cb", paper="Deb et al. 2024")

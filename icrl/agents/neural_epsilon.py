@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.neural_agent import NeuralAgent, NeuralState
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.agents._neural_agent import NeuralAgent, NeuralState
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("neural-epsilon", paper="Ban et al. 2022")

@@ -1,9 +1,9 @@
 """Greedy on the predictions of a network: the baseline that every neural explorer has to beat (Deb et al. 2024)."""
 
-from icrl import struct
-from icrl.agents.neural_agent import NeuralAgent, NeuralState
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.agents._neural_agent import NeuralAgent, NeuralState
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("neural-greedy", paper="Deb et al. 2024")

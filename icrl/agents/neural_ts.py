@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.neural_agent import NeuralState
-from icrl.agents.neural_gram import NeuralGram
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.agents._neural_agent import NeuralState
+from icrl.agents._neural_gram import NeuralGram
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("neural-ts", paper="Zhang et al. 2021")

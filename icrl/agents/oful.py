@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.linear_agent import LinearAgent, LinearStats, eliminate
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._linear_agent import LinearAgent, LinearStats, eliminate
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
 
 
 @agents.register("oful", paper="Abbasi-Yadkori et al. 2011")

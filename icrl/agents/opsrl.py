@@ -2,11 +2,11 @@
 
 import jax
 
-from icrl import struct
-from icrl.agents.planner import Counts
+from icrl.agents._planner import Counts
 from icrl.agents.psrl import PSRL
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("opsrl", paper="Duan et al. 2016")

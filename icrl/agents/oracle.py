@@ -4,10 +4,10 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.errors import require
-from icrl.registry import agents
-from icrl.types import Agent, Array, Environment, TaskParams, Transition
+from icrl.core import struct
+from icrl.core.errors import require
+from icrl.core.registry import agents
+from icrl.core.types import Agent, Array, Environment, TaskParams, Transition
 
 
 @agents.register("oracle", paper="-")

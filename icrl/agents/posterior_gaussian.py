@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.registry import agents
-from icrl.threefry import uniform
-from icrl.types import Array, Environment
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import uniform
+from icrl.core.types import Array, Environment
 
 NODES = 128  # of the quadrature, per arm
 FARTHEST = 10.0  # std between the interval and a mean outside of it; much farther out float32's ndtr is 0

@@ -5,11 +5,11 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.errors import InputError
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.errors import InputError
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
 
 TINY = 1e-6  # a probability of 0 or 1 in the pool is moved by so much, so that no likelihood is zero
 

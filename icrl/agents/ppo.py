@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from icrl import struct
-from icrl.errors import require, require_int
-from icrl.registry import agents
-from icrl.types import Agent, Array, Environment, Transition
+from icrl.core import struct
+from icrl.core.errors import require, require_int
+from icrl.core.registry import agents
+from icrl.core.types import Agent, Array, Environment, Transition
 
 HIDDEN = 64  # units in each of two tanh layers, policy and value apart (the defaults of stable-baselines3)
 

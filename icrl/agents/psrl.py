@@ -5,12 +5,12 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.planner import Counts, Planner, finite_spec
-from icrl.errors import require, require_float
-from icrl.planning import backward_induction
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._planner import Counts, Planner, finite_spec
+from icrl.core import struct
+from icrl.core.errors import require, require_float
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
+from icrl.planning.backward_induction import backward_induction
 
 REWARD_PRIORS = ("normal", "beta")
 POSITIVE = ("concentration", "prior_var", "prior_a", "prior_b")

@@ -4,12 +4,12 @@ from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import argmax_any, argmax_random_ties
-from icrl.agents.planner import finite_spec
-from icrl.registry import agents
-from icrl.threefry import below, fraction, words
-from icrl.types import Agent, Array, Environment, EnvSpec, Transition
+from icrl.agents._arm_agent import argmax_any, argmax_random_ties
+from icrl.agents._planner import finite_spec
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import below, fraction, words
+from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 
 
 class QState(NamedTuple):

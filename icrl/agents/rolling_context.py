@@ -5,10 +5,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
 from icrl.agents.in_context import InContextAgent, InContextState
-from icrl.registry import agents
-from icrl.types import Array, History, Transition
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, History, Transition
 
 
 class RollingState(NamedTuple):

@@ -5,11 +5,11 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_random_ties
-from icrl.registry import agents
-from icrl.threefry import uniform_pairs
-from icrl.types import Array, Environment
+from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import uniform_pairs
+from icrl.core.types import Array, Environment
 
 GRID = 256  # midpoints of the quadrature
 

@@ -4,11 +4,11 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.registry import agents
-from icrl.threefry import normal
-from icrl.types import Array, Environment
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import normal
+from icrl.core.types import Array, Environment
 
 OFFLINE_DRAWS = 100
 

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats, argmax_untried_first
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("ucb", paper="Lee et al. 2023")

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.planner import Counts, Planner
-from icrl.planning import expected_value, optimistic_induction
-from icrl.registry import agents
-from icrl.types import Array, Environment
+from icrl.agents._planner import Counts, Planner
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array, Environment
+from icrl.planning.backward_induction import expected_value, optimistic_induction
 
 
 @struct.dataclass

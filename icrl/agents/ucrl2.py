@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.agents.planner import Counts
+from icrl.agents._planner import Counts
 from icrl.agents.ucbvi import OptimisticPlanner
-from icrl.registry import agents
-from icrl.types import Array
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.types import Array
 
 
 @agents.register("ucrl2", paper="Jaksch et al. 2010")

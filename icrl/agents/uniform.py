@@ -1,10 +1,10 @@
 """Uniformly random actions."""
 
-from icrl import struct
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.registry import agents
-from icrl.threefry import below, bits
-from icrl.types import Array
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.core import struct
+from icrl.core.registry import agents
+from icrl.core.threefry import below, bits
+from icrl.core.types import Array
 
 
 @agents.register("uniform", paper="-")

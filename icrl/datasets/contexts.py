@@ -7,32 +7,24 @@ on disk are the same data: generating is a pure function, storing is a cache.
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.core.errors import require, require_int
+from icrl.core.interact import interact
+from icrl.core.precision import exact_products
+from icrl.core.progress import Progress
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Array, Contexts, Environment, History
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
-from icrl.errors import require, require_int
-from icrl.interact import interact
-from icrl.precision import exact_products
-from icrl.progress import Progress
-from icrl.seeding import key_for, keys_for
-from icrl.tasks import TaskSet
-from icrl.types import Agent, Array, Environment, History
 
 MAX_POOL = 2**31 - 1
 HELD_AT_ONCE = 2048  # contexts made in one call, when many are
 TOGETHER = 8  # contexts of one source in a mixture are made in multiples: few shapes, few compilations
-
-
-class Contexts(NamedTuple):
-    """A batch of pretraining contexts, with Q = 1 query for all prefixes or Q = T + 1, one for each."""
-
-    history: History  # [B, T, ...]
-    query: Array  # [B, Q, *O] float32, the observations to act upon
-    label: Array  # [B, Q] int32, optimal actions at the queries
 
 
 class ContextSource(Protocol):

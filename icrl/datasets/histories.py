@@ -14,17 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.config import replaced
+from icrl.core.devices import host_workers
+from icrl.core.errors import require, require_int
+from icrl.core.interact import interact
+from icrl.core.registry import environments
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.settings import replaced
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Array, Environment, History
 from icrl.datasets.store import StoredRecords, store_records
-from icrl.devices import host_workers
-from icrl.envs.streams import Streams
-from icrl.errors import require, require_int
-from icrl.filters.table import HistoryTable
-from icrl.interact import interact
-from icrl.registry import environments
-from icrl.seeding import key_for, keys_for
-from icrl.tasks import TaskSet
-from icrl.types import Agent, Array, Environment, History
+from icrl.envs._streams import Streams
+from icrl.filters._table import HistoryTable
 
 STEPS_AT_ONCE = 2**21  # transitions made in one call, about, and so what it takes in memory
 SHARD_STEPS = STEPS_AT_ONCE  # in a shard, about

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from icrl.artifacts import make_folder, publishing_folder
-from icrl.config import flat
+from icrl.core.errors import InputError, require
+from icrl.core.progress import Progress
+from icrl.core.settings import flat
+from icrl.core.types import History
 from icrl.datasets.histories import StoredHistories, episodes
-from icrl.errors import InputError, require
-from icrl.progress import Progress
-from icrl.types import History
+from icrl.storage.publish import make_folder, publishing_folder
 
 DESCRIPTION = (
     "Learning histories: whole lives of learners, in many tasks. The infos of an episode tell its task_id, its history "

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.core.types import History
 from icrl.datasets.histories import StoredHistories
 from icrl.datasets.windows import DeviceHistories
-from icrl.filters.table import HistoryTable
-from icrl.types import History
+from icrl.filters._table import HistoryTable
 
 
 def kept_steps(num_steps: int, episode: int, keep_every: int) -> np.ndarray:

@@ -13,12 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.datasets.contexts import Contexts
-from icrl.errors import require, require_float, require_int
-from icrl.interact import interact
-from icrl.seeding import key_for, keys_for
-from icrl.threefry import below, bits, split
-from icrl.types import Agent, Array, Environment, History
+from icrl.core.errors import require, require_float, require_int
+from icrl.core.interact import interact
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.threefry import below, bits, split
+from icrl.core.types import Agent, Array, Contexts, Environment, History
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from icrl.artifacts import (
+from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.core.progress import Progress
+from icrl.storage.publish import (
     MANIFEST,
     discard_folder,
     encode_json,
@@ -30,9 +32,7 @@ from icrl.artifacts import (
     sweep_temporaries,
     verify_folder,
 )
-from icrl.errors import DamagedError, InputError, require, require_int
-from icrl.progress import Progress
-from icrl.run_folder import RunLock
+from icrl.storage.run_folder import RunLock
 
 SHARD_TASKS = 4096
 OPEN_SHARDS = 32  # mapped at a time: a large set has more files than a process may hold open

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.errors import require, require_int
-from icrl.types import Array, History
+from icrl.core.errors import require, require_int
+from icrl.core.types import Array, History
 
 _DTYPES = History(jnp.float32, jnp.int32, jnp.float32, jnp.float32, jnp.bool_, jnp.bool_)
 

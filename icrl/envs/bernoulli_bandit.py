@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl import struct
-from icrl.envs.bandit import Bandit
-from icrl.errors import require, require_float
-from icrl.registry import environments
-from icrl.threefry import uniform
-from icrl.types import Array, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require, require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import uniform
+from icrl.core.types import Array, TaskParams
+from icrl.envs._bandit import Bandit
 
 
 @struct.dataclass

@@ -5,10 +5,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.envs.tabular import TabularMDP, TabularTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._tabular import TabularMDP, TabularTask
 
 FORWARD, BACK = 0, 1
 SMALL, LARGE = 2.0, 10.0  # rewards of going back, and of forward at the end

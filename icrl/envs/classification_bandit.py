@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl import struct
-from icrl.envs.fresh_contexts import FreshContexts
-from icrl.envs.tables import load_table, require_source
-from icrl.errors import require
-from icrl.registry import environments
-from icrl.types import Array, EnvSpec, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require
+from icrl.core.registry import environments
+from icrl.core.types import Array, EnvSpec, TaskParams
+from icrl.envs._fresh_contexts import FreshContexts
+from icrl.envs._tables import load_table, require_source
 
 BLOBS = "blobs"
 ROWS, DIM, CLASSES, SPREAD = 250, 8, 5, 0.4  # N, d, K of the table of blobs, and their standard deviation
@@ -35,7 +35,7 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
     regrets of constant arms are exact and a table may be shorter than T.
 
     ``table`` is ``blobs`` (K = 5 Gaussian clouds in R^8, other ones in every task), a name, or a file: see
-    ``icrl/envs/tables.py`` for names, forms, and where data can be had. A file is read, and checked, when ``spec`` is
+    ``icrl/envs/_tables.py`` for names, forms, and where data can be had. A file is read, and checked, when ``spec`` is
     first asked for. But for blobs there is one task: the table.
     """
 

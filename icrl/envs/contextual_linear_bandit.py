@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from icrl.envs.sphere_features import SphereFeatures
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import normal
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import normal
+from icrl.core.types import Array
+from icrl.envs._sphere_features import SphereFeatures
 
 
 @environments.register("ContextualLinearBandit-v0", paper="Chu et al. 2011")

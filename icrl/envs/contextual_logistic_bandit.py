@@ -4,10 +4,10 @@ import dataclasses
 
 import jax
 
-from icrl.envs.sphere_features import SphereFeatures
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._sphere_features import SphereFeatures
 
 
 @environments.register("ContextualLogisticBandit-v0", paper="Filippi et al. 2010")

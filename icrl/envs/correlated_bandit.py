@@ -5,12 +5,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.envs.bandit import Bandit
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import normal
+from icrl.core.types import Array
+from icrl.envs._bandit import Bandit
 from icrl.envs.linear_bandit import LinearBanditTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import normal
-from icrl.types import Array
 
 JITTER = 1e-6  # on the covariance's diagonal, which is singular in float64 for long lengths
 

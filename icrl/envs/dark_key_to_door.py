@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.envs.grid_room import GridRoom, observed, steps_to_arrive
-from icrl.registry import environments
-from icrl.types import Array, TaskParams
+from icrl.core import struct
+from icrl.core.registry import environments
+from icrl.core.types import Array, TaskParams
+from icrl.envs._grid_room import GridRoom, observed, steps_to_arrive
 
 
 @struct.dataclass

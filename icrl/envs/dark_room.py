@@ -9,11 +9,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl import struct
-from icrl.envs.grid_room import NUM_MOVES, STAY, GridRoom, steps_to_arrive
-from icrl.errors import require
-from icrl.registry import environments
-from icrl.types import Array, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require
+from icrl.core.registry import environments
+from icrl.core.types import Array, TaskParams
+from icrl.envs._grid_room import NUM_MOVES, STAY, GridRoom, steps_to_arrive
 
 
 def _identity() -> Array:

@@ -6,10 +6,10 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._grid_room import NUM_MOVES
 from icrl.envs.dark_room import DarkRoom, DarkRoomTask
-from icrl.envs.grid_room import NUM_MOVES
-from icrl.registry import environments
-from icrl.types import Array
 
 ORDERS = np.array(list(itertools.permutations(range(NUM_MOVES))), np.int32)  # [120, 5], lexicographic
 

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.envs.tabular import MAX_STATES, TabularMDP, TabularTask
-from icrl.errors import require, require_int
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._tabular import MAX_STATES, TabularMDP, TabularTask
 
 COST = 0.01  # of N moves to the right together
 

@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.envs.tabular import TabularMDP, TabularTask
-from icrl.errors import require_int
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.errors import require_int
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._tabular import TabularMDP, TabularTask
 
 
 @environments.register("Garnet-v0", paper="Archibald et al. 1995; Bhatnagar et al. 2009")

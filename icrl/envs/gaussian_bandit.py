@@ -4,12 +4,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.envs.bandit import Bandit
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import normal, uniform
-from icrl.types import Array, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import normal, uniform
+from icrl.core.types import Array, TaskParams
+from icrl.envs._bandit import Bandit
 
 
 @struct.dataclass

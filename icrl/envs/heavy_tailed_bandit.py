@@ -4,12 +4,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl.envs.bandit import Bandit
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import uniform
+from icrl.core.types import Array
+from icrl.envs._bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBanditTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import uniform
-from icrl.types import Array
 
 
 @environments.register("HeavyTailedBandit-v0", paper="Bubeck et al. 2013")

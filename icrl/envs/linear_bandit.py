@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.envs.bandit import Bandit
-from icrl.errors import require_float, require_int
-from icrl.registry import environments
-from icrl.threefry import normal
-from icrl.types import Array, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require_float, require_int
+from icrl.core.registry import environments
+from icrl.core.threefry import normal
+from icrl.core.types import Array, TaskParams
+from icrl.envs._bandit import Bandit
 
 # RandomState(1234).normal(size=(10, 2)) / sqrt(2): the draw of the authors' released code, K = 10, d = 2.
 RELEASED_FEATURES = (

@@ -9,10 +9,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.errors import require, require_int
-from icrl.registry import environments
-from icrl.types import Array, Environment, EnvSpec, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require, require_int
+from icrl.core.registry import environments
+from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 
 
 @struct.dataclass

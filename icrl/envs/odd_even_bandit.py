@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.envs.bandit import Bandit
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import uniform
+from icrl.core.types import Array
+from icrl.envs._bandit import Bandit
 from icrl.envs.bernoulli_bandit import BernoulliBanditTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import uniform
-from icrl.types import Array
 
 
 @environments.register("OddEvenBandit-v0", paper="Laskin et al. 2022")

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.envs.bandit import Bandit
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import normal
+from icrl.core.types import Array
+from icrl.envs._bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBanditTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import normal
-from icrl.types import Array
 
 
 @environments.register("PermutedBandit-v0", paper="Osband et al. 2020")

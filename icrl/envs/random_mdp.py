@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.envs.tabular import TabularMDP, TabularTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._tabular import TabularMDP, TabularTask
 
 PLAUSIBLE = 3.0  # standard deviations above the mean; one of 50 draws is higher in 7 % of tasks
 

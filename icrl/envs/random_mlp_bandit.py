@@ -5,13 +5,13 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.envs.bandit import MAX_ARMS
-from icrl.envs.fresh_contexts import FreshContexts
-from icrl.errors import require_float, require_int
-from icrl.registry import environments
-from icrl.threefry import normal
-from icrl.types import Array, EnvSpec, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require_float, require_int
+from icrl.core.registry import environments
+from icrl.core.threefry import normal
+from icrl.core.types import Array, EnvSpec, TaskParams
+from icrl.envs._bandit import MAX_ARMS
+from icrl.envs._fresh_contexts import FreshContexts
 
 PROBES = 256  # contexts behind ``optimal_return``
 

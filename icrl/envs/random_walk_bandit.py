@@ -4,11 +4,11 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl.envs.drifting import Drifting, DriftingTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import normal, split, uniform
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import normal, split, uniform
+from icrl.core.types import Array
+from icrl.envs._drifting import Drifting, DriftingTask
 
 
 @environments.register("RandomWalkBandit-v0", paper="Slivkins, Upfal 2008")

@@ -5,9 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.envs.tabular import TabularMDP, TabularTask
-from icrl.registry import environments
-from icrl.types import Array
+from icrl.core.registry import environments
+from icrl.core.types import Array
+from icrl.envs._tabular import TabularMDP, TabularTask
 
 LEFT, RIGHT = 0, 1
 FORWARD, HOLD, BACK = 0.35, 0.6, 0.05  # outcomes of swimming right between the banks

@@ -4,12 +4,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl import struct
-from icrl.envs.bandit import Bandit
-from icrl.errors import require_float, require_int
-from icrl.registry import environments
-from icrl.threefry import normal, split, uniform
-from icrl.types import Array, EnvSpec, TaskParams
+from icrl.core import struct
+from icrl.core.errors import require_float, require_int
+from icrl.core.registry import environments
+from icrl.core.threefry import normal, split, uniform
+from icrl.core.types import Array, EnvSpec, TaskParams
+from icrl.envs._bandit import Bandit
 
 
 @struct.dataclass

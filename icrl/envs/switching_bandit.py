@@ -5,11 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.envs.drifting import Drifting, DriftingTask
-from icrl.errors import require_float
-from icrl.registry import environments
-from icrl.threefry import uniform
-from icrl.types import Array
+from icrl.core.errors import require_float
+from icrl.core.registry import environments
+from icrl.core.threefry import uniform
+from icrl.core.types import Array
+from icrl.envs._drifting import Drifting, DriftingTask
 
 
 @environments.register("SwitchingBandit-v0", paper="Garivier, Moulines 2011")

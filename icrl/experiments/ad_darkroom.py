@@ -14,12 +14,12 @@ over all 15.0; Q-learning from scratch 16.3 from its 200th episode on, and behin
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import DistillationExperiment
-from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.distillation_pipeline import DistillationExperiment
+from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
 

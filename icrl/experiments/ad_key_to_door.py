@@ -13,12 +13,12 @@ of an episode goes from 0.19 in the first to 0.78 [0.62, 0.93] in the 100th, the
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
-from icrl.experiments.distillation_pipeline import DistillationExperiment
-from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.distillation_pipeline import DistillationExperiment
+from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
 

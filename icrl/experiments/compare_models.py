@@ -23,11 +23,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from icrl.config import replaced
+from icrl.core.errors import require_int
+from icrl.core.registry import agents, experiments, models
+from icrl.core.settings import replaced
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Array
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.errors import require_int
-from icrl.evaluation import ideal_cross_entropy, model_cross_entropy
-from icrl.experiments.dpt_pipeline import (
+from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy
+from icrl.evaluation.statistics import interval, ratio_interval
+from icrl.models._sizes import matched, size_of
+from icrl.models._token_policy import FrozenPolicy
+from icrl.models.transformer import TransformerConfig
+from icrl.recipes.dpt_pipeline import (
     DPTExperiment,
     DPTSettings,
     held_out_contexts,
@@ -35,15 +42,8 @@ from icrl.experiments.dpt_pipeline import (
     regrets_of,
     training_batches,
 )
-from icrl.models.sizes import matched, size_of
-from icrl.models.token_policy import FrozenPolicy
-from icrl.models.transformer import TransformerConfig
-from icrl.registry import agents, experiments, models
-from icrl.runs import Run
-from icrl.statistics import interval, ratio_interval
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings, initial_state, train_step
-from icrl.types import Array
+from icrl.recipes.run import Run
+from icrl.training.step import FitSettings, initial_state, train_step
 
 SHARED: dict[str, Any] = {"competitors": ("posterior-gaussian", "uniform"), "ideal": "posterior-gaussian"}
 ACTING = 64  # tasks side by side when acting is timed

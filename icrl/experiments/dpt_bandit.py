@@ -16,11 +16,11 @@ with none. The paper finds 2, 4 and 8 layers alike.
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.experiments.dpt_pipeline import DPTExperiment, DPTSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.dpt_pipeline import DPTExperiment, DPTSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "competitors": (

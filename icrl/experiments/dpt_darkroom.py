@@ -39,19 +39,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from icrl.datasets.contexts import Contexts, store_contexts
+from icrl.core.registry import agents, experiments
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Contexts
+from icrl.datasets.contexts import store_contexts
 from icrl.envs.dark_room import DarkRoomCorner
-from icrl.evaluation import offline_returns, online_returns
-from icrl.experiments.dpt_room_settings import INDEPENDENT, DPTDarkRoomSettings
-from icrl.experiments.pretraining import PretrainingExperiment
-from icrl.models.token_policy import FrozenPolicy
+from icrl.evaluation.offline import offline_returns
+from icrl.evaluation.online import online_returns
+from icrl.evaluation.statistics import Interval, interval
+from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import agents, experiments
-from icrl.runs import Run
-from icrl.statistics import Interval, interval
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings
-from icrl.types import Agent
+from icrl.recipes.dpt_room_settings import INDEPENDENT, DPTDarkRoomSettings
+from icrl.recipes.pretraining import PretrainingExperiment
+from icrl.recipes.run import Run
+from icrl.training.step import FitSettings
 
 VALIDATION_CONTEXTS = 256
 MODEL, ROLLING = "dpt", "dpt, rolling"

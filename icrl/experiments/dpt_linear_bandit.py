@@ -11,11 +11,11 @@ layers 9.83. Offline it is as good as published; online it loses steadily from a
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.linear_bandit import LinearBandit
-from icrl.experiments.dpt_pipeline import DPTExperiment, DPTSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.dpt_pipeline import DPTExperiment, DPTSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "source": "thompson-gaussian",

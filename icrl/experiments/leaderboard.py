@@ -23,25 +23,25 @@ from typing import Any
 import jax
 import numpy as np
 
-from icrl.devices import host_workers
+from icrl.core.devices import host_workers
+from icrl.core.progress import Progress
+from icrl.core.registry import environments, experiments
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation import online_regret
-from icrl.experiments.arena import MODEL, Arena, Guest, arena_of, invited, trained
+from icrl.evaluation.online import online_regret
+from icrl.evaluation.statistics import interval, ratio_interval, task_interval
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.experiments.dpt_pipeline import curve
-from icrl.experiments.leaderboard_settings import HOME, IDEALS, LeaderboardSettings
-from icrl.experiments.lower_bound import lower_bound
-from icrl.experiments.pretraining import PretrainingExperiment
-from icrl.models.token_policy import FrozenPolicy
+from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.progress import Progress
-from icrl.registry import environments, experiments
-from icrl.results import world_title
-from icrl.runs import Run, reopen
-from icrl.statistics import interval, ratio_interval, task_interval
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings
-from icrl.types import Agent
+from icrl.recipes.arena import MODEL, Arena, Guest, arena_of, invited, trained
+from icrl.recipes.dpt_pipeline import curve
+from icrl.recipes.leaderboard_settings import HOME, IDEALS, LeaderboardSettings
+from icrl.recipes.lower_bound import lower_bound
+from icrl.recipes.pretraining import PretrainingExperiment
+from icrl.recipes.run import Run, reopen
+from icrl.reports.schema import world_title
+from icrl.training.step import FitSettings
 
 POINTS = 40  # of a curve, evenly on a logarithmic axis
 

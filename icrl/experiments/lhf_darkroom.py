@@ -15,12 +15,12 @@ noisy; UCB-VI from scratch 7.97, the source 13.3.
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
-from icrl.experiments.distillation_pipeline import DistillationExperiment
-from icrl.experiments.distillation_settings import PAPER, DistillationSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.distillation_pipeline import DistillationExperiment
+from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "conditions": ("clean", "noisy"),

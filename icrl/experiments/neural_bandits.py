@@ -6,7 +6,7 @@ uniform play. No order of the agents is promised: it changes from table to table
 
 Deb et al. compare on covertype, fashion, MagicTelescope, mushroom, plants and shuttle of OpenML, T = 10 000, width 100,
 and find NeuFastCB best; we have no numbers of theirs. The cpu preset plays scikit-learn's digits (``pip install
-'icrl[data]'``); any other table is ``--table FILE`` (see ``icrl/envs/tables.py``).
+'icrl[data]'``); any other table is ``--table FILE`` (see ``icrl/envs/_tables.py``).
 
 Measured (2026-11-24, seed 0, width 100, ten lives, two busy CPU cores, 75 to 95 CPU seconds a table with
 compilation, about half a second a run), mean regret(10 000); Satellite and Shuttle from R's package mlbench:
@@ -35,15 +35,15 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from icrl.config import flat
+from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.registry import agents, experiments
+from icrl.core.settings import flat
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
-from icrl.errors import InputError, require, require_float, require_int
-from icrl.evaluation import online_regret
-from icrl.registry import agents, experiments
-from icrl.runs import Run
-from icrl.statistics import Interval, ratio_interval, task_interval
-from icrl.tasks import TaskSet
-from icrl.types import Agent
+from icrl.evaluation.online import online_regret
+from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
+from icrl.recipes.run import Run
 
 # Two axes of settings an agent, or one where it has no knob; products of eight.
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {

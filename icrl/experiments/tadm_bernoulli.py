@@ -22,11 +22,11 @@ The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` i
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "variants": ("imitate:ucb", "dpt:0", "dpt:0.1", "dpt:0.5", "dpt:1"),

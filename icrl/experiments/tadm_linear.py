@@ -12,11 +12,11 @@ training has not been tried.
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.shown_linear_bandit import ShownLinearBandit
-from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "variants": ("imitate:linucb",),

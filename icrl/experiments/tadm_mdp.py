@@ -11,11 +11,11 @@ UCB-VI; then it loses a little more at every step, 1.19 [1.15, 1.22] times as mu
 
 from typing import Any
 
+from icrl.core.registry import experiments
 from icrl.envs.random_mdp import RandomMDP
-from icrl.experiments.tadm_pipeline import TADMExperiment, TADMSettings
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import experiments
-from icrl.train_step import FitSettings
+from icrl.recipes.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.training.step import FitSettings
 
 SHARED: dict[str, Any] = {
     "variants": ("imitate:ucb-vi",),

@@ -26,22 +26,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.agents.posterior_pool import PosteriorPool
-from icrl.config import check_following, follows
-from icrl.datasets.contexts import Batches, ContextGenerator, Contexts
+from icrl.core.errors import require, require_int
+from icrl.core.registry import agents, experiments, models
+from icrl.core.settings import check_following, follows
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Array, Contexts, ModelConfig
+from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.errors import require, require_int
-from icrl.evaluation import online_regret, recorded_contexts, states_along
-from icrl.experiments.dpt_pipeline import VALIDATION_CONTEXTS, AsInDPT, DPTSettings, curve
-from icrl.experiments.pretraining import PretrainingExperiment
-from icrl.models.token_policy import FrozenPolicy
+from icrl.evaluation.offline import recorded_contexts, states_along
+from icrl.evaluation.online import online_regret
+from icrl.evaluation.statistics import Interval, interval
+from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.dpt import DPT
-from icrl.registry import agents, experiments, models
-from icrl.runs import Run
-from icrl.statistics import Interval, interval
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings
-from icrl.types import Agent, Array, ModelConfig
+from icrl.recipes.dpt_pipeline import VALIDATION_CONTEXTS, AsInDPT, DPTSettings, curve
+from icrl.recipes.pretraining import PretrainingExperiment
+from icrl.recipes.run import Run
+from icrl.training.step import FitSettings
 
 MODEL, MEMORY, GENERAL = "dpt", "memorising", "generalising"
 LABELS = {MODEL: "DPT (ours)"}

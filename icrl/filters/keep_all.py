@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from icrl.filters.table import Filter, HistoryTable, Selection, checked, whole
-from icrl.registry import filters
+from icrl.core.registry import filters
+from icrl.filters._table import Filter, HistoryTable, Selection, checked, whole
 
 
 @filters.register("keep-all", paper="-")

@@ -11,9 +11,9 @@ import dataclasses
 
 import numpy as np
 
-from icrl.errors import require_float
-from icrl.filters.table import Filter, HistoryTable, Selection, checked
-from icrl.registry import filters
+from icrl.core.errors import require_float
+from icrl.core.registry import filters
+from icrl.filters._table import Filter, HistoryTable, Selection, checked
 
 
 @filters.register("late-half", paper="after Laskin et al. 2022")

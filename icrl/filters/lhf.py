@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from icrl.errors import require, require_float
-from icrl.filters.table import Filter, Floats, HistoryTable, Ints, Selection, checked, groups, span, whole
-from icrl.registry import filters
+from icrl.core.errors import require, require_float
+from icrl.core.registry import filters
+from icrl.filters._table import Filter, Floats, HistoryTable, Ints, Selection, checked, groups, span, whole
 
 ALIKE = 1e-12  # scores closer than this (relative to U) differ by rounding only; min-max would blow that up to 0 and 1
 

@@ -10,9 +10,9 @@ import dataclasses
 
 import numpy as np
 
-from icrl.errors import require, require_float
-from icrl.filters.table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, span, whole
-from icrl.registry import filters
+from icrl.core.errors import require, require_float
+from icrl.core.registry import filters
+from icrl.filters._table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, span, whole
 
 
 @filters.register("return-threshold", paper="Nikulin et al. 2024")

@@ -9,9 +9,9 @@ import dataclasses
 
 import numpy as np
 
-from icrl.errors import require_int
-from icrl.filters.table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, whole
-from icrl.registry import filters
+from icrl.core.errors import require_int
+from icrl.core.registry import filters
+from icrl.filters._table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, whole
 
 
 @filters.register("top", paper="Jing et al. 2026")

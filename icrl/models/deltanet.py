@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.delta_rule import gated_delta_rule, unit_length
-from icrl.models.linear import linear
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.models.short_conv import ShortConv
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.delta_rule import gated_delta_rule, unit_length
+from icrl.models.layers.linear import linear
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
+from icrl.models.layers.short_conv import ShortConv
 
 
 @dataclasses.dataclass(frozen=True)

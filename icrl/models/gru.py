@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.models.linear import linear
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.linear import linear
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
 
 class GRUMixer(Mixer):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.attention import Cache
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.models.self_attention import SelfAttention, placed
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.attention import Cache
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
+from icrl.models.layers.self_attention import SelfAttention, placed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.linear import linear
-from icrl.models.matrix_memory import gated_memory
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.linear import linear
+from icrl.models.layers.matrix_memory import gated_memory
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
 EPSILON = 1e-6  # keeps 0 / 0 away when all of phi(q) underflows
 

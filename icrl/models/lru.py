@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_float, require_int
-from icrl.models.diagonal_ssm import complex_of, project, real_part
-from icrl.models.recurrence import DiagonalRecurrence
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_float, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.diagonal_ssm import complex_of, project, real_part
+from icrl.models.layers.recurrence import DiagonalRecurrence
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
 
 @dataclasses.dataclass(frozen=True)

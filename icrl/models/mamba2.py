@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.linear import linear
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.linear import linear
+from icrl.models.layers.matrix_memory import gated_memory
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
+from icrl.models.layers.short_conv import ShortConv
 from icrl.models.mamba import initial_steps, inverse_softplus
-from icrl.models.matrix_memory import gated_memory
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.models.short_conv import ShortConv
-from icrl.registry import models
-from icrl.types import Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,14 +18,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.linear import linear
-from icrl.models.matrix_memory import CHUNK, Decay, after, log_decays, read
-from icrl.models.recurrence import in_chunks
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.models.short_conv import ShortConv
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.linear import linear
+from icrl.models.layers.matrix_memory import CHUNK, Decay, after, log_decays, read
+from icrl.models.layers.recurrence import in_chunks
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
+from icrl.models.layers.short_conv import ShortConv
 
 FLOOR = -30.0  # of m
 NEVER = -1e30  # a logarithm whose exponential is 0, and still can be subtracted

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.diagonal_ssm import check_discretisation, complex_of, discretised, log_uniform
-from icrl.models.recurrence import DiagonalRecurrence
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
-from icrl.types import Array
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.diagonal_ssm import check_discretisation, complex_of, discretised, log_uniform
+from icrl.models.layers.recurrence import DiagonalRecurrence
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
 SPECTRA = ("lin", "inv")
 

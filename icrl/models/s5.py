@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models.diagonal_ssm import (
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array
+from icrl.models.layers.diagonal_ssm import (
     check_discretisation,
     complex_of,
     discretised,
@@ -26,10 +28,8 @@ from icrl.models.diagonal_ssm import (
     project,
     real_part,
 )
-from icrl.models.recurrence import DiagonalRecurrence
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
-from icrl.types import Array
+from icrl.models.layers.recurrence import DiagonalRecurrence
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.errors import require, require_int
-from icrl.models import attention
-from icrl.models.feed_forward import FeedForwardConfig, new_feed_forward
-from icrl.models.positions import sinusoidal
-from icrl.models.self_attention import Place, SelfAttention, placed
-from icrl.registry import models
-from icrl.types import Array, SequenceModel
+from icrl.core.errors import require, require_int
+from icrl.core.registry import models
+from icrl.core.types import Array, SequenceModel
+from icrl.models.layers import attention
+from icrl.models.layers.feed_forward import FeedForwardConfig, new_feed_forward
+from icrl.models.layers.positions import sinusoidal
+from icrl.models.layers.self_attention import Place, SelfAttention, placed
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "none")
 NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}

@@ -5,9 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.errors import require_float
-from icrl.registry import objectives
-from icrl.types import Array, History, Layout, Objective
+from icrl.core.errors import require_float
+from icrl.core.registry import objectives
+from icrl.core.types import Array, History, Layout, Objective
 
 
 @objectives.register("ad", paper="Laskin et al. 2022")

@@ -5,10 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.datasets.contexts import Contexts
-from icrl.errors import require
-from icrl.registry import objectives
-from icrl.types import Array, Layout, Objective
+from icrl.core.errors import require
+from icrl.core.registry import objectives
+from icrl.core.types import Array, Contexts, Layout, Objective
 
 
 @objectives.register("dpt", paper="Lee et al. 2023")

@@ -13,12 +13,12 @@ import pytest
 
 import icrl
 from icrl.cli import main
+from icrl.core.errors import InputError
+from icrl.core.registry import KINDS
 from icrl.datasets.contexts import StoredContexts
-from icrl.errors import InputError
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_darkroom import DPTDarkRoom
-from icrl.experiments.dpt_pipeline import _generator
-from icrl.registry import KINDS
+from icrl.recipes.dpt_pipeline import _generator
 
 SMALL = ["--preset", "smoke"]  # the very same size everywhere, so that one compilation serves all
 

@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 from published import fill, one_line, publish, temporaries
 
-from icrl.artifacts import (
+from icrl.core.errors import DamagedError, InputError, ResourceError
+from icrl.storage.metrics_log import append_jsonl, read_jsonl, truncate_jsonl
+from icrl.storage.publish import (
     discard_folder,
     make_folder,
     publish_file,
@@ -31,9 +33,7 @@ from icrl.artifacts import (
     sweep_temporaries,
     verify_folder,
 )
-from icrl.errors import DamagedError, InputError, ResourceError
-from icrl.records import append_jsonl, read_jsonl, truncate_jsonl
-from icrl.run_folder import RunLock, open_run_folder
+from icrl.storage.run_folder import RunLock, open_run_folder
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}

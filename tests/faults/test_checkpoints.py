@@ -24,11 +24,11 @@ import optax
 import orbax.checkpoint  # noqa: F401 - imported before the fork, so that a killed child costs little
 import pytest
 
-from icrl import checkpoints
-from icrl.artifacts import verify_folder
-from icrl.checkpoints import restore, save, steps
-from icrl.errors import DamagedError, InputError, ResourceError
-from icrl.run_folder import RunLock
+from icrl.core.errors import DamagedError, InputError, ResourceError
+from icrl.storage import checkpoints
+from icrl.storage.checkpoints import restore, save, steps
+from icrl.storage.publish import verify_folder
+from icrl.storage.run_folder import RunLock
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
 

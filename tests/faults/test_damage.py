@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from published import one_line, publish
 
-from icrl import artifacts
-from icrl.artifacts import publishing_folder, verify_folder
-from icrl.errors import DamagedError, InputError
+from icrl.core.errors import DamagedError, InputError
+from icrl.storage import publish as artifacts
+from icrl.storage.publish import publishing_folder, verify_folder
 
 
 def flips(folder: Path, count: int):

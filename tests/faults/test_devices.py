@@ -9,10 +9,10 @@ PROGRAM = """
 import sys
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-from icrl.evaluation import online_regret
+from icrl.evaluation.online import online_regret
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.registry import agents
-from icrl.tasks import TaskSet
+from icrl.core.registry import agents
+from icrl.core.tasks import TaskSet
 
 settings = DPTBandit.presets["smoke"]
 assert jax.local_device_count() == int(sys.argv[1])

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.core.errors import InputError
+from icrl.core.registry import environments
 from icrl.envs.gaussian_bandit import GaussianBanditTask
-from icrl.errors import InputError
-from icrl.gym import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
-from icrl.registry import environments
+from icrl.gym.environments import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
 
 BANDIT = "GaussianBandit-v0"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from icrl.artifacts import (
+from icrl.core.errors import DamagedError, InputError
+from icrl.storage.metrics_log import append_jsonl, read_jsonl, truncate_jsonl
+from icrl.storage.publish import (
     publish_json,
     read_json,
 )
-from icrl.errors import DamagedError, InputError
-from icrl.records import append_jsonl, read_jsonl, truncate_jsonl
 
 
 def one_line(error: BaseException) -> str:

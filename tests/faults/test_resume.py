@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl import checkpoints
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.experiments.dpt_pipeline import training_batches
-from icrl.records import read_jsonl
-from icrl.train_step import FitSettings
-from icrl.training import Diverged, fit, restore
+from icrl.recipes.dpt_pipeline import training_batches
+from icrl.storage import checkpoints
+from icrl.storage.metrics_log import read_jsonl
+from icrl.training.fit import Diverged, fit, restore
+from icrl.training.step import FitSettings
 
 STEPS = 200
 COMMAND = [sys.executable, "-m", "icrl", "run", "dpt-bandit", "--preset", "smoke", "--train-steps", str(STEPS)]

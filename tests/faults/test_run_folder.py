@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from icrl.artifacts import (
+from icrl.core.errors import DamagedError, InputError, LockedError
+from icrl.storage.publish import (
     publish_json,
     read_json,
 )
-from icrl.errors import DamagedError, InputError, LockedError
-from icrl.run_folder import RunLock, open_run_folder
+from icrl.storage.run_folder import RunLock, open_run_folder
 
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
 

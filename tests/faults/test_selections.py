@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from return_tables import some_table
 
-from icrl.errors import DamagedError, InputError
+from icrl.core.errors import DamagedError, InputError
+from icrl.filters._selection import load_selection, provenance_of, save_selection
+from icrl.filters._table import Selection
 from icrl.filters.lhf import LHF
-from icrl.filters.selection import load_selection, provenance_of, save_selection
-from icrl.filters.table import Selection
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_selection_for_another_data_set_is_refused(stored):
 )
 @pytest.mark.parametrize("resealed", [False, True])
 def test_damage_is_found(stored, field, value, message, resealed):
-    from icrl.filters.selection import _digest
+    from icrl.filters._selection import _digest
 
     path = stored[0]
     body = json.loads(path.read_text()) | {field: value}

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from icrl import artifacts
-from icrl.artifacts import MANIFEST
 from icrl.cli import main
 from icrl.datasets import histories as module
 from icrl.datasets import store
 from icrl.datasets.store import StoredRecords, store_records
+from icrl.storage import publish as artifacts
+from icrl.storage.publish import MANIFEST
 
 TASKS, SHARD_STEPS = 12, 8 * 60  # a shard for each task
 COLLECT = ["collect", "ad-darkroom", "--preset", "smoke", "--history-steps", "60", "--num-tasks", str(TASKS)]

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from siblings import SIBLINGS
 
-from icrl import threefry
-from icrl.agents.arm_agent import ArmAgent, ArmStats
-from icrl.agents.linear_agent import eliminate
-from icrl.errors import InputError
-from icrl.interact import interact, replay
-from icrl.registry import agents, environments
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
-from icrl.types import Agent
+from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._linear_agent import eliminate
+from icrl.core import threefry
+from icrl.core.errors import InputError
+from icrl.core.interact import interact, replay
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent
 
 STEPS, TASKS = 24, 8
 PAIRS = [(env, agent) for agent in agents for env in environments]

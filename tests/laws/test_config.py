@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from icrl.config import chosen, flat, leaves, replaced
-from icrl.errors import InputError
+from icrl.core.errors import InputError
+from icrl.core.registry import experiments, models
+from icrl.core.settings import chosen, flat, leaves, replaced
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models.s5 import S5Config
-from icrl.registry import experiments, models
 
 PRESETS = [
     (experiment, preset)

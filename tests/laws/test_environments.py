@@ -14,12 +14,12 @@ from scipy import stats
 from siblings import KINDS, by_day
 
 from icrl.agents.uniform import Uniform
-from icrl.envs.bandit import Bandit
-from icrl.errors import InputError
-from icrl.interact import interact
-from icrl.registry import agents, environments
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
+from icrl.core.errors import InputError
+from icrl.core.interact import interact
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.envs._bandit import Bandit
 
 HORIZON = 6
 GATE = 4.3

@@ -13,19 +13,15 @@ ROOT = Path(icrl.__file__).parent
 
 # From the ground up; neighbours in a row do not know each other.
 LAYERS = (
-    "errors struct threefry",
-    "types",
-    "exact planning precision registry seeding",
-    "envs agents models layouts artifacts tasks statistics learning_curves progress results lives config devices",
-    "interact host_agent checkpoints formats results_check records run_folder filters",
-    "charts page",
-    "line_chart",
-    "world_figures",
-    "figures room_picture",
-    "datasets report tensorboard",
-    "objectives train_step",
-    "training evaluation gym",
-    "runs",
+    "core",
+    "planning models storage",
+    "envs agents gym",
+    "layouts filters",
+    "datasets",
+    "objectives training",
+    "evaluation",
+    "reports",
+    "recipes",
     "experiments",
     "cli",
     "__init__ __main__",
@@ -71,10 +67,10 @@ def test_imports_go_down(path):
 
 
 def test_the_rule_can_fail():
-    assert faults("envs", "from icrl.errors import require") == []
-    assert faults("envs", "from icrl.envs.bandit import Bandit") == []
-    assert "not from a lower row" in faults("envs", "def f():\n    from icrl.agents.ucb import UCB")[0]
-    assert "not from a lower row" in faults("types", "from icrl import interact")[0]
+    assert faults("envs", "from icrl.core.errors import require") == []
+    assert faults("envs", "from icrl.envs._bandit import Bandit") == []
+    assert "not from a lower row" in faults("envs", "def f():\n    from icrl.datasets.store import StoredRecords")[0]
+    assert "not from a lower row" in faults("core", "from icrl import planning")[0]
     assert "no row in the table" in faults("envs", "import icrl.novelty")[0]
     assert "no row in the table" in faults("novelty", "")[0]
 
@@ -83,7 +79,7 @@ def test_import_icrl_and_listing_names_need_no_jax():
     """Fresh interpreter: the command line's help must not wait for jax."""
     code = (
         "import sys, icrl\n"
-        "from icrl.registry import KINDS\n"
+        "from icrl.core.registry import KINDS\n"
         "rows = [row for kind in KINDS.values() for row in kind.declared()]\n"
         "heavy = {'jax', 'jaxlib', 'flax', 'gymnax', 'optax', 'orbax', 'matplotlib'} & set(sys.modules)\n"
         "assert rows and not heavy, heavy\n"

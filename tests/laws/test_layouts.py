@@ -10,13 +10,13 @@ from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
+from icrl.core.interact import interact
+from icrl.core.registry import agents, layouts
+from icrl.core.types import History
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.interact import interact
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import FrozenPolicy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
-from icrl.registry import agents, layouts
-from icrl.types import History
 
 STEPS, WINDOW = 30, 12
 ENVS = {"grid": DarkRoom(size=4, horizon=6), "real": GaussianBandit(num_arms=3, horizon=10)}

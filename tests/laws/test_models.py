@@ -16,10 +16,10 @@ import pytest
 from flax import nnx
 from siblings import SIBLINGS, by_day
 
-from icrl.models import attention, recurrence
-from icrl.models.attention import cached_attention, causal_attention, empty_cache, written
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
-from icrl.registry import models
+from icrl.core.registry import models
+from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.layers import attention, recurrence
+from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
 
 TOKEN, ACTIONS, CAPACITY = 8, 5, 320
 PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
@@ -296,8 +296,8 @@ TOY = """
 import jax
 import jax.numpy as jnp
 
-from icrl.models.residual import Mixer, ResidualStack, StackConfig
-from icrl.registry import models
+from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
+from icrl.core.registry import models
 
 
 class {cls}Mixer(Mixer):

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from icrl.errors import InputError
-from icrl.models.auxiliary import auxiliary_layers
-from icrl.models.moe import Experts, MoEConfig, running_mean
-from icrl.models.routing import contrastive_loss, cv_squared, expected_load, top_gates
-from icrl.models.token_policy import FrozenPolicy, TokenPolicy
-from icrl.registry import models
+from icrl.core.errors import InputError
+from icrl.core.registry import models
+from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models.layers.auxiliary import auxiliary_layers
+from icrl.models.layers.moe import Experts, MoEConfig, running_mean
+from icrl.models.layers.routing import contrastive_loss, cv_squared, expected_load, top_gates
 
 BACKBONES = ["transformer", "s5", pytest.param("mamba", marks=pytest.mark.nightly)]
 LENGTH, TOLERANCE = 150, 1e-5

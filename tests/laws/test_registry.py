@@ -1,11 +1,13 @@
 """The registries: names, duplicates, near names, and one new file as the only edit."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 
-from icrl.errors import InputError
-from icrl.registry import KINDS, Registry
+from icrl.core.errors import InputError
+from icrl.core.registry import KINDS, Registry
 
 
 @pytest.fixture
@@ -14,7 +16,7 @@ def package(tmp_path, monkeypatch):
 
     def write(**files: str) -> str:
         (tmp_path / "toy_package").mkdir()
-        files = {"__init__": 'from icrl.registry import Registry\n\ntoys = Registry("toy", __name__)\n', **files}
+        files = {"__init__": 'from icrl.core.registry import Registry\n\ntoys = Registry("toy", __name__)\n', **files}
         for stem, source in files.items():
             (tmp_path / "toy_package" / f"{stem}.py").write_text(source)
         return "toy_package"
@@ -42,6 +44,16 @@ def test_every_entry_says_what_it_is(kind):
         entry = KINDS[kind].entry(name)
         assert entry.item.__doc__, f"{name} has no docstring"
         assert entry.paper, f"{name} names no paper; write '-' if there is none"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_registers_nothing_begins_with_an_underscore(kind):
+    folder = Path(importlib.util.find_spec(KINDS[kind].package).origin).parent
+    registering = {row.file.rpartition(".")[2] for row in KINDS[kind].declared()}
+    assert {path.stem for path in folder.glob("*.py") if path.stem[0] != "_"} == registering
+    assert all(
+        "icrl.core" in path.read_text() and ".register(" not in path.read_text() for path in folder.glob("_[a-z]*.py")
+    )
 
 
 def test_one_new_file_is_enough(package):

@@ -6,16 +6,16 @@ import jax
 import numpy as np
 import pytest
 
+from icrl.core.registry import agents
+from icrl.core.tasks import TaskSet
+from icrl.core.types import History
 from icrl.datasets.histories import HistoryGenerator, Part
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
-from icrl.evaluation import online_returns
-from icrl.experiments.distillation_settings import DistillationSettings
+from icrl.evaluation.online import online_returns
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import agents
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings, initial_state, train_step
-from icrl.types import History
+from icrl.recipes.distillation_settings import DistillationSettings
+from icrl.training.step import FitSettings, initial_state, train_step
 
 ENV = DarkRoom(size=3, horizon=6)
 SETTINGS = DistillationSettings(

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.core.registry import agents
+from icrl.core.tasks import TaskSet
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation import online_regret
-from icrl.experiments.dpt_pipeline import DPTSettings
+from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.registry import agents
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings, initial_state, train_step
+from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.training.step import FitSettings, initial_state, train_step
 
 SETTINGS = DPTSettings(
     env=GaussianBandit(num_arms=2, horizon=30, noise_std=0.1),

@@ -9,18 +9,18 @@ import pytest
 
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.uniform import Uniform
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
 from icrl.envs.memory_len import MemoryLen
-from icrl.evaluation import online_returns
-from icrl.experiments.pretraining import untrained_policy
-from icrl.interact import interact
-from icrl.layouts import Pairs
+from icrl.evaluation.online import online_returns
+from icrl.layouts.pairs import Pairs
 from icrl.models.s5 import S5Config
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.ad import AD
-from icrl.registry import agents
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
-from icrl.train_step import FitSettings, initial_state, train_step
+from icrl.recipes.pretraining import untrained_policy
+from icrl.training.step import FitSettings, initial_state, train_step
 
 L, BATCH = 32, 32
 ENV = MemoryLen(length=L)

@@ -6,21 +6,21 @@ import jax
 import numpy as np
 import pytest
 
-from icrl import checkpoints
-from icrl.charts import to_pixels
-from icrl.config import replaced
+from icrl.core.errors import InputError
+from icrl.core.registry import agents, experiments, models
+from icrl.core.settings import replaced
+from icrl.core.types import History
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.datasets.windows import DeviceHistories, Windows
-from icrl.errors import InputError
-from icrl.evaluation import routing
+from icrl.evaluation.experts import routing
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.experiments.dpt_pipeline import training_batches
-from icrl.figures import draw_figures
-from icrl.records import read_jsonl
-from icrl.registry import agents, experiments, models
-from icrl.training import fit, saves_of
-from icrl.types import History
+from icrl.recipes.dpt_pipeline import training_batches
+from icrl.reports.charts import to_pixels
+from icrl.reports.figures import draw_figures
+from icrl.storage import checkpoints
+from icrl.storage.metrics_log import read_jsonl
+from icrl.training.fit import fit, saves_of
 
 CHANGES = {
     "moe": "token-task",

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents._arm_agent import ArmStats
 from icrl.agents.thompson_gaussian import ThompsonGaussian
-from icrl.exact.divergence import lai_robbins_bernoulli
-from icrl.interact import interact
-from icrl.registry import agents, environments
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
+from icrl.core.interact import interact
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.planning.divergence import lai_robbins_bernoulli
 
 TASKS = 4000
 GATE = 4.0

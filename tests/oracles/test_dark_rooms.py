@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.envs import splits
+from icrl.core.errors import InputError
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.envs import _splits as splits
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner, DarkRoomHard, DarkRoomLarge
 from icrl.envs.dark_room_permuted import DarkRoomPermuted
-from icrl.errors import InputError
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
 
 ROOMS = [DarkRoom(), DarkRoomCorner(), DarkRoomHard(), DarkRoomLarge(), DarkRoomPermuted(), DarkKeyToDoor()]
 MOVES = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (0, 0)])

@@ -25,10 +25,10 @@ from icrl.agents.thompson_bernoulli import ThompsonBernoulli
 from icrl.agents.ucb1 import UCB1
 from icrl.agents.ucb1_tuned import UCB1Tuned
 from icrl.agents.uniform import Uniform
+from icrl.core.interact import interact
+from icrl.core.seeding import key_for, keys_for
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.exact.gittins import gittins_table
-from icrl.interact import interact
-from icrl.seeding import key_for, keys_for
+from icrl.planning.gittins import gittins_table
 
 GATE = 4.3
 TASKS, CHUNK, STEPS = 1_003_520, 4096, 25

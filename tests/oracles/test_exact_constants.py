@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from icrl.errors import InputError
-from icrl.exact.beta_bandit import bayes_optimal, count_graph, expected_reward, num_nodes, success_prob
-from icrl.exact.divergence import bernoulli_kl, kl_upper, lai_robbins_bernoulli, lai_robbins_gaussian
-from icrl.exact.gittins import gittins_table
+from icrl.core.errors import InputError
+from icrl.planning.beta_bandit import bayes_optimal, count_graph, expected_reward, num_nodes, success_prob
+from icrl.planning.divergence import bernoulli_kl, kl_upper, lai_robbins_bernoulli, lai_robbins_gaussian
+from icrl.planning.gittins import gittins_table
 
 # Rows b = 1 .. 5 over a = 1 .. 7 at discount 0.9, as printed in the tables of Gittins; then by other code.
 GITTINS_09 = [

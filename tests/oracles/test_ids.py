@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents._arm_agent import ArmStats
 from icrl.agents.ids import IDS, best_pair
 
 POINTS = 20_001

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import pytest
 from test_twins import check_lin_ts, check_linucb
 
+from icrl.agents._linear_agent import LinearStats
 from icrl.agents.lin_ts import LinTS
-from icrl.agents.linear_agent import LinearStats
 from icrl.agents.linucb import LinUCB
-from icrl.registry import environments
+from icrl.core.registry import environments
 
 ENV = environments["LinearBandit-v0"](horizon=60)
 TASKS = 100

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from icrl.core.registry import models
 from icrl.models.hybrid import AttentionMixer, HybridConfig
-from icrl.registry import models
 
 WIDTH, LENGTH = 8, 70  # more than two chunks of the delta rule, more than one of the others
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_exact_bandits import ENV, GATE, STEPS, TASKS, simulate, z_scores
 
-from icrl.agents.arm_agent import argmax_untried_first
+from icrl.agents._arm_agent import argmax_untried_first
 from icrl.agents.kl_ucb import KLUCB, kl_upper
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli, beta_log_odds, log_gamma_draws
 from icrl.agents.ucb1 import UCB1

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.agents.neural_agent import NeuralState, Weights
+from icrl.agents._neural_agent import NeuralState, Weights
+from icrl.core.errors import InputError
+from icrl.core.registry import agents, environments
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Transition
 from icrl.envs.classification_bandit import ClassificationBandit
-from icrl.errors import InputError
-from icrl.evaluation import online_regret
+from icrl.evaluation.online import online_regret
 from icrl.experiments.neural_bandits import GRIDS, NeuralBandits, NeuralBanditSettings, constant_regret, gain_of
-from icrl.registry import agents, environments
-from icrl.tasks import TaskSet
-from icrl.types import Transition
 
 K, D, M = 3, 2, 4  # arms, scalars of a context, hidden units
 DRAWS = 100_000

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import pytest
 from test_planners import check_beta_draws, check_optimist, check_psrl_plans, check_ranks
 
-from icrl import struct
-from icrl.agents.arm_agent import argmax_random_ties
+from icrl.agents._arm_agent import argmax_random_ties
 from icrl.agents.psrl import PSRL
 from icrl.agents.ucbvi import UCBVI
-from icrl.planning import backward_induction, optimistic_induction
+from icrl.core import struct
+from icrl.planning.backward_induction import backward_induction, optimistic_induction
 
 TASKS = 100
 

@@ -13,20 +13,20 @@ import pytest
 from scipy.optimize import linprog
 from siblings import by_day
 
+from icrl.agents._planner import Counts
 from icrl.agents.opsrl import OptimisticPSRL
-from icrl.agents.planner import Counts
 from icrl.agents.psrl import PSRL
 from icrl.agents.ucrl2 import best_in_ball
+from icrl.core.errors import InputError
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.tasks import TaskSet
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.random_mdp import RandomMDP
 from icrl.envs.river_swim import RiverSwim
-from icrl.errors import InputError
-from icrl.evaluation import online_regret, online_returns
-from icrl.interact import interact
-from icrl.registry import agents
-from icrl.seeding import key_for, keys_for
-from icrl.tasks import TaskSet
+from icrl.evaluation.online import online_regret, online_returns
 
 TIE = 1e-4
 SIZES = pytest.mark.parametrize("num_tasks", [100, pytest.param(1000, marks=pytest.mark.nightly)])

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from icrl.agents.arm_agent import ArmStats
+from icrl.agents._arm_agent import ArmStats
 from icrl.agents.posterior_gaussian import PosteriorGaussian
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli, beta_log_odds
-from icrl.interact import interact
-from icrl.registry import agents, environments
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
+from icrl.core.interact import interact
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
 
 P_GATE, Z_GATE = 2e-5, 4.3
 

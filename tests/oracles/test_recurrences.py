@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from icrl.models.delta_rule import gated_delta_rule, unit_lower_inverse
-from icrl.models.diagonal_ssm import discretised, hippo_legs
+from icrl.models.layers.delta_rule import gated_delta_rule, unit_lower_inverse
+from icrl.models.layers.diagonal_ssm import discretised, hippo_legs
+from icrl.models.layers.matrix_memory import gated_memory
+from icrl.models.layers.recurrence import DiagonalRecurrence
 from icrl.models.lru import LRUConfig, LRUMixer
-from icrl.models.matrix_memory import gated_memory
-from icrl.models.recurrence import DiagonalRecurrence
 from icrl.models.s4d import S4DConfig, S4DMixer
 from icrl.models.s5 import S5Config, S5Mixer
 

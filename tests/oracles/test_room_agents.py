@@ -5,19 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.agents.planner import Counts
+from icrl.agents._planner import Counts
 from icrl.agents.q_learning import QLearning
 from icrl.agents.ucbvi import UCBVI
+from icrl.core.errors import InputError
+from icrl.core.interact import interact
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Transition
+from icrl.envs._splits import dpt_goal_split
+from icrl.envs._streams import Streams
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
-from icrl.envs.splits import dpt_goal_split
-from icrl.envs.streams import Streams
-from icrl.errors import InputError
-from icrl.evaluation import online_returns, states_along
-from icrl.interact import interact
-from icrl.registry import agents, environments
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
-from icrl.types import Transition
+from icrl.evaluation.offline import states_along
+from icrl.evaluation.online import online_returns
 
 LIVES = 20
 

@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.core.errors import InputError
+from icrl.core.interact import interact
+from icrl.core.registry import agents
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.envs._tabular import TabularState, TabularTask
 from icrl.envs.chain import Chain
 from icrl.envs.deep_sea import DeepSea, DeepSeaStochastic
 from icrl.envs.garnet import Garnet
 from icrl.envs.random_mdp import RandomMDP
 from icrl.envs.river_swim import RiverSwim
-from icrl.envs.tabular import TabularState, TabularTask
-from icrl.errors import InputError
-from icrl.interact import interact
-from icrl.registry import agents
-from icrl.seeding import key_for
-from icrl.tasks import TaskSet
 
 GATE = 4.3
 SMALL = RandomMDP(num_states=4, num_actions=3, horizon=5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from icrl import threefry
-from icrl.seeding import key_for
+from icrl.core import threefry
+from icrl.core.seeding import key_for
 
 SHAPES = [(), (1,), (7,), (3, 5)]
 FOREIGN = [jax.random.key(1, impl="rbg"), jax.random.PRNGKey(1)]  # another generator, a key without a type

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from icrl.agents.logistic_ts import NormalLaw
-from icrl.interact import interact
-from icrl.registry import agents, environments
-from icrl.seeding import key_for, keys_for
-from icrl.tasks import TaskSet
+from icrl.core.interact import interact
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.tasks import TaskSet
 
 TASKS, STEPS, TIE = 200, 200, 1e-4
 UNTRIED = 1000.0  # the index of arm 0 before its first pull, above all others

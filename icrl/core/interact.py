@@ -1,0 +1,89 @@
+"""The only environment loop: one agent, one task, one ``scan`` over steps. Callers ``vmap`` it over tasks and seeds.
+
+Common random numbers: step t of the environment uses ``fold_in(key_env, t)`` whatever the agent does, so competitors
+given the same key meet the same reward noise, and the first T steps of a longer life are the same life.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from icrl.core.precision import exact_products
+from icrl.core.threefry import fold_in
+from icrl.core.types import (
+    Agent,
+    AgentState,
+    Array,
+    Curves,
+    Environment,
+    EnvState,
+    History,
+    Interaction,
+    TaskParams,
+    Transition,
+)
+
+
+@exact_products
+def interact(
+    key: Array, env: Environment, task: TaskParams, agent: Agent, num_steps: int, agent_key: Array | None = None
+) -> Interaction:
+    """Let ``agent`` live ``num_steps`` steps in ``task``; episodes end and restart, its memory stays.
+
+    Args:
+      key: typed key of the environment's draws (and of the agent's, unless ``agent_key`` is given); consumed.
+      task: one task of ``env`` (no batch axis).
+      num_steps: T, static.
+      agent_key: typed key of the agent's own draws, to vary the agent on fixed environment draws.
+
+    Returns:
+      History [T, ...], reward and regret curves [T], the agent's last state, and the environment's states [T, ...].
+      What a jitted caller does not use of these is never computed.
+    """
+    key_env, key_agent = jax.random.split(key)
+    key_agent = key_agent if agent_key is None else agent_key
+    key_reset, key_steps = jax.random.split(key_env)
+    key_init, key_acts = jax.random.split(key_agent)
+    agent = agent.for_task(task)
+    obs, env_state = env.reset(key_reset, task)
+
+    def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
+        agent_state, env_state, obs = carry
+        seen = env_state if agent.sees_env_state else obs
+        action = agent.act(fold_in(key_acts, t), agent_state, seen)
+        regret = env.regret(task, env_state, action)
+        key_step = fold_in(key_steps, t)
+        next_obs, next_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)
+        transition = Transition(obs, action, reward, info["final_observation"], terminated, truncated)
+        agent_state = agent.update(agent_state, transition)
+        return (agent_state, next_state, next_obs), (transition, Curves(reward, regret), env_state)
+
+    start, times = (agent.init(key_init), env_state, obs), jnp.arange(num_steps, dtype=jnp.uint32)
+    (agent_state, _, _), (history, curves, states) = jax.lax.scan(one_step, start, times)
+    return Interaction(history, curves, agent_state, states)
+
+
+@exact_products
+def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentState]:
+    """Show ``agent`` a recorded history and ask for its greedy choice before each step and after the last.
+
+    Args:
+      key: typed key of the agent's draws; consumed.
+      history: [T, ...], from any source.
+
+    Returns:
+      actions [T + 1] int32, the t-th chosen after t transitions at the observation that comes next, and the state.
+    """
+    key_init, key_acts = jax.random.split(key)
+
+    def one_step(state: AgentState, step: tuple[Array, Transition]) -> tuple[AgentState, Array]:
+        t, transition = step
+        action = agent.act_greedy(fold_in(key_acts, t), state, transition.obs)
+        return agent.update(state, transition), action
+
+    num_steps = history.action.shape[0]
+    steps = (jnp.arange(num_steps, dtype=jnp.uint32), history)
+    state, actions = jax.lax.scan(one_step, agent.init(key_init), steps)
+    last = agent.act_greedy(fold_in(key_acts, num_steps), state, history.next_obs[-1])
+    return jnp.append(actions, last), state

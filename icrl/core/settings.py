@@ -1,0 +1,164 @@
+"""Settings are frozen dataclasses; this file turns them into flat names, JSON values, command-line text and back.
+
+An experiment's settings nest (environment, model, optimisation); on the command line and in ``config.json`` they are
+flat, so leaf names must be unique: ``FitSettings.learning_rate`` is ``--learning-rate`` and ``"learning_rate"``.
+
+A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the model that ``model`` names, so that
+``--model s5`` brings the flags of S5 (see ``follows``).
+"""
+
+import ast
+import dataclasses
+import functools
+import inspect
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from icrl.core.errors import InputError, near_names, require
+from icrl.core.registry import Registry
+
+Settings = TypeVar("Settings")
+Value = int | float | str | bool | None | tuple[str, ...]
+
+
+class Leaf(typing.NamedTuple):
+    """One setting."""
+
+    name: str
+    value: Value
+    kind: Any  # its annotation
+    help: str  # the comment behind its declaration
+
+
+def leaves(settings: Any) -> dict[str, Leaf]:
+    """All settings of a nested dataclass by leaf name, in order of declaration."""
+    found: dict[str, Leaf] = {}
+    cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
+    kinds, comments = typing.get_type_hints(cls), _comments(cls)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            inner = leaves(value)
+        else:
+            inner = {field.name: Leaf(field.name, value, kinds[field.name], comments.get(field.name, ""))}
+        clash = found.keys() & inner.keys()
+        assert not clash, f"{type(settings).__name__}: two settings are called {sorted(clash)}"
+        found |= inner
+    return found
+
+
+def flat(settings: Any) -> dict[str, Value]:
+    """Leaf names to values, ready for JSON (tuples become lists there)."""
+    return {name: leaf.value for name, leaf in leaves(settings).items()}
+
+
+def follows(name: str, registry: Registry) -> dict[str, Any]:
+    """Metadata of a field whose dataclass is the ``Config`` of the item that the setting ``name`` names."""
+    return {"follows": (name, registry)}
+
+
+def chosen(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with every dataclass that follows a name in ``values`` exchanged for the one it names now.
+
+    Settings that the old and the new one share keep their values, the others take their defaults. Only fields of
+    ``settings`` itself can follow a name.
+
+    Raises:
+      InputError: a name that is not registered, or a shared value that the new dataclass refuses.
+    """
+    changes: dict[str, Any] = {}
+    for field, name, registry in _following(settings):
+        wanted = values.get(name, getattr(settings, name))
+        config = registry[wanted].Config if isinstance(wanted, str) else None
+        old = getattr(settings, field)
+        if config is not None and type(old) is not config:
+            shared = {each.name for each in dataclasses.fields(config)} & vars(old).keys()
+            changes |= {name: wanted, field: config(**{each: getattr(old, each) for each in shared})}
+    return dataclasses.replace(settings, **changes) if changes else settings  # type: ignore[type-var]
+
+
+def check_following(settings: Any) -> None:
+    """Raise ``InputError`` when a dataclass is not of the class that its name calls for; for ``__post_init__``."""
+    for field, name, registry in _following(settings):
+        item = getattr(settings, name)
+        found, wanted = type(getattr(settings, field)), registry[item].Config
+        require(found is wanted, field, found.__name__, f"{wanted.__name__}, the settings of {name} {item}")
+
+
+def _following(settings: Any) -> list[tuple[str, str, Registry]]:
+    """(field, name it follows, registry of the names)."""
+    return [(f.name, *f.metadata["follows"]) for f in dataclasses.fields(settings) if "follows" in f.metadata]
+
+
+def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
+    """The same settings with some leaves changed; constructing them again validates every value.
+
+    Raises:
+      InputError: an unknown name (with the near ones), a value of the wrong kind, or one out of range.
+    """
+    settings = chosen(settings, values)
+    known = leaves(settings)
+    for name in values:
+        if name not in known:
+            raise InputError(f"unknown setting {name!r}; {near_names(name, known)}")
+    checked = {name: _of_kind(known[name], value) for name, value in values.items()}
+    return _rebuild(settings, checked)
+
+
+def parsed(leaf: Leaf, text: str) -> Value:
+    """The value that ``text`` from a command line means for ``leaf``."""
+    if leaf.kind is str:
+        return text
+    if typing.get_origin(leaf.kind) is tuple:
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        value = text
+    return typing.cast(Value, _of_kind(leaf, value))
+
+
+def kind_name(leaf: Leaf) -> str:
+    """The kind of a setting in words: 'an integer', 'a number or none', ..."""
+    words = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
+    if typing.get_origin(leaf.kind) is tuple:
+        return "names separated by commas"
+    return " or ".join(words.get(kind, str(kind)) for kind in _alternatives(leaf.kind))
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+def _of_kind(leaf: Leaf, value: Any) -> Any:
+    kinds = _alternatives(leaf.kind)
+    if typing.get_origin(leaf.kind) is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if any(type(value) is kind for kind in kinds):
+        return value
+    raise InputError(f"{leaf.name}: got {value!r}, allowed: {kind_name(leaf)}")
+
+
+def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
+    changes = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _rebuild(value, values)
+        elif field.name in values:
+            changes[field.name] = values[field.name]
+    return dataclasses.replace(settings, **changes)
+
+
+@functools.cache  # finding the source of a class parses its whole file
+def _comments(cls: type) -> Mapping[str, str]:
+    """Field name to the comment behind its declaration, over the class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+        found |= dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.*)$", inspect.getsource(base), re.M))
+    return found

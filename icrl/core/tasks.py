@@ -1,0 +1,72 @@
+"""TaskSet: a stacked ``params`` pytree with its provenance. Train, test and shifted tasks are sets of one family."""
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core import struct
+from icrl.core.errors import require, require_int
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.types import Array, Environment
+
+MAX_TASKS = 2**31 - 1
+
+
+@struct.dataclass
+class TaskSet:
+    """N tasks: ``params`` has a leading axis [N] on every leaf; ``ids`` [N] uint32 name them under their key."""
+
+    params: Any
+    ids: Array  # [N] uint32
+
+    @classmethod
+    def draw(cls, env: Environment, seed: int, purpose: str, num_tasks: int, first_id: int = 0) -> "TaskSet":
+        """Draw tasks ``first_id .. first_id + num_tasks - 1`` of the stream (seed, purpose) from the prior."""
+        num_tasks = require_int("num_tasks", num_tasks, 1, MAX_TASKS)
+        first_id = require_int("first_id", first_id, 0, MAX_TASKS - num_tasks)
+        ids = jnp.arange(first_id, first_id + num_tasks, dtype=jnp.uint32)
+        return cls(sample_tasks(env, key_for(seed, purpose), ids), ids)
+
+    @classmethod
+    def of(cls, env: Any, indices: Any) -> "TaskSet":
+        """Tasks by number, in the given order, from a family that numbers its tasks."""
+        require(hasattr(env, "num_tasks"), "env", type(env).__name__, "a family that numbers its tasks")
+        found = np.asarray(indices)
+        is_list = found.ndim == 1 and found.size > 0 and np.issubdtype(found.dtype, np.integer)
+        require(is_list, "indices", f"shape {found.shape} of {found.dtype}", "a list of one or more task numbers")
+        for wrong in found[(found < 0) | (found >= env.num_tasks)][:1].tolist():
+            require_int("indices", wrong, 0, env.num_tasks - 1)
+        return cls(jax.vmap(env.task)(jnp.asarray(found, jnp.int32)), jnp.asarray(found, jnp.uint32))
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+    def __getitem__(self, index: Any) -> "TaskSet":
+        """A subset by slice or integer array; a single integer gives a set of one."""
+        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def split(self, num_first: int) -> tuple["TaskSet", "TaskSet"]:
+        """The first ``num_first`` tasks and the rest, both non-empty."""
+        num_first = require_int("num_first", num_first, 1, len(self) - 1)
+        return self[:num_first], self[num_first:]
+
+    def lives(self, each: int) -> "TaskSet":
+        """Every task ``each`` times in a row, and every life with an id, and so with draws, of its own."""
+        each = require_int("lives", each, 1, MAX_TASKS // len(self))
+        params = jax.tree.map(lambda leaf: jnp.repeat(leaf, each, axis=0), self.params)
+        return TaskSet(params, jnp.arange(len(self) * each, dtype=jnp.uint32))
+
+    def digests(self) -> list[str]:
+        """A digest of each task's parameters, to prove that two sets share no task."""
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.params)]
+        rows = (b"".join(leaf[i].tobytes() for leaf in leaves) for i in range(len(self)))
+        return [hashlib.sha256(row).hexdigest() for row in rows]
+
+
+def sample_tasks(env: Environment, key: Array, ids: Array) -> Any:
+    """Stacked tasks for ids [N] under ``key``; traceable, so a pretraining stream can call it inside ``jit``."""
+    return jax.vmap(env.sample_task)(keys_for(key, ids))

@@ -1,0 +1,377 @@
+"""The records and the abstract bases that everything else is written against. Imports nothing of ours but errors.
+
+Letters used in shapes all over the package: T steps, K actions (arms), O the shape of one observation, D features
+of a token. Time is always the leading axis; batches of tasks or seeds are added in front by ``jax.vmap``.
+"""
+
+import abc
+import dataclasses
+import math
+from functools import partial
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icrl.core import struct
+from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.threefry import split
+
+Array = jax.Array
+Task = TypeVar("Task", bound="TaskParams")
+AgentState = Any
+EnvState = Any
+
+
+class Transition(NamedTuple):
+    """One step of a life. Stacked over time it is a ``History``: every field gains a leading axis [T]."""
+
+    obs: Array  # [*O] float32, seen before acting
+    action: Array  # [] int32 in 0..K-1
+    reward: Array  # [] float32
+    next_obs: Array  # [*O] float32, the true last observation, also at the end of an episode
+    terminated: Array  # [] bool, the task itself ended the episode
+    truncated: Array  # [] bool, the time limit ended the episode
+
+
+History = Transition  # every field with a leading time axis [T]
+
+
+class Contexts(NamedTuple):
+    """A batch of pretraining contexts, with Q = 1 query for all prefixes or Q = T + 1, one for each."""
+
+    history: History  # [B, T, ...]
+    query: Array  # [B, Q, *O] float32, the observations to act upon
+    label: Array  # [B, Q] int32, optimal actions at the queries
+
+
+class Curves(NamedTuple):
+    """What is measured of a life, per step; [T] each."""
+
+    reward: Array  # [T] float32, as received, with noise
+    regret: Array  # [T] float32 >= 0, expected loss of the action against the optimal one (no noise)
+
+
+class Interaction(NamedTuple):
+    """The outcome of ``interact``: what happened, what it was worth, and the agent afterwards."""
+
+    history: History  # [T, ...]
+    curves: Curves  # [T]
+    agent_state: AgentState
+    env_states: EnvState  # [T, ...], those acted upon
+
+
+@dataclasses.dataclass(frozen=True)
+class EnvSpec:
+    """The static facts an agent or a layout may know about an environment."""
+
+    name: str
+    num_actions: int
+    obs_shape: tuple[int, ...]
+    obs_low: float
+    obs_high: float
+    max_steps_in_episode: int
+    obs_nvec: tuple[int, ...] = ()  # each scalar of an observation is an integer in 0 .. n - 1; (): real numbers
+
+    @property
+    def num_states(self) -> int | None:
+        """How many observations there are, or None when they are real numbers."""
+        return math.prod(self.obs_nvec) if self.obs_nvec else None
+
+    def state_index(self, obs: Array) -> Array:
+        """The number of an observation [*O] among ``num_states``, row-major, [] int32."""
+        index = jnp.int32(0)
+        for value, count in zip(obs.reshape(-1), self.obs_nvec, strict=True):
+            index = index * count + value.astype(jnp.int32)
+        return index
+
+    @property
+    def obs_dim(self) -> int:
+        """Number of scalars in one observation."""
+        return math.prod(self.obs_shape)
+
+
+@struct.dataclass
+class TaskParams:
+    """A task: what ``params`` is in gymnax. Array leaves differ between tasks; the episode length does not."""
+
+    max_steps_in_episode: int = struct.field(pytree_node=False, default=1)
+
+
+class Environment(abc.ABC, Generic[Task]):
+    """A family of tasks in gymnax 1.x's calling convention; ``params`` is the task, so ``vmap`` over it is tasks.
+
+    Subclasses are frozen dataclasses (settings as fields, validated on construction), which makes them static
+    arguments of ``jit``. They implement ``spec``, ``sample_task``, ``reset_env``, ``step_env`` and the oracles.
+    No policy may read the oracle methods; ``interact`` uses them for the regret curve.
+    """
+
+    @property
+    @abc.abstractmethod
+    def spec(self) -> EnvSpec:
+        """Static facts of the family."""
+
+    @abc.abstractmethod
+    def sample_task(self, key: Array) -> Task:
+        """Draw one task from the family's prior."""
+
+    @abc.abstractmethod
+    def validate_task(self, params: Task) -> None:
+        """Raise ``InputError`` on the host when ``params`` is not a task of this family (shape, range, NaN)."""
+
+    @abc.abstractmethod
+    def reset_env(self, key: Array, params: Task) -> tuple[Array, EnvState]:
+        """Start an episode: (obs [*O], state)."""
+
+    @abc.abstractmethod
+    def step_env(
+        self, key: Array, state: EnvState, action: Array, params: Task
+    ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
+        """One step without auto-reset: (obs [*O], state, reward [], terminated [], info)."""
+
+    @abc.abstractmethod
+    def is_truncated(self, state: EnvState, params: Task) -> Array:
+        """Whether the time limit has been reached, [] bool."""
+
+    @abc.abstractmethod
+    def optimal_action(self, params: Task, state: EnvState) -> Array:
+        """An action of the optimal policy of this task, [] int32."""
+
+    @abc.abstractmethod
+    def regret(self, params: Task, state: EnvState, action: Array) -> Array:
+        """Expected loss of ``action`` against the optimal policy from ``state``, [] float32 >= 0."""
+
+    @abc.abstractmethod
+    def optimal_return(self, params: Task) -> Array:
+        """Expected return of the optimal policy over one episode, [] float32."""
+
+    def random_state(self, key: Array, params: Task) -> tuple[Array, EnvState]:
+        """A state drawn uniformly from all of them, (obs [*O], state), for contexts of independent transitions."""
+        raise InputError(f"{self.name}: has no uniform distribution over its states; use another kind of context")
+
+    @property
+    def default_params(self) -> Task:
+        """A fixed task of the family (gymnax's default)."""
+        return self.sample_task(jax.random.key(0))
+
+    @property
+    def name(self) -> str:
+        """Family name, gymnax's ``name``."""
+        return self.spec.name
+
+    @property
+    def num_actions(self) -> int:
+        """K."""
+        return self.spec.num_actions
+
+    def action_space(self, params: Task | None = None) -> Any:
+        """Space of the actions in gymnax's form (imports gymnax, which is slow the first time)."""
+        from gymnax.environments import spaces
+
+        del params
+        return spaces.Discrete(self.spec.num_actions)
+
+    def observation_space(self, params: Task | None = None) -> Any:
+        """Space of the observations in gymnax's form (imports gymnax, which is slow the first time)."""
+        from gymnax.environments import spaces
+
+        del params
+        return spaces.Box(self.spec.obs_low, self.spec.obs_high, self.spec.obs_shape, jnp.float32)
+
+    @partial(jax.jit, static_argnames=("self",))
+    def reset(self, key: Array, params: Task | None = None) -> tuple[Array, EnvState]:
+        """Start an episode: (obs [*O], state)."""
+        return self.reset_env(key, self.default_params if params is None else params)
+
+    @partial(jax.jit, static_argnames=("self",))
+    def step(
+        self, key: Array, state: EnvState, action: Array, params: Task | None = None
+    ) -> tuple[Array, EnvState, Array, Array, Array, dict[str, Array]]:
+        """One step with auto-reset: (obs, state, reward, terminated, truncated, info).
+
+        After the last step of an episode ``obs`` and ``state`` are those of the next one and
+        ``info["final_observation"]`` holds the true last observation.
+        """
+        params = self.default_params if params is None else params
+        key_step, key_reset = split(key)
+        final_obs, stepped, reward, terminated, info = self.step_env(key_step, state, action, params)
+        truncated = self.is_truncated(stepped, params)
+        fresh = self.reset_env(key_reset, params)
+        over = terminated | truncated
+        obs, state = jax.tree.map(lambda new, old: jax.lax.select(over, new, old), fresh, (final_obs, stepped))
+        info = {**info, "terminated": terminated, "truncated": truncated, "final_observation": final_obs}
+        return obs, state, reward, terminated, truncated, info
+
+
+class Agent(abc.ABC):
+    """A learner as three pure functions over an explicit state. Subclasses are ``icrl.core.struct`` dataclasses.
+
+    Settings are fields: numbers that may be swept are array leaves (so ``vmap`` runs over them), shapes are static.
+    ``state`` is everything learned since the task began; it survives the ends of episodes.
+    """
+
+    sees_env_state = False  # True only for oracles: ``act`` then receives the environment's state as ``obs``
+
+    @classmethod
+    @abc.abstractmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        """Build the agent for ``env``, reading what it may know (K, noise, prior, features); settings override."""
+
+    def for_task(self, params: TaskParams) -> Self:
+        """Tell an oracle its task. Every other agent ignores it."""
+        del params
+        return self
+
+    @abc.abstractmethod
+    def init(self, key: Array) -> AgentState:
+        """State of an agent that has seen nothing of its task."""
+
+    @abc.abstractmethod
+    def act(self, key: Array, state: AgentState, obs: Array) -> Array:
+        """Choose an action, [] int32."""
+
+    def act_greedy(self, key: Array, state: AgentState, obs: Array) -> Array:
+        """The choice that only exploits (offline evaluation, ``deterministic=True``), [] int32. Default: ``act``."""
+        return self.act(key, state, obs)
+
+    @abc.abstractmethod
+    def update(self, state: AgentState, transition: Transition) -> AgentState:
+        """Learn from one transition."""
+
+
+MATMULS = ("float32", "tensorfloat32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """What the settings of every sequence model have; all fields have defaults."""
+
+    width: int = 32  # D, features of the residual stream
+    num_layers: int = 4  # layers of the residual stream
+    init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
+    matmuls: str = "float32"  # of linear maps: "float32", "tensorfloat32" or "bfloat16" (sums and states in float32)
+
+    def __post_init__(self) -> None:
+        require_int("width", self.width, 1, 65536)
+        require_int("num_layers", self.num_layers, 1, 256)
+        require_float("init_std", self.init_std, 0.0, open_low=True)
+        require(self.matmuls in MATMULS, "matmuls", self.matmuls, " or ".join(MATMULS))
+
+    @property
+    def sequences_per_task(self) -> int:
+        """How many sequences of each task, side by side, the model's training wants in a batch."""
+        return 1
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The settings that a search for a number of parameters changes, the coarse one first."""
+        return ("width",)
+
+
+class SequenceModel(nnx.Module):
+    """A causal map over time with ONE call for training (T = the context) and acting (T = 1).
+
+    Built as ``Model(config, capacity, rngs)``: ``capacity`` is the longest context it must hold, which a model whose
+    memory does not grow ignores.
+
+    ``initial_carry`` is the memory of an empty past; ``carry=None`` means an empty past whose successor is not
+    wanted, which lets a model take its fastest parallel form. ``start[t]`` cuts off everything before t.
+    """
+
+    Config: ClassVar[type[ModelConfig]]  # the dataclass of its settings
+    width: int  # D
+
+    def initial_carry(self) -> Any:
+        """Memory of an empty past, without batch axes."""
+        raise NotImplementedError(f"{type(self).__name__} must define initial_carry")
+
+    def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
+        """Map x [T, D] float32 with start [T] bool (None: no cuts) to (y [T, D], carry)."""
+        raise NotImplementedError(f"{type(self).__name__} must define __call__")
+
+
+class Objective(abc.ABC):
+    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
+
+    @abc.abstractmethod
+    def inputs(self, batch: Any, key: Array | None = None) -> Array:
+        """Tokens [B, L, D] that the policy reads.
+
+        ``key`` is for what is random in training only (masks, say); without it nothing is.
+        """
+
+    @abc.abstractmethod
+    def scores(self, logits: Array, batch: Any) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
+
+    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
+        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+        return self.scores(jax.vmap(policy)(self.inputs(batch, key))[0], batch)
+
+    def loss(self, policy: Any, batch: Any, key: Array) -> Array:
+        """What training minimises, [] float32: mean cross-entropy, and what layers of the policy ask for besides."""
+        key_inputs, key_layers = jax.random.split(key)
+        tokens = self.inputs(batch, key_inputs)
+        logits, records = jax.vmap(policy.rehearse)(tokens, jax.random.split(key_layers, tokens.shape[0]))
+        return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
+
+    def report(self, policy: Any, batch: Any) -> dict[str, Array]:
+        """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
+        logits, records = jax.vmap(policy.rehearse)(self.inputs(batch))
+        return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
+
+
+class Layout(abc.ABC):
+    """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses.
+
+    A sequence of T steps is ``prompt``, then ``before`` and ``after`` of each step in turn. Decision t is read off
+    the last token in front of step t's action: see ``decisions``.
+    """
+
+    num_actions: int  # K
+    obs_shape: tuple[int, ...]  # O
+    num_prompt: int  # P, tokens in front of the first step
+    num_before: int  # B, tokens of a step that precede its action
+    num_after: int  # A, tokens of a step that tell action and outcome
+    token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
+
+    @property
+    @abc.abstractmethod
+    def token_dim(self) -> int:
+        """D of a raw token."""
+
+    @abc.abstractmethod
+    def prompt(self, query: Array) -> Array:
+        """Tokens [P, D] for an observation [*O] that is to be acted upon all along."""
+
+    @abc.abstractmethod
+    def before(self, obs: Array) -> Array:
+        """Tokens [B, D] for the observation [*O] of the step to be acted upon."""
+
+    @abc.abstractmethod
+    def after(self, transition: Transition) -> Array:
+        """Tokens [A, D] of one transition, read once its outcome is known."""
+
+    def sequence(self, history: History, queries: Array) -> Array:
+        """All tokens [P + T (B + A) + B, D] of history [T, ...] up to the decision after it.
+
+        ``queries`` [T + 1, *O] are the observations to be acted upon, one a decision; a layout with a prompt takes
+        the first of them for all.
+        """
+        steps = [jax.vmap(self.before)(queries[:-1]), jax.vmap(self.after)(history)]
+        tokens = jnp.concatenate(steps, axis=1).reshape(-1, self.token_dim)
+        return jnp.concatenate([self.prompt(queries[0]), tokens, self.before(queries[-1])])
+
+    def decisions(self, num_steps: int) -> Array:
+        """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
+        return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
+
+    def kinds(self, num_tokens: int) -> Array:
+        """The kind, an index into ``token_names``, of each of the first ``num_tokens`` in ``sequence``, [L] int32."""
+        place, cycle = jnp.arange(num_tokens) - self.num_prompt, self.num_before + self.num_after
+        return jnp.where(place < 0, place, place % cycle) + self.num_prompt
+
+    def num_tokens(self, num_steps: int) -> int:
+        """Length of ``sequence``."""
+        return self.num_prompt + num_steps * (self.num_before + self.num_after) + self.num_before

@@ -1,0 +1,110 @@
+"""What all bandit families share: one state, an episode of T pulls, a pseudo-regret from true means.
+
+The reward noise of a step is drawn from the step's key alone and then applied to the arm's mean, so that agents which
+pull different arms on the same key still meet the same noise (common random numbers).
+"""
+
+import abc
+import dataclasses
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core import struct
+from icrl.core.errors import require, require_int
+from icrl.core.types import Array, Environment, EnvSpec, TaskParams
+
+MAX_ARMS = 4096
+MAX_HORIZON = 2**24
+
+BanditTask = TypeVar("BanditTask", bound=TaskParams)
+
+
+@struct.dataclass
+class BanditState:
+    """Pulls so far in this episode."""
+
+    time: Array  # [] int32
+
+
+@dataclasses.dataclass(frozen=True)
+class Bandit(Environment[BanditTask]):
+    """A stationary bandit with K arms and episodes of ``horizon`` pulls; the observation is the constant 1.
+
+    The end of an episode is a time limit (``truncated``), never a termination.
+    """
+
+    num_arms: int = 5  # K
+    horizon: int = 500  # T, pulls in an episode
+
+    def __post_init__(self) -> None:
+        require_int("num_arms", self.num_arms, 1, MAX_ARMS)
+        require_int("horizon", self.horizon, 1, MAX_HORIZON)
+
+    @abc.abstractmethod
+    def arm_means(self, params: BanditTask) -> Array:
+        """True expected reward of each arm, [K] float32."""
+
+    @abc.abstractmethod
+    def draw_reward(self, key: Array, mean: Array, params: BanditTask) -> Array:
+        """A reward with expectation ``mean`` [] from the noise of ``key``, [] float32."""
+
+    def observe(self, params: BanditTask) -> Array:
+        """What is seen before each pull, [*O] float32."""
+        del params
+        return jnp.ones((1,), jnp.float32)
+
+    @property
+    def spec(self) -> EnvSpec:
+        return EnvSpec(type(self).__name__, self.num_arms, (1,), 0.0, 1.0, self.horizon)
+
+    def reset_env(self, key: Array, params: BanditTask) -> tuple[Array, BanditState]:
+        del key
+        return self.observe(params), BanditState(time=jnp.int32(0))
+
+    def step_env(
+        self, key: Array, state: BanditState, action: Array, params: BanditTask
+    ) -> tuple[Array, BanditState, Array, Array, dict[str, Array]]:
+        mean = _select(self.arm_means(params), action)
+        reward = self.draw_reward(key, mean, params)
+        return self.observe(params), BanditState(time=state.time + 1), reward, jnp.bool_(False), {}
+
+    def is_truncated(self, state: BanditState, params: BanditTask) -> Array:
+        return state.time >= params.max_steps_in_episode
+
+    def optimal_action(self, params: BanditTask, state: Any = None) -> Array:
+        """The arm with the largest true mean (the first on ties); the state does not matter."""
+        del state
+        return jnp.argmax(self.arm_means(params)).astype(jnp.int32)
+
+    def regret(self, params: BanditTask, state: Any, action: Array) -> Array:
+        """Pseudo-regret mu* - mu_a of one pull."""
+        del state
+        means = self.arm_means(params)
+        return jnp.max(means) - _select(means, action)
+
+    def optimal_return(self, params: BanditTask) -> Array:
+        return jnp.max(self.arm_means(params)) * params.max_steps_in_episode
+
+    def validate_task(self, params: BanditTask) -> None:
+        require_like_drawn(self, params)
+
+
+def require_like_drawn(env: Environment, params: TaskParams) -> None:
+    """Refuse ``params`` that are no task of ``env``'s class and shapes, or hold a number that is not finite."""
+    expected = jax.eval_shape(env.sample_task, jax.random.key(0))
+    require(type(params) is type(expected), "task", type(params).__name__, type(expected).__name__)
+    for name, wanted in dataclasses.asdict(expected).items():
+        found = np.asarray(getattr(params, name))
+        if name == "max_steps_in_episode":
+            require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, MAX_HORIZON)
+            continue
+        require(found.shape == wanted.shape, f"task.{name}", found.shape, f"shape {wanted.shape}")
+        require(bool(np.isfinite(found).all()), f"task.{name}", found.tolist(), "finite numbers")
+
+
+def _select(values: Array, index: Array) -> Array:
+    """``values[index]`` as a masked sum: under ``vmap`` on CPU it is several times faster than a gather."""
+    return jnp.sum(jnp.where(jnp.arange(values.shape[0]) == index, values, 0.0))

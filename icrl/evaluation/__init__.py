@@ -1,0 +1,1 @@
+"""What an agent is worth: online, offline, with intervals."""

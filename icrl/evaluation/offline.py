@@ -1,0 +1,113 @@
+"""Offline evaluation: a context is given, the greedy choice after every prefix of it is scored.
+
+So are the probabilities: a model's cross-entropy on contexts, beside that of the exact posterior.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core.interact import interact, replay
+from icrl.core.precision import exact_products
+from icrl.core.seeding import key_for, keys_for
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Array, Contexts, Environment, History
+from icrl.datasets.contexts import context_in
+from icrl.evaluation.online import tasks_side_by_side
+
+CONTEXTS = 50  # whole contexts read side by side
+
+
+def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Contexts:
+    """Labelled contexts [N, T, ...] that ``source`` leaves behind in ``tasks``: the offline evaluation's data."""
+    keys = keys_for(key_for(seed, "offline"), tasks.ids)
+    return _record(keys, tasks.params, source, env, num_steps)
+
+
+@partial(jax.jit, static_argnames=("env", "num_steps"))
+def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> Contexts:
+    return jax.vmap(lambda key, task: context_in(env, task, source, num_steps, key))(keys, params)
+
+
+def offline_returns(env: Environment, tasks: TaskSet, agent: Any, contexts: History, seed: int) -> np.ndarray:
+    """Return [N] float64 of one episode played on given contexts [N, C, ...]; ``agent`` has a field ``context``."""
+    keys = keys_for(key_for(seed, "offline/episode"), tasks.ids)
+    return np.asarray(_offline_returns(keys, tasks.params, contexts, agent, env), np.float64)
+
+
+@partial(jax.jit, static_argnames=("env",))
+def _offline_returns(keys: Array, params: Any, contexts: History, agent: Any, env: Environment) -> Array:
+    def one_task(task: tuple[Array, Any, History]) -> Array:
+        key, task_params, context = task
+        told = agent.replace(context=context)
+        return jnp.sum(interact(key, env, task_params, told, env.spec.max_steps_in_episode).curves.reward)
+
+    return jax.lax.map(one_task, (keys, params, contexts), batch_size=tasks_side_by_side(agent))
+
+
+def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: Contexts, seed: int) -> np.ndarray:
+    """mu* - mu of the greedy choice after 0 .. T transitions of contexts [N, T, ...]: [N, T + 1] float64."""
+    keys = keys_for(key_for(seed, "offline/agent"), tasks.ids)
+    return np.asarray(_suboptimality(keys, tasks.params, contexts.history, agent, env), np.float64)
+
+
+@partial(jax.jit, static_argnames=("env",))
+@exact_products
+def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, env: Environment) -> Array:
+    def one_task(task: tuple[Array, Any, History]) -> Array:
+        key, task_params, history = task
+        actions, _ = replay(key, agent.for_task(task_params), history)
+        _, state = env.reset(key, task_params)
+        return jax.vmap(lambda action: env.regret(task_params, state, action))(actions)
+
+    return jax.lax.map(one_task, (keys, params, contexts), batch_size=tasks_side_by_side(agent))
+
+
+def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.ndarray:
+    """Cross-entropy in nats at every prefix of contexts [N, T, ...]: [N, T + 1] float64."""
+    return np.asarray(_model_cross_entropy(policy, contexts, objective), np.float64)
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Array:
+    def one_context(context: Contexts) -> Array:
+        return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
+
+    return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
+
+
+def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) -> np.ndarray:
+    """-log of the exact posterior probability of the labels at some ``prefixes`` [P]: [N, P] float64.
+
+    ``agent`` has ``optimal_action_probs(state) -> [K]``. No model can have a lower expected cross-entropy on the same
+    contexts unless something leaks; paired on the same contexts, the gap's noise is small.
+    """
+    return np.asarray(_ideal_cross_entropy(agent, contexts, jnp.asarray(prefixes)), np.float64)
+
+
+@jax.jit
+def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Array:
+    def one_context(context: Contexts) -> Array:
+        states = states_along(agent, context.history)
+        chosen = jax.tree.map(lambda leaf: leaf[prefixes], states)
+        probs = jax.vmap(agent.optimal_action_probs)(chosen)
+        labels = jnp.broadcast_to(context.label, context.history.action.shape[0] + 1)[prefixes]
+        return -jnp.log(jnp.maximum(jnp.take_along_axis(probs, labels[:, None], axis=1)[:, 0], 1e-30))
+
+    return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
+
+
+@exact_products
+def states_along(agent: Agent, history: History) -> Any:
+    """The agent's state after 0 .. T transitions of history [T, ...], stacked [T + 1, ...]; for small states only."""
+
+    def one_step(state: Any, transition: Any) -> tuple[Any, Any]:
+        after = agent.update(state, transition)
+        return after, after
+
+    start = agent.init(jax.random.key(0))
+    _, later = jax.lax.scan(one_step, start, history)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, later)

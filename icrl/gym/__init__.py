@@ -1,0 +1,1 @@
+"""gymnasium's side: environments, agents, rollouts."""

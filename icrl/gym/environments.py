@@ -1,0 +1,289 @@
+"""Our environments for gymnasium users: ``Env`` and ``VectorEnv``, NumPy in and out, one compiled call a step.
+
+An environment keeps its task over ``reset()``: an in-context learner lives through many episodes of one task. A new
+task comes with ``reset(seed=s)`` or ``reset(options={"new_task": True})``, a given one with
+``reset(options={"task": params})``. Sub-environment i of ``reset(seed=s)`` of a vector lives the life of a single
+environment after ``reset(seed=s + i)``, draw by draw. N is the number of sub-environments.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
+
+from icrl.core.errors import near_names, require, require_int
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import MAX_SEED, key_for, keys_for
+from icrl.core.types import Environment, TaskParams
+from icrl.gym.agents import MAX_ENVS, HostAgent, checked_actions, checked_array
+from icrl.gym.rollout import (
+    Life,
+    Seen,
+    begin,
+    begin_many,
+    choose_many,
+    draw,
+    draw_many,
+    draw_next,
+    draw_next_many,
+    final_infos_of,
+    info_of,
+    infos_of,
+    step,
+    step_many,
+)
+
+__all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "make_agent"]
+
+
+class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
+    """One environment and one task at a time; observations float32 [*O], actions 0..K-1, no auto-reset.
+
+    With ``oracle=True`` every ``info`` holds, under "oracle", what no agent may know: the ``regret`` of the action
+    just taken (0 after ``reset``), an ``optimal_action`` at the observation just returned, and the task's
+    ``optimal_return`` over one episode.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        env_id: str = "GaussianBandit-v0",
+        oracle: bool = False,
+        render_mode: None = None,
+        **env_settings: Any,
+    ):
+        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
+        require(render_mode is None, "render_mode", render_mode, "None: there is nothing to draw")
+        self.family = build_environment(env_id, env_settings)
+        self.oracle = oracle
+        self.observation_space, self.action_space = _spaces(self.family)
+        self._num_actions = self.family.num_actions
+        self._life: Life | None = None
+        self._over = True
+
+    @property
+    def task(self) -> TaskParams:
+        """The parameters of the task in play, to be set again with ``reset(options={"task": ...})``."""
+        return _reset_first(self._life).task
+
+    def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode; ``options``: "new_task" (bool) or "task" (the parameters of one task)."""
+        wishes = _checked_options(options, ("new_task", "task"))
+        seed = None if seed is None else require_int("seed", seed, 0, MAX_SEED)
+        task = _checked_task(self.family, wishes["task"]) if "task" in wishes else None
+        super().reset(seed=seed)
+        if seed is None and self._life is None:
+            seed = int(self.np_random.integers(2**32))
+        if seed is not None:
+            life = draw(self.family, key_for(0, "gymnasium", jnp.uint32(seed)))
+        elif wishes.get("new_task", False):
+            life = draw_next(self.family, _reset_first(self._life))
+        else:
+            life = _reset_first(self._life)._replace(state=None)
+        life = life if task is None else life._replace(task=task)
+        self._life, seen = begin(self.family, self.oracle, life)
+        self._over = False
+        return np.array(seen.obs), info_of(seen)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Take one action; after the end of an episode ``reset`` must come first."""
+        life = _reset_first(self._life)
+        if self._over:
+            raise ResetNeeded("the episode is over: call reset() to start the next one")
+        action = checked_actions("action", action, (), self._num_actions)
+        self._life, seen = step(self.family, self.oracle, life, action)
+        reward, terminated, truncated, _ = np.asarray(seen.measured).tolist()
+        self._over = bool(terminated or truncated)
+        return np.array(seen.obs), reward, bool(terminated), bool(truncated), info_of(seen)
+
+
+class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
+    """N environments in one compiled call, each with its own task; an ended one restarts within the same step.
+
+    The conventions are those of gymnasium's ``SyncVectorEnv`` in mode SAME_STEP: true last observations stand in
+    ``infos["final_obs"]`` (an object array, None elsewhere), last infos in ``infos["final_info"]``, masks under the
+    same names with an underscore in front. One thing differs: ``infos["oracle"]["regret"]`` is always that of the
+    action just taken, also where an episode ended, so its sum over steps is the regret of the life.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        env_id: str = "GaussianBandit-v0",
+        num_envs: int = 1,
+        oracle: bool = False,
+        render_mode: None = None,
+        **env_settings: Any,
+    ):
+        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
+        require(render_mode is None, "render_mode", render_mode, "None: there is nothing to draw")
+        self.family = build_environment(env_id, env_settings)
+        self.oracle = oracle
+        self.num_envs = require_int("num_envs", num_envs, 1, MAX_ENVS)
+        self.single_observation_space, self.single_action_space = _spaces(self.family)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._num_actions = self.family.num_actions
+        self._lives: Life | None = None
+        self._seen: Seen | None = None
+
+    @property
+    def tasks(self) -> TaskParams:
+        """The parameters of the tasks in play, leaves [N, ...]."""
+        return _reset_first(self._lives).task
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,  # type: ignore[override]
+        options: Mapping[str, Any] | None = None,  # type: ignore[override]
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start episodes.
+
+        Args:
+          seed: s stands for s, s + 1, ..., s + N - 1; a list holds one seed for each sub-environment.
+          options: "new_task" (bool), "task" (parameters with leaves [N, ...]) and "reset_mask" (bool [N]: the
+            sub-environments to be reset; the others, and what was last seen of them, stay as they are).
+        """
+        wishes = _checked_options(options, ("new_task", "task", "reset_mask"))
+        mask = self._checked_mask(wishes.get("reset_mask"))
+        seeds = None if seed is None else self._checked_seeds(seed)
+        task = _checked_tasks(self.family, wishes["task"], self.num_envs) if "task" in wishes else None
+        super().reset(seed=None if seeds is None else int(seeds[0]))
+        if seeds is None and self._lives is None:
+            seeds = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
+        lives = self._lives_to_begin(seeds, wishes.get("new_task", False))
+        lives = lives if task is None else lives._replace(task=task)
+        begun = begin_many(self.family, self.oracle, lives)
+        if not mask.all():
+            found, kept = begun[0].task.max_steps_in_episode, self.tasks.max_steps_in_episode
+            require(found == kept, "max_steps_in_episode", found, f"{kept}, as in the tasks that reset_mask keeps")
+            begun = choose_many(mask, begun, (self._lives, self._seen))
+        self._lives, self._seen = begun
+        return np.array(self._seen.obs), infos_of(self._seen, mask)
+
+    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Take one action [N] in each sub-environment; rewards float64 [N], flags bool [N]."""
+        lives = _reset_first(self._lives)
+        actions = checked_actions("actions", actions, (self.num_envs,), self._num_actions)
+        self._lives, self._seen, final = step_many(self.family, self.oracle, lives, actions)
+        measured = np.asarray(self._seen.measured)
+        terminated, truncated = measured[:, 1] > 0, measured[:, 2] > 0
+        infos = infos_of(self._seen, np.ones(self.num_envs, bool))
+        over = terminated | truncated
+        if over.any():
+            infos |= final_infos_of(final, over)
+        return np.array(self._seen.obs), measured[:, 0].astype(np.float64), terminated, truncated, infos
+
+    def _lives_to_begin(self, seeds: np.ndarray | None, new_task: bool) -> Life:
+        if seeds is not None:
+            return draw_many(self.family, keys_for(key_for(0, "gymnasium"), jnp.asarray(seeds)))
+        lives = _reset_first(self._lives)
+        return draw_next_many(self.family, lives) if new_task else lives._replace(state=None)
+
+    def _checked_seeds(self, seed: Any) -> np.ndarray:
+        """One seed per sub-environment, [N] uint32."""
+        if not isinstance(seed, (list, tuple, np.ndarray)):
+            first = require_int("seed", seed, 0, MAX_SEED + 1 - self.num_envs)
+            return np.arange(first, first + self.num_envs, dtype=np.uint32)
+        require(len(seed) == self.num_envs, "seed", f"{len(seed)} seeds", f"one, or {self.num_envs} of them")
+        return np.array([require_int(f"seed[{i}]", one, 0, MAX_SEED) for i, one in enumerate(seed)], np.uint32)
+
+    def _checked_mask(self, mask: Any) -> np.ndarray:
+        """Which sub-environments to reset, [N] bool."""
+        if mask is None:
+            return np.ones(self.num_envs, bool)
+        mask = checked_array("options['reset_mask']", mask, "b", (self.num_envs,))
+        require(bool(mask.any()), "options['reset_mask']", "all False", "True somewhere")
+        started = self._lives is not None
+        require(started or bool(mask.all()), "options['reset_mask']", "a part", "all True at the first reset")
+        return mask
+
+
+def build_environment(env_id: str, settings: Mapping[str, Any]) -> Environment:
+    """The registered environment ``env_id`` with its ``settings``; an unknown one raises ``InputError``."""
+    require(isinstance(env_id, str), "env_id", env_id, "the name of a registered environment")
+    return environments[env_id](**_checked_settings(env_id, environments[env_id], settings))
+
+
+def make_agent(
+    name: str,
+    env_id: str = "GaussianBandit-v0",
+    env_settings: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> HostAgent:
+    """The registered agent ``name``, made for ``env_id`` and ready for a gymnasium loop; call its ``reset`` first.
+
+    Args:
+      name: see ``icrl list agents``.
+      env_id: the family the agent is told about (number of actions, shape of observations, prior, noise).
+      env_settings: settings of that family that differ from its defaults.
+      settings: settings of the agent.
+    """
+    env = build_environment(env_id, env_settings or {})
+    require(isinstance(name, str), "agent", name, "the name of a registered agent")
+    return HostAgent(agents[name].for_env(env, **_checked_settings(name, agents[name], settings)), env.spec)
+
+
+def _checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    allowed = [field.name for field in dataclasses.fields(item)]  # type: ignore[arg-type]
+    for given in settings:
+        require(given in allowed, f"{name} setting", given, ", ".join(allowed), near_names(given, allowed))
+    return dict(settings)
+
+
+def _checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
+    wishes = dict(options or {})
+    for name in wishes:
+        require(name in allowed, "reset option", name, ", ".join(allowed))
+    new_task = wishes.get("new_task", False)
+    require(isinstance(new_task, bool), "options['new_task']", new_task, "True or False")
+    require(not (new_task and "task" in wishes), "options", "new_task and task", "one of the two")
+    return wishes
+
+
+def _checked_task(env: Environment, task: Any) -> Any:
+    """``task`` with leaves of the family's dtypes."""
+    env.validate_task(task)
+    return _with_family_dtypes(env, task)
+
+
+def _checked_tasks(env: Environment, tasks: Any, num_tasks: int) -> Any:
+    """Stacked ``tasks``, leaves [N, ...] of the family's dtypes."""
+    leaves, structure = jax.tree.flatten(jax.device_get(tasks))
+    stacked = all(np.ndim(leaf) > 0 and len(leaf) == num_tasks for leaf in leaves)
+    require(stacked, "options['task']", [np.shape(leaf) for leaf in leaves], f"shapes that begin with {num_tasks}")
+    for rows in zip(*leaves, strict=True):
+        env.validate_task(jax.tree.unflatten(structure, rows))
+    return _with_family_dtypes(env, tasks)
+
+
+def _with_family_dtypes(env: Environment, task: Any) -> Any:
+    wanted = jax.tree.leaves(jax.eval_shape(env.sample_task, jax.random.key(0)))
+    leaves, structure = jax.tree.flatten(task)
+    require(len(leaves) == len(wanted), "options['task']", f"{len(leaves)} leaves", f"{len(wanted)}, each an array")
+    cast = [jnp.asarray(leaf, like.dtype) for leaf, like in zip(leaves, wanted, strict=True)]
+    return jax.tree.unflatten(structure, cast)
+
+
+def _spaces(env: Environment) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
+    spec = env.spec
+    box = gymnasium.spaces.Box(spec.obs_low, spec.obs_high, spec.obs_shape, np.float32)
+    return box, gymnasium.spaces.Discrete(spec.num_actions)
+
+
+def _reset_first(life: Life | None) -> Life:
+    if life is None:
+        raise ResetNeeded("no task yet: call reset() first")
+    return life

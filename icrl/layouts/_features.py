@@ -1,0 +1,50 @@
+"""What all layouts share: the features of one observation, action and reward.
+
+Grid observations (``EnvSpec.obs_nvec``) enter one-hot, coordinate by coordinate; real ones as they are.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from icrl.core.types import Array, EnvSpec, Layout, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecLayout(Layout):
+    """What the layouts share: the features of one observation, action and reward, each in its own slots."""
+
+    spec: EnvSpec
+
+    @property
+    def num_actions(self) -> int:  # type: ignore[override]
+        return self.spec.num_actions
+
+    @property
+    def obs_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        return self.spec.obs_shape
+
+    @property
+    def obs_features(self) -> int:
+        """Slots of one observation."""
+        return sum(self.spec.obs_nvec) or self.spec.obs_dim
+
+    def _obs(self, obs: Array) -> Array:
+        flat = obs.reshape(-1)
+        if not self.spec.obs_nvec:
+            return flat
+        numbers = zip(flat.astype(jnp.int32), self.spec.obs_nvec, strict=True)
+        return jnp.concatenate([jax.nn.one_hot(number, count) for number, count in numbers])
+
+    def _action(self, action: Array) -> Array:
+        return jax.nn.one_hot(action, self.spec.num_actions)
+
+    def _transition(self, transition: Transition) -> Array:
+        """(s, a one-hot, s', r)."""
+        parts = self._obs(transition.obs), self._action(transition.action), self._obs(transition.next_obs)
+        return jnp.concatenate([*parts, transition.reward[None]])
+
+    @property
+    def _transition_dim(self) -> int:
+        return 2 * self.obs_features + self.spec.num_actions + 1

@@ -1,0 +1,1 @@
+"""The parts that sequence models are made of."""

@@ -1,0 +1,85 @@
+"""What follows the mixing over time in a layer: an MLP, gated or not, or experts in its place (see ``moe.py``)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+
+from icrl.core.errors import require, require_float
+from icrl.core.types import Array, ModelConfig
+from icrl.models.layers.linear import linear
+from icrl.models.layers.moe import MixtureOfExperts, MoEConfig
+
+ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "swiglu": jax.nn.silu}
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedForwardConfig(ModelConfig):
+    """What every model with feed-forward layers can be told about them."""
+
+    mlp_ratio: float = 4.0  # hidden width of the MLP / width
+    mlp: str = "gelu"  # activation of the MLP: "gelu", "relu" or "swiglu" (gated, without biases)
+    mixture: MoEConfig = dataclasses.field(default_factory=MoEConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_float("mlp_ratio", self.mlp_ratio, 0.0, 64.0, open_low=True)
+        require(self.mlp in ACTIVATIONS, "mlp", self.mlp, " or ".join(ACTIVATIONS))
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        return ("width", "mlp_ratio")
+
+    @property
+    def sequences_per_task(self) -> int:
+        return self.mixture.sequences_per_task
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP, at least 1."""
+        return max(round(self.mlp_ratio * self.width), 1)
+
+
+class MLP(nnx.Module):
+    """V gelu(U u + b) + c, or V (silu(G u) * U u) (SwiGLU; Shazeer 2020).
+
+    It remembers nothing, but has the signature of what may stand in its place.
+    """
+
+    def __init__(self, config: FeedForwardConfig, rngs: nnx.Rngs, init: Any = None, out_init: Any = None):
+        """Draw U and G with ``init``, V with ``out_init``; lecun normal by default."""
+        lecun = nnx.initializers.lecun_normal()
+        self.activation, self.gated = ACTIVATIONS[config.mlp], config.mlp == "swiglu"
+        width, hidden, bias = config.width, config.hidden, not self.gated
+        self.expand = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
+        if self.gated:
+            self.gate = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
+        self.contract = linear(config.matmuls, hidden, width, rngs, use_bias=bias, kernel_init=out_init or lecun)
+
+    def initial_carry(self) -> tuple[()]:
+        return ()
+
+    def __call__(self, u: Array, start: Array, carry: tuple[()]) -> tuple[Array, tuple[()]]:
+        """Map u [T, D] to y [T, D]."""
+        del start
+        up = self.expand(u)
+        hidden = self.activation(self.gate(u)) * up if self.gated else self.activation(up)
+        return self.contract(hidden), carry
+
+
+def has_experts(config: FeedForwardConfig, layer: int) -> bool:
+    """Whether ``layer`` (from 0) is one of those with experts."""
+    return config.mixture.moe != "none" and layer >= config.num_layers - config.mixture.moe_layers
+
+
+def new_feed_forward(
+    config: FeedForwardConfig, layer: int, rngs: nnx.Rngs, init: Any = None, out_init: Any = None
+) -> MLP | MixtureOfExperts:
+    """The feed-forward of ``layer`` (from 0): ``__call__(u [T, D], start [T], carry) -> (y [T, D], carry)``.
+
+    ``init`` and ``out_init`` are of an MLP's matrices; experts have initialisers of their own.
+    """
+    if has_experts(config, layer):
+        return MixtureOfExperts(config.mixture, config.width, f"layer_{layer}", rngs)
+    return MLP(config, rngs, init, out_init)

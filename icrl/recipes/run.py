@@ -1,0 +1,185 @@
+"""A run: one experiment with its settings in one output folder, from its first file to its report.
+
+The folder holds ``config.json`` (all settings, versions, seed, device), ``metrics.jsonl`` (the record of training),
+``checkpoints/``, ``results.json`` (every number of the report), ``figures/``, ``report.html`` and ``tensorboard/``.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.core.registry import experiments
+from icrl.core.seeding import MAX_SEED
+from icrl.core.settings import flat, replaced
+from icrl.gym.agents import HostAgent
+from icrl.reports.report import print_summary, read_results, write_report
+from icrl.reports.schema import SCHEMA, Results
+from icrl.reports.tensorboard import write_tensorboard
+from icrl.storage.metrics_log import read_jsonl
+from icrl.storage.publish import read_json
+from icrl.storage.run_folder import RunLock, open_run_folder
+
+PRESETS = ("smoke", "cpu", "paper")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What identifies a run; ``settings`` is the experiment's own settings dataclass."""
+
+    folder: Path
+    experiment: str
+    preset: str
+    seed: int
+    settings: Any
+
+    def results(self, **sections: Any) -> dict[str, Any]:
+        """``sections`` completed to a results document."""
+        config = read_json(self.folder / "config.json")
+        return {
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "preset": self.preset,
+            "seed": self.seed,
+            "device": device(),
+            "versions": config["versions"],
+            "training": _training_curves(self.folder),
+            **sections,
+        }
+
+    def mean_training(self, kinds: Sequence[str], train_seeds: int) -> dict[str, Any]:
+        """Loss and validation loss by step of each kind of model, means over its training seeds."""
+        curves = list(_training_curves(self.folder).items())
+        by_kind = {
+            kind: [curve for number, curve in curves if int(number) // train_seeds == place]
+            for place, kind in enumerate(kinds)
+        }
+        return {kind: _mean_curve(each) for kind, each in by_kind.items() if each}
+
+
+def device() -> str:
+    """The accelerator kind and how many there are, '2 x cpu' or '1 x NVIDIA H100'."""
+    kinds = [found.device_kind for found in jax.devices()]
+    return f"{len(kinds)} x {kinds[0]}"
+
+
+def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
+    """The settings of an experiment's preset with some leaves replaced."""
+    presets = experiments[experiment].presets
+    require(preset in presets, "preset", preset, ", ".join(presets))
+    return replaced(presets[preset], values)
+
+
+def start(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, resume: bool) -> Run:
+    """Open the output folder of a new run, or with ``resume`` of the one that is there.
+
+    Raises:
+      InputError: unknown names, bad values, a folder that is in use otherwise, a resume with other settings.
+    """
+    require_int("seed", seed, 0, MAX_SEED)
+    settings = settings_of(experiment, preset, values)
+    experiments[experiment].validate(settings, seed)  # before the folder is touched
+    config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
+    return Run(open_run_folder(out, config, resume, device=device()), experiment, preset, seed, settings)
+
+
+def reopen(folder: Path) -> Run:
+    """The run in ``folder`` as its ``config.json`` tells it.
+
+    Raises:
+      InputError: no run there. DamagedError: its config is not one this version can read.
+    """
+    require(Path(folder).is_dir(), "folder", str(folder), "the output folder of a run")
+    config = Path(folder) / "config.json"
+    require(config.is_file(), "folder", str(folder), "the output folder of a run", "it has no config.json")
+    stored = read_json(config)
+    try:
+        values = dict(stored["settings"])
+        names = (values.pop("experiment"), values.pop("preset"), values.pop("seed"))
+        settings = settings_of(names[0], names[1], values)
+        return Run(Path(folder), *names, settings)
+    except (KeyError, TypeError, InputError) as error:
+        raise DamagedError(f"{config}: not the settings of a run this version knows ({error})") from error
+
+
+def execute(run: Run) -> Results:
+    """Do all of an experiment that has not been done yet, then write its report."""
+    with RunLock(run.folder, run.experiment):
+        results = experiments[run.experiment].run(run.settings, run)
+        return _publish(run, results)
+
+
+def evaluate(run: Run) -> Results:
+    """Evaluate the run's checkpoints again and rewrite its report."""
+    with RunLock(run.folder, run.experiment):
+        results = experiments[run.experiment].reevaluate(run.settings, run)
+        return _publish(run, results)
+
+
+def report(run: Run) -> Results:
+    """Draw the report and the dashboard again from ``results.json`` and ``metrics.jsonl``."""
+    path = run.folder / "results.json"
+    require(path.is_file(), "folder", str(run.folder), "a folder with results.json", "run `icrl evaluate` on it first")
+    with RunLock(run.folder, run.experiment):
+        return _publish(run, read_results(path))
+
+
+def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, num_tasks: int) -> None:
+    """Store the first ``num_tasks`` pretraining contexts of an experiment under ``out``.
+
+    Raises:
+      InputError: unknown names, bad values, a folder that holds other data.
+    """
+    require_int("seed", seed, 0, MAX_SEED)
+    require(not out.exists() or out.is_dir(), "out", str(out), "a folder", "this is a file")
+    experiments[experiment].collect(settings_of(experiment, preset, values), seed, out, num_tasks)
+
+
+def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
+    """The agent that the run in ``folder`` pretrained, ready for a gymnasium loop.
+
+    Args:
+      folder: output folder of a finished (or at least checkpointed) run.
+      seed: which training seed; None takes the first.
+
+    Raises:
+      InputError: no run or no checkpoint there. DamagedError: nothing intact there.
+    """
+    run = reopen(Path(folder))
+    agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)
+    return HostAgent(agent, run.settings.env.spec)
+
+
+def _publish(run: Run, results: Any) -> Results:
+    write_report(run.folder, results)
+    document = read_results(run.folder / "results.json")
+    write_tensorboard(run.folder / "tensorboard", _metrics(run.folder), document)
+    print_summary(document)
+    return document
+
+
+def _metrics(folder: Path) -> list[dict[str, Any]]:
+    """The record of training; none of a run that trained nothing."""
+    path = folder / "metrics.jsonl"
+    return read_jsonl(path) if path.is_file() else []
+
+
+def _mean_curve(curves: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of curves with the same steps; without a validation loss if one has none at some step."""
+    mean = {"step": curves[0]["step"], "loss": np.mean([curve["loss"] for curve in curves], axis=0).tolist()}
+    validation = [curve["val_loss"] for curve in curves]
+    known = all(value is not None for values in validation for value in values)
+    return {**mean, "val_loss": np.mean(validation, axis=0).tolist() if known else None}
+
+
+def _training_curves(folder: Path) -> dict[str, Any]:
+    curves: dict[str, Any] = {}
+    for row in _metrics(folder):
+        curve = curves.setdefault(str(row["seed"]), {"step": [], "loss": [], "val_loss": []})
+        for name, values in curve.items():
+            values.append(row.get(name))
+    return curves

@@ -1,0 +1,1 @@
+"""Results as JSON, page, terminal, TensorBoard and pictures."""

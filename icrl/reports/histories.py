@@ -1,0 +1,87 @@
+"""A look into stored learning histories: their learning curves as text and as a picture, and walks through a room."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icrl.datasets.histories import StoredHistories, episodes
+from icrl.envs._grid_room import GridRoom
+from icrl.reports.charts import to_png
+from icrl.reports.figures import draw_learning_curves
+from icrl.reports.walks import draw_walks
+from icrl.storage.publish import publish_file
+
+BARS = "▁▂▃▄▅▆▇█"
+COLUMNS = 40  # characters of a curve
+SHOWN = 20  # tasks listed, evenly spread from the worst to the best
+
+
+def describe(stored: StoredHistories) -> str:
+    """The data set in words: what it is, how its returns are distributed, and each task's mean learning curve."""
+    returns, optimal = _by_task(stored), np.asarray(stored.card["optimal_return"])
+    first, last = (_ends(returns, at) for at in (0, -1))
+    about = {name: value for name, value in stored.card.items() if name not in ("task_ids", "optimal_return")}
+    lines = [f"{name}: {value}" for name, value in about.items()]
+    lines += [
+        f"histories: {stored.num_tasks} tasks x {stored.num_histories} x {stored.num_steps} transitions",
+        f"digest: {stored.digest}",
+        "",
+        "return of an episode     5 %   median     95 %     mean  of optimum",
+        _spread("first tenth", first, optimal),
+        _spread("last tenth", last, optimal),
+        "",
+        "mean learning curves, worst task first; a full bar is the task's optimum",
+    ]
+    order = np.argsort(last.mean(1) / optimal, kind="stable")
+    for row in order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]:
+        curve = returns[row].mean(0) / optimal[row]
+        task = stored.card["task_ids"][row]
+        lines.append(f"task {task:>6}  {_bars(curve)}  {last[row].mean():6.2f} of {optimal[row]:.2f}")
+    return "\n".join(lines)
+
+
+def draw(stored: StoredHistories, path: Path) -> None:
+    """Write a PNG of the learning curves to ``path``, and below them walks if they were lived in a grid room."""
+    figures = [draw_learning_curves(_by_task(stored), np.asarray(stored.card["optimal_return"]))]
+    room = stored.environment()
+    if isinstance(room, GridRoom):
+        figures.append(_draw_typical(stored, room))
+    publish_file(path, to_png(*figures))
+
+
+def _draw_typical(stored: StoredHistories, room: GridRoom) -> Any:
+    """The first, the middle and the last whole episode of the median history, as measured by its last returns."""
+    last = _ends(_by_task(stored), -1).reshape(-1)
+    row = int(np.argsort(last, kind="stable")[len(last) // 2])
+    position, number = divmod(row, stored.num_histories)
+    lived, task = stored.of_task(position)[number], stored.card["task_ids"][position]
+    whole = episodes(lived)[: int((lived.terminated | lived.truncated).sum())]
+    chosen = np.unique([0, len(whole) // 2, len(whole) - 1])
+    shown = {f"episode {place + 1:,} of {len(whole):,}": whole[place] for place in chosen}
+    title = f"History {number} of task {task}, the median one by its last returns"
+    return draw_walks(room, room.task(task), shown, title)
+
+
+def _by_task(stored: StoredHistories) -> np.ndarray:
+    """Episode returns [tasks, R, E]."""
+    return stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1)
+
+
+def _ends(returns: np.ndarray, at: int) -> np.ndarray:
+    """Mean return [tasks, R] over the first (0) or last (-1) tenth of the episodes."""
+    tenth = max(1, returns.shape[-1] // 10)
+    return (returns[..., :tenth] if at == 0 else returns[..., -tenth:]).mean(-1)
+
+
+def _spread(label: str, values: np.ndarray, optimal: np.ndarray) -> str:
+    low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
+    share = float((values / optimal[:, None]).mean())
+    return f"{label:<20} {low:8.2f} {middle:8.2f} {high:8.2f} {values.mean():8.2f} {share:10.1%}"
+
+
+def _bars(curve: np.ndarray) -> str:
+    """A curve in units of the optimum as block characters."""
+    pieces = np.array_split(curve, min(COLUMNS, len(curve)))
+    heights = np.clip([piece.mean() for piece in pieces], 0.0, 1.0) * (len(BARS) - 1)
+    return "".join(BARS[round(float(height))] for height in heights)

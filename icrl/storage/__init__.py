@@ -1,0 +1,1 @@
+"""Files: the one publisher, checkpoints, the metrics log, the run folder."""

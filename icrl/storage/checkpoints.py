@@ -1,0 +1,266 @@
+"""Checkpoints: a pytree of arrays on disk, whole, verified and bit for bit. The only module that calls Orbax.
+
+Orbax writes the arrays; what it does not promise is added here. Every file it wrote is covered by the digest manifest
+of ``publishing_folder`` (a flipped bit is otherwise restored silently). Each leaf is compared with the template by
+path, shape and dtype before anything is restored (Orbax otherwise casts silently). A save returns after the last
+fsync, so an acknowledged step cannot be lost. Steps are ordered by their number, never by the clock.
+
+One process writes and reads; the caller holds the ``RunLock`` of the run while saving.
+"""
+
+import contextlib
+import hashlib
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.storage.publish import (
+    discard_folder,
+    disk_full,
+    make_folder,
+    out_of_space,
+    publishing_folder,
+    sweep_temporaries,
+    verify_folder,
+)
+
+PyTree = Any
+_STATE = "state"  # the folder inside a step that Orbax fills
+_STEP = re.compile(r"step-(\d{8,})")
+_NOT_STATE = ("commit_success.txt", "_CHECKPOINT_METADATA")  # hold the absolute path and the time of the save
+_log = logging.getLogger("icrl")
+
+
+def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | None = None, *, keep: int = 2) -> Path:
+    """Publish ``state`` (a pytree of arrays, typed PRNG keys included) as ``step`` and return its folder.
+
+    When this returns the step is on disk. Then all but the ``keep`` newest steps are removed. Steps only go forward:
+    a later or equal step that is intact is refused; a damaged one, which ``restore`` has stepped over, is replaced.
+    Orbax names its files at random: to compare two saves, compare ``verify_folder(...)["state_sha256"]``.
+    """
+    step = require_int("step", step, 0, 10**12)
+    keep = require_int("keep", keep, 1, 10**6)
+    leaves = _named_leaves(state)
+    for name, leaf in leaves.items():
+        _require_exact(name, leaf)
+    contents = {"step": step, "leaves": _describe(leaves), "state_sha256": _digest(leaves), "meta": meta or {}}
+    folder = Path(folder).absolute()
+    make_folder(folder)
+    sweep_temporaries(folder)
+    abandoned = _damaged_from(folder, step)
+    if step in abandoned:
+        discard_folder(_step_folder(folder, step))
+    final = _step_folder(folder, step)
+    with publishing_folder(final, contents) as temporary:
+        _orbax_save(temporary / _STATE, leaves, final)
+    older = [other for other in steps(folder) if other < step]
+    for other in [*abandoned, *older[: max(len(older) + 1 - keep, 0)]]:
+        if other != step:
+            discard_folder(_step_folder(folder, other))
+    return final
+
+
+def restore(folder: Path | str, template: PyTree, step: int | None = None) -> tuple[PyTree, int, dict[str, Any]]:
+    """Return ``(state, step, meta)`` of ``step``, by default of the newest step that is intact.
+
+    ``template`` has the structure, shapes and dtypes that the state must have (arrays or ``jax.ShapeDtypeStruct``);
+    its shardings, where it has any, say where the arrays go. Any difference is an ``InputError`` that names the leaf.
+    A damaged newest step is stepped over with a warning; a step asked for by number is not.
+    """
+    folder = Path(folder).absolute()
+    known = steps(folder)
+    if not known:
+        raise InputError(f"{folder}: holds no checkpoint; train first, or check the path")
+    if step is None:
+        step, contents = _newest_intact(folder, known)
+    else:
+        require(step in known, "step", step, f"a saved step, one of {known}")
+        contents = _verified(folder, step)
+    wanted = _named_leaves(template)
+    path = _step_folder(folder, step)
+    _require_same_leaves(path, contents["leaves"], _describe(wanted))
+    restored = _orbax_restore(path / _STATE, wanted)
+    expected, found = contents["state_sha256"], _digest(restored)
+    if found != expected:
+        raise DamagedError(f"{path}: sha256 of the restored arrays: expected {expected}, found {found}")
+    return jax.tree.unflatten(jax.tree.structure(template), restored.values()), step, contents["meta"]
+
+
+def steps(folder: Path | str) -> list[int]:
+    """The steps saved in ``folder``, ascending; damaged ones are included, unfinished saves are not."""
+    folder = Path(folder)
+    found = [_STEP.fullmatch(each.name) for each in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(match[1]) for match in found if match and match[0] == f"step-{int(match[1]):08d}")
+
+
+def _step_folder(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def _verified(folder: Path, step: int) -> dict[str, Any]:
+    """What ``save`` recorded about a step whose every byte has been checked."""
+    path = _step_folder(folder, step)
+    contents = verify_folder(path)
+    if contents.keys() != {"step", "leaves", "state_sha256", "meta"} or contents["step"] != step:
+        raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents.get('step')!r}")
+    return contents
+
+
+def _newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:
+    reasons = []
+    for step in reversed(known):
+        try:
+            contents = _verified(folder, step)
+        except DamagedError as error:
+            reasons.append(error)
+            continue
+        for reason in reasons:
+            _log.warning("damaged checkpoint passed over, continuing from step %d: %s", step, reason)
+        return step, contents
+    raise DamagedError(f"{folder}: every checkpoint is damaged; the newest: {reasons[0]}") from reasons[0]
+
+
+def _damaged_from(folder: Path, step: int) -> list[int]:
+    """The saved steps >= ``step``, all of which must be damaged: otherwise two histories would be mixed."""
+    later = [other for other in steps(folder) if other >= step]
+    for other in later:
+        with contextlib.suppress(DamagedError):
+            _verified(folder, other)
+            raise InputError(f"step: got {step}, but {folder} already holds step {other}; use another --out")
+    return later
+
+
+# --- Leaves: the name, shape, dtype and bytes that must be the same again ---
+
+
+def _named_leaves(tree: PyTree) -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        require(name not in leaves, "leaf", name, "a name that no other leaf has")
+        require(hasattr(leaf, "shape") and hasattr(leaf, "dtype"), f"leaf {name}", leaf, "an array")
+        leaves[name] = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
+    require(bool(leaves), "state", "no leaf", "a pytree with at least one array")
+    return leaves
+
+
+def _describe(leaves: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"path": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in leaves.items()]
+
+
+def _require_exact(name: str, leaf: Any) -> None:
+    """Refuse what would not come back as it is: dtypes that JAX would narrow (float64 without x64), 0 keys."""
+    if _is_key(leaf):
+        require(leaf.size > 0, f"leaf {name}: shape", leaf.shape, "at least one key")
+    else:
+        held = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        require(held == leaf.dtype, f"leaf {name}: dtype", str(leaf.dtype), f"{held}, or enable jax_enable_x64")
+
+
+def _require_same_leaves(path: Path, stored: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+    stored_by, wanted_by = ({leaf["path"]: leaf for leaf in leaves} for leaves in (stored, wanted))
+    different = [name for name in {**stored_by, **wanted_by} if stored_by.get(name) != wanted_by.get(name)]
+    if different:
+        name = different[0]
+        more = f" (and {len(different) - 1} more leaves differ)" if len(different) > 1 else ""
+        raise InputError(
+            f"{path}: leaf {name}: the checkpoint holds {_kind(stored_by.get(name))}, "
+            f"the model expects {_kind(wanted_by.get(name))}{more}; restore with the settings it was saved with"
+        )
+
+
+def _kind(leaf: dict[str, Any] | None) -> str:
+    return "no such leaf" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
+
+
+def _digest(leaves: dict[str, Any]) -> str:
+    """sha256 over names and bytes of all leaves: equal states have equal digests, whatever files hold them."""
+    total = hashlib.sha256()
+    for name in sorted(leaves):
+        leaf = leaves[name]
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        total.update(f"{name}:{leaf.dtype}{list(leaf.shape)}:".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+# --- Orbax ---
+
+
+def _orbax_save(path: Path, leaves: dict[str, Any], final: Path) -> None:
+    """Let Orbax write the leaves as one flat dict, so that no name or container of the tree is left to it."""
+    stored = {name: leaf for name, leaf in leaves.items() if leaf.size}  # it refuses arrays without elements
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(path, args=_orbax().args.PyTreeSave(stored))
+    except Exception as error:
+        reason = _full_disk_reason(error)
+        if reason is None:
+            raise
+        raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason) from error
+    for name in _NOT_STATE:
+        (path / name).unlink(missing_ok=True)
+
+
+def _orbax_restore(path: Path, wanted: dict[str, Any]) -> dict[str, jax.Array]:
+    orbax = _orbax()
+    target = {name: _abstract(leaf) for name, leaf in wanted.items() if leaf.size}
+    arguments = orbax.checkpoint_utils.construct_restore_args(target)
+    with _checkpointer() as checkpointer:
+        try:
+            found = checkpointer.restore(path, args=orbax.args.PyTreeRestore(item=target, restore_args=arguments))
+        except Exception as error:
+            reason = (str(error) or repr(error)).splitlines()[0]
+            raise DamagedError(
+                f"{path}: its bytes are those that were saved, but Orbax cannot read it: {reason}"
+            ) from error
+    return {name: found[name] if leaf.size else jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and always a sharding: without one, Orbax returns typed keys as plain numbers."""
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _full_disk_reason(error: BaseException | None) -> str | None:
+    """Orbax reports a full disk as one of several errors, at times only in words."""
+    while error is not None:
+        for words in ("No space left on device", "File too large", "Disk quota exceeded"):
+            if words in str(error):
+                return words
+        if disk_full(error):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _orbax() -> Any:
+    import orbax.checkpoint as orbax  # slow, and not needed by those who only list steps
+
+    return orbax
+
+
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[Any]:
+    """A synchronous Orbax writer and reader that keeps its notes to itself."""
+    orbax = _orbax()
+    chatter = logging.getLogger("absl")
+    level = chatter.level
+    chatter.setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
+    try:
+        with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
+            yield checkpointer
+    finally:
+        chatter.setLevel(level)

@@ -1,0 +1,337 @@
+"""The only module that publishes files: each appears whole under its final name, or not at all.
+
+The order is always the same: write under a temporary name in the same folder, fsync, rename, fsync the parent, and
+only then return. A process killed at any moment therefore leaves the old content, the new content, or a temporary
+that ``sweep_temporaries`` knows by name; after a power cut the same holds, as far as the disk honours fsync.
+Folders carry a manifest with the size and sha256 of every file and a digest of the manifest itself, so that changed
+bytes are found before they are used. Nothing here reads the clock, the user or the host into an artefact.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from icrl.core.errors import DamagedError, InputError, ResourceError, require
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TEMPORARY = re.compile(r"\.icrl-tmp-[0-9a-f]{16}")
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_log = logging.getLogger("icrl")
+
+
+# --- Whole files ---
+
+
+def publish_file(path: Path | str, data: bytes) -> None:
+    """Put ``data`` under ``path``, replacing what was there; a reader sees the old bytes or the new ones."""
+    path = Path(path)
+    temporary = _temporary_name(path.parent)
+    with explained(path, len(data)), _removing(temporary):
+        _write_new(temporary, data)
+        os.replace(temporary, path)
+        sync(path.parent)
+
+
+def publish_json(path: Path | str, value: Any) -> None:
+    """Publish ``value`` as strict JSON: sorted keys, no NaN or infinity, one trailing newline."""
+    publish_file(path, encode_json(value, show(path)))
+
+
+def read_json(path: Path | str) -> Any:
+    """Read strict JSON. A missing file is an ``InputError``; duplicate keys, NaN or broken text a ``DamagedError``."""
+    with explained(path):
+        data = Path(path).read_bytes()
+    return decode_json(data, show(path))
+
+
+def encode_json(value: Any, what: str = "value") -> bytes:
+    """The one byte form of a JSON value, so that equal values have equal digests."""
+    try:
+        return (json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n").encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{what}: cannot be written as JSON: {error}") from error
+
+
+def decode_json(data: bytes, where: str) -> Any:
+    """Strict JSON from bytes; duplicate keys, NaN, infinity or broken text are a ``DamagedError`` naming ``where``."""
+
+    def number(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"the number {text} is not finite")
+        return float(text)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
+        return value
+
+    try:
+        return json.loads(data.decode(), object_pairs_hook=unique, parse_constant=number, parse_float=number)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{where}: not strict JSON: {error}") from error
+
+
+# --- Whole folders ---
+
+
+@contextlib.contextmanager
+def publishing_folder(final: Path | str, meta: dict[str, Any]) -> Iterator[Path]:
+    """Yield a temporary folder to fill; when the block ends well it is sealed by a manifest and renamed to ``final``.
+
+    When the block raises, the temporary is removed and nothing else has changed. An existing ``final`` is refused.
+    """
+    final = Path(final)
+    meta = json.loads(encode_json(meta, "meta"))
+    temporary = _temporary_name(final.parent)
+    with _removing(temporary):
+        with explained(final):
+            _refuse_existing(final)
+            os.mkdir(temporary)
+        try:
+            yield temporary
+        except OSError as error:
+            if disk_full(error):
+                raise out_of_space(final, _bytes_in(temporary), error) from error
+            raise
+        with explained(final, _bytes_in(temporary)):
+            _seal(temporary, meta)
+            _refuse_existing(final)  # rename would silently replace an empty folder
+            os.rename(temporary, final)
+            sync(final.parent)
+
+
+def verify_folder(path: Path | str) -> dict[str, Any]:
+    """Check every byte of a published folder against its manifest and return the ``meta`` it was published with.
+
+    Missing, added, linked or changed files, and any change to the manifest, are a ``DamagedError`` that names the
+    file, what was expected and what was found.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{show(path)}: no such folder")
+    manifest = read_manifest(folder / MANIFEST)
+    with explained(folder):
+        present = dict(_regular_files(folder))
+        present.pop(MANIFEST, None)
+        for name, expected in manifest["files"].items():
+            if name not in present:
+                raise DamagedError(f"{show(folder / name)}: expected {expected['size']} bytes, found no such file")
+            size = os.stat(present[name]).st_size
+            found = {"size": size, "sha256": _sha256(present[name]) if size == expected["size"] else "not computed"}
+            for field in ("size", "sha256"):
+                if found[field] != expected[field]:
+                    raise DamagedError(
+                        f"{show(present[name])}: {field}: expected {expected[field]}, found {found[field]}"
+                    )
+    for name in present.keys() - manifest["files"].keys():
+        raise DamagedError(f"{show(present[name])}: expected no such file, found one that the manifest does not list")
+    return manifest["meta"]
+
+
+def discard_folder(path: Path | str) -> None:
+    """Remove a published folder; it leaves its final name at once, so that a kill leaves no half of it there."""
+    path = Path(path)
+    temporary = _temporary_name(path.parent)
+    with explained(path):
+        os.rename(path, temporary)
+        _remove(temporary)
+
+
+def sweep_temporaries(folder: Path | str) -> list[str]:
+    """Remove what killed writers left in ``folder`` (not below). Call it only while holding the folder's lock."""
+    with explained(folder):
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        stale = sorted(name for name in names if TEMPORARY.fullmatch(name))
+        for name in stale:
+            _remove(Path(folder) / name)
+    return stale
+
+
+def make_folder(path: Path | str) -> None:
+    """Create ``path`` and its parents, durably; an existing folder is fine."""
+    path = Path(os.path.abspath(path))
+    with explained(path):
+        for folder in reversed([path, *path.parents]):
+            if not folder.is_dir():
+                try:
+                    os.mkdir(folder)
+                except FileExistsError:  # by another process, or a file stands there
+                    require(folder.is_dir(), "folder", show(folder), "a name that is no file")
+                sync(folder.parent)
+
+
+def _seal(folder: Path, meta: dict[str, Any]) -> None:
+    files = {}
+    for name, path in _regular_files(folder):
+        sync(path)
+        files[name] = {"sha256": _sha256(path), "size": os.stat(path).st_size}
+    body = {"schema": SCHEMA, "meta": meta, "files": files}
+    digest = hashlib.sha256(encode_json(body)).hexdigest()
+    _write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
+    for inner, _, _ in os.walk(folder, topdown=False):
+        sync(Path(inner))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest at ``path``, itself verified; the files it lists are not looked at (``verify_folder`` does)."""
+    where = show(path)
+    if path.is_symlink() or not path.is_file():
+        raise DamagedError(f"{where}: expected a manifest, found none")
+    with explained(path):
+        data = path.read_bytes()
+    manifest = decode_json(data, where)
+    if not isinstance(manifest, dict) or manifest.keys() != {"schema", "meta", "files", "digest"}:
+        raise DamagedError(f"{where}: expected the fields schema, meta, files, digest, found others")
+    body = {field: manifest[field] for field in ("schema", "meta", "files")}
+    digest = hashlib.sha256(encode_json(body)).hexdigest()
+    if manifest["digest"] != digest:
+        raise DamagedError(f"{where}: digest: expected {manifest['digest']!r}, found {digest!r}")
+    if data != encode_json(manifest):  # the same value in other bytes: somebody rewrote it
+        raise DamagedError(f"{where}: expected the form this package writes, found another spelling of it")
+    require(manifest["schema"] == SCHEMA, f"{where}: schema", manifest["schema"], str(SCHEMA))
+    files = manifest["files"]
+    if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
+        raise DamagedError(f"{where}: files: expected names inside the folder, each with sha256 and size")
+    return manifest
+
+
+def _is_entry(name: str, entry: Any) -> bool:
+    plain = PurePosixPath(name)
+    inside = not plain.is_absolute() and ".." not in plain.parts and str(plain) == name and "\0" not in name
+    return inside and name not in (".", MANIFEST) and isinstance(entry, dict) and entry.keys() == {"sha256", "size"}
+
+
+def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Pairs (name relative to ``folder``, path), sorted; links and special files are refused, not followed."""
+    for inner, folders, names in os.walk(folder, onerror=_raise):
+        folders.sort()
+        for name in sorted(names + [each for each in folders if os.path.islink(os.path.join(inner, each))]):
+            path = Path(inner) / name
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise DamagedError(f"{show(path)}: expected a regular file, found a link or a special file")
+            yield path.relative_to(folder).as_posix(), path
+
+
+# --- Errors and small tools ---
+
+
+@contextlib.contextmanager
+def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
+    """Turn an ``OSError`` of the block into one of ours: full disk, damaged disk, or a path that cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        if disk_full(error):
+            raise out_of_space(path, needed, error) from error
+        kind = DamagedError if error.errno == errno.EIO else InputError
+        raise kind(f"{show(path)}: {error.strerror or error}") from error
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether ``error`` says that the disk, the quota or the allowed file size is used up."""
+    return isinstance(error, OSError) and error.errno in _DISK_FULL
+
+
+def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError:
+    """The error for a write that did not fit; nothing of it is left and what was there before is intact."""
+    place = next((each for each in Path(os.path.abspath(path)).parents if each.exists()), Path("/"))
+    said = reason.strerror if isinstance(reason, OSError) else reason
+    return ResourceError(
+        f"{show(path)}: {said}: needs at least {needed} bytes, {shutil.disk_usage(place).free} are free; "
+        "earlier files are intact, free some space and go on"
+    )
+
+
+def plain(path: Path | str) -> str:
+    """``path`` when the file system can spell it."""
+    text = os.fspath(path)
+    try:
+        spelled = bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        spelled = False
+    require(spelled, "out", text, "a path without NUL and lone surrogates")
+    return text
+
+
+def show(text: object) -> str:
+    """Text for a message: escaped when it could break the line or colour the terminal."""
+    return str(text) if str(text).isprintable() else ascii(str(text))
+
+
+def _temporary_name(folder: Path) -> Path:
+    return folder / f".icrl-tmp-{secrets.token_hex(8)}"
+
+
+@contextlib.contextmanager
+def _removing(temporary: Path) -> Iterator[None]:
+    """Remove ``temporary`` when the block fails, without hiding why it failed."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _remove(temporary)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_existing(final: Path) -> None:
+    if os.path.lexists(final):
+        raise InputError(f"{show(final)}: already exists and is never overwritten")
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, however many calls it takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def sync(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | (os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(os.lstat(os.path.join(inner, name)).st_size for inner, _, names in os.walk(folder) for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -1,0 +1,1 @@
+"""Pretraining: one step, and the loop around it."""

@@ -1,0 +1,174 @@
+"""``fit``: the one pretraining loop. Optimiser, metrics, checkpoints, progress, and a stop that loses nothing.
+
+The state after step s is a function of the settings and the seed alone: batches are a function of the step, there is
+no other randomness, and a checkpoint holds parameters, optimiser state and step. A killed and resumed run therefore
+ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
+"""
+
+import signal
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core.errors import IcrlError, require
+from icrl.core.progress import Progress
+from icrl.core.types import Array, Objective
+from icrl.models._token_policy import FrozenPolicy
+from icrl.storage import checkpoints
+from icrl.storage.metrics_log import append_jsonl, truncate_jsonl
+from icrl.training.step import FitSettings, TrainState, initial_state, train_step
+
+
+class Diverged(IcrlError):
+    """The loss or a parameter is not finite any more."""
+
+
+class Interrupted(IcrlError):
+    """Stopped by a signal after saving; ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number
+
+
+@partial(jax.jit, static_argnames=("objective",))
+def report(objective: Objective, policy: FrozenPolicy, batch: Any) -> dict[str, Array]:
+    """The objective's report of a batch, [] float32 each."""
+    return objective.report(policy, batch)
+
+
+class StopRequest:
+    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it would have without us."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self._previous[number] = signal.signal(number, self._remember)
+            except ValueError:  # not the main thread: signals stay with whoever owns it
+                return self
+        return self
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        signal.signal(number, self._previous[number])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+
+def fit(
+    settings: FitSettings,
+    policy: FrozenPolicy,
+    objective: Objective,
+    batches: Callable[[int], Any],
+    folder: Path,
+    *,
+    key: Array,
+    seed: int = 0,
+    held_out: Any = None,
+) -> FrozenPolicy:
+    """Pretrain ``policy`` and return it, continuing from the newest checkpoint in ``folder`` if there is one.
+
+    Args:
+      policy: initial parameters (also the template a checkpoint must match).
+      objective: has the loss of a batch.
+      batches: step -> batch, a pytree with leading axis [batch_size].
+      folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
+      key: typed key of all that is random in the objective.
+      seed: training seed, names the rows and the checkpoint folder.
+      held_out: a batch whose loss is the validation loss of every row, with its routers' statistics if it has any.
+
+    Raises:
+      Interrupted: after a signal; the current step has been saved.
+      Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
+      DamagedError, InputError: the checkpoints in ``folder`` are damaged, or of another model.
+    """
+    settings, saves, metrics = settings.resolved(policy), saves_of(folder, seed), folder / "metrics.jsonl"
+    state = _newest_state(settings, policy, saves)
+    done = int(state.step)
+    truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
+    with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
+        for step in range(done + 1, settings.train_steps + 1):
+            state = train_step(settings, objective, policy.structure, state, batches(step - 1), key)
+            last = step == settings.train_steps
+            if last or step % settings.log_every == 0:
+                row = {"seed": seed, **_metrics(settings, state, step)}
+                if held_out is not None:
+                    row |= {
+                        name: float(value) for name, value in report(objective, _now(policy, state), held_out).items()
+                    }
+                bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
+                append_jsonl(metrics, [{**row, "steps_per_second": bar.rate}])
+            if last or stop.number is not None or step % settings.save_every == 0:
+                _save(saves, state, step, seed)
+            if stop.number is not None and not last:
+                message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
+                raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
+    return _now(policy, state)
+
+
+def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:
+    """The policy at the newest intact checkpoint of training seed ``seed`` in ``folder``; ``policy`` is the template.
+
+    Raises:
+      InputError: there is no checkpoint, or it is of another model. DamagedError: none is intact.
+    """
+    saves = saves_of(folder, seed)
+    require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
+    return _now(policy, _newest_state(settings, policy, saves))
+
+
+def _now(policy: FrozenPolicy, state: TrainState) -> FrozenPolicy:
+    """The policy that training has reached."""
+    return FrozenPolicy(params=state.params, slow=state.slow, structure=policy.structure)
+
+
+def saves_of(folder: Path, seed: int) -> Path:
+    """Where the checkpoints of training seed ``seed`` are."""
+    return folder / "checkpoints" / f"seed-{seed}"
+
+
+def _newest_state(settings: FitSettings, policy: FrozenPolicy, saves: Path) -> TrainState:
+    """The state of the newest checkpoint in ``saves``, or that of step 0."""
+    state = initial_state(settings, policy)
+    return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state
+
+
+def _metrics(settings: FitSettings, state: TrainState, step: int) -> dict[str, Any]:
+    """What ``metrics.jsonl`` says of ``step``: the mean loss since the last row, and the learning rate."""
+    window = (step - 1) % settings.log_every + 1
+    loss = float(np.mean(_finite_losses(state, step)[:window]))
+    return {"step": step, "loss": loss, "learning_rate": float(settings.learning_rate_at()(step - 1))}
+
+
+def _finite_losses(state: TrainState, step: int) -> np.ndarray:
+    """The recent losses [log_every] as float64, or ``Diverged`` naming the step of one that is not finite."""
+    losses = np.array(state.recent, np.float64)
+    if np.isfinite(losses).all():
+        return losses
+    slot = int(np.argmin(np.isfinite(losses)))
+    bad = step - (step - 1 - slot) % len(losses)
+    hint = "lower learning_rate or check the data; the last checkpoint is untouched"
+    raise Diverged(f"loss: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
+
+
+def _save(saves: Path, state: TrainState, step: int, seed: int) -> None:
+    """Publish a checkpoint of a state that is finite in every leaf."""
+    _finite_losses(state, step)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+        if not bool(jnp.isfinite(leaf).all()):
+            raise Diverged(f"parameter {jax.tree_util.keystr(path)}: not finite at step {step}; not saved")
+    checkpoints.save(saves, step, state, {"seed": seed})

@@ -1,0 +1,170 @@
+"""One step of pretraining: its settings, its state, and ``train_step``, a function of both, a batch and a key."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from icrl.core.devices import host_workers
+from icrl.core.errors import require, require_float, require_int
+from icrl.core.types import Array, Objective
+from icrl.models._token_policy import FrozenPolicy, Structure
+
+SCHEDULES = ("cosine", "constant")
+CPU_MICRO_BATCH = 4  # sequences whose activations stay in a core's cache; an accelerator takes the whole batch
+CPU_SHARES = 2  # parts of a batch side by side on a CPU; a constant, so that the number of cores changes no bit
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How to optimise."""
+
+    train_steps: int = 4000  # optimiser steps
+    batch_size: int = 64  # sequences a step
+    learning_rate: float = 1e-3  # peak
+    warmup_steps: int = 200  # linear from 0 to the peak
+    schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
+    weight_decay: float = 1e-4  # AdamW, on all parameters
+    micro_batch: int | None = None  # sequences per gradient evaluation; none: 4 on a CPU, or all if they have to meet
+    log_every: int = 50  # steps between rows of metrics.jsonl
+    save_every: int = 500  # steps between checkpoints
+
+    def __post_init__(self) -> None:
+        require_int("train_steps", self.train_steps, 1, 2**31 - 1)
+        require_int("batch_size", self.batch_size, 1, 2**20)
+        require_float("learning_rate", self.learning_rate, 0.0, open_low=True)
+        require_int("warmup_steps", self.warmup_steps, 0, 2**31 - 1)
+        require(self.schedule in SCHEDULES, "schedule", self.schedule, " or ".join(SCHEDULES))
+        require_float("weight_decay", self.weight_decay, 0.0)
+        if self.micro_batch is not None:
+            require_int("micro_batch", self.micro_batch, 1, self.batch_size)
+            divides = self.batch_size % self.micro_batch == 0
+            require(divides, "micro_batch", self.micro_batch, f"a divisor of batch_size {self.batch_size}")
+        require_int("log_every", self.log_every, 1, 2**31 - 1)
+        require_int("save_every", self.save_every, 1, 2**31 - 1)
+
+    def learning_rate_at(self) -> optax.Schedule:
+        """Step -> learning rate."""
+        warmup = min(self.warmup_steps, self.train_steps // 2)
+        if self.schedule == "constant":
+            return optax.join_schedules(
+                [optax.linear_schedule(0.0, self.learning_rate, warmup), optax.constant_schedule(self.learning_rate)],
+                [warmup],
+            )
+        return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, warmup, self.train_steps)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW under the schedule."""
+        return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
+
+    def resolved(self, policy: FrozenPolicy) -> Self:
+        """With a micro-batch: one that suits the platform and divides the batch, or all of it if its rows must meet."""
+        if self.micro_batch is not None:
+            return self
+        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
+        if policy.couples_rows:
+            wanted = self.batch_size
+        divisors = (size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
+        return dataclasses.replace(self, micro_batch=max(divisors))
+
+    @property
+    def pieces(self) -> int:
+        """Gradient evaluations a step; of resolved settings."""
+        assert self.micro_batch is not None
+        return self.batch_size // self.micro_batch
+
+
+class TrainState(NamedTuple):
+    """All that training carries from step to step, and all that a checkpoint holds."""
+
+    params: Any
+    slow: Any  # what follows some parameters slowly; {} in most models
+    opt_state: Any
+    step: Array  # [] int32, steps done
+    recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
+
+
+def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
+    """The state of step 0."""
+    params, slow = jax.tree.map(jnp.array, (policy.params, policy.slow))  # a copy: the train step donates its input
+    recent = jnp.zeros(settings.log_every, jnp.float32)
+    return TrainState(params, slow, settings.optimizer().init(params), jnp.int32(0), recent)
+
+
+def train_step(
+    settings: FitSettings, objective: Objective, structure: Structure, state: TrainState, batch: Any, key: Array
+) -> TrainState:
+    """The state after one more step; ``state`` is given away.
+
+    The gradients of micro-batches are summed in a fixed order. On a CPU the batch goes in two shares to two threads, as
+    most operations are too small for two cores; more and shorter calls would pay for fresh memory each time.
+
+    ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
+    in their training seed or data only share the compiled code.
+    """
+    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
+    settings = settings.resolved(policy)
+    shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
+    gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
+    if shares == 1:
+        return _updated(settings, structure, state, [gradient(0)])
+    return _updated(settings, structure, state, list(_cores().map(partial(_waited_for, gradient), range(shares))))
+
+
+def _waited_for(gradient: Callable[[int], Any], share: int) -> Any:
+    """The thread stays with its share: JAX would put all that one thread starts into one queue."""
+    return jax.block_until_ready(gradient(share))
+
+
+@functools.cache
+def _cores() -> ThreadPoolExecutor:
+    """Threads for the shares, as long as the process lives; one core has one thread."""
+    return ThreadPoolExecutor(min(host_workers(), CPU_SHARES), "gradient")
+
+
+@partial(jax.jit, static_argnames=("settings", "objective", "pieces"))
+def _gradient(
+    settings: FitSettings,
+    objective: Objective,
+    pieces: int,
+    policy: FrozenPolicy,
+    step: Array,
+    batch: Any,
+    key: Array,
+    share: Array | int,
+) -> tuple[Array, Any]:
+    """Sums of loss and gradient over so many ``pieces`` of the batch, those of this ``share`` of them."""
+    micro = settings.batch_size // settings.pieces
+    keys = jax.random.split(jax.random.fold_in(key, step), settings.pieces)
+
+    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
+        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+
+    def add_gradient(total: Any, number: Array) -> tuple[Any, None]:
+        piece = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
+        found = jax.value_and_grad(loss_of)(policy.params, piece, keys[number])
+        return jax.tree.map(jnp.add, total, found), None
+
+    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, policy.params))
+    return jax.lax.scan(add_gradient, zero, share * pieces + jnp.arange(pieces))[0]
+
+
+@partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
+def _updated(
+    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
+) -> TrainState:
+    """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""
+    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
+    value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
+    updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
+    recent = state.recent.at[state.step % settings.log_every].set(value)
+    params = optax.apply_updates(state.params, updates)
+    slow = policy.replace(params=params).followed().slow  # type: ignore[attr-defined]
+    return TrainState(params, slow, opt_state, state.step + 1, recent)

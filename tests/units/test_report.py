@@ -1,0 +1,401 @@
+"""The report: schema, figures, the self-contained page, the terminal table and the TensorBoard view."""
+
+import copy
+import io
+import itertools
+import json
+import re
+import struct
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from icrl.core.errors import InputError
+from icrl.reports.check import check_results, from_json, to_json
+from icrl.reports.figures import draw_figures
+from icrl.reports.lines import spread
+from icrl.reports.numbers import short_number
+from icrl.reports.report import print_summary, read_results, write_report
+from icrl.reports.schema import final_rows
+from icrl.reports.tensorboard import write_tensorboard
+
+T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
+AGENTS = {  # name: (kind, label, regret after T steps, width of the band)
+    "dpt": ("model", "DPT (ours)", 12.4, 0.6),
+    "posterior": ("ideal", "posterior sampling (exact)", 12.1, 0.6),
+    "ucb": ("baseline", "UCB, c = 1", 20.0, 0.8),
+    "emp": ("baseline", "empirical means", 12.3, 2.0),
+    "uniform": ("baseline", "uniform", 160.0, 3.0),
+    "oracle": ("oracle", "optimal arm", 0.0, 0.0),
+}
+
+
+def band(mean, width):
+    mean = np.asarray(mean, float)
+    return {"mean": mean.tolist(), "low": (mean - width).tolist(), "high": (mean + width).tolist()}
+
+
+def sample_results():
+    """A small document with every section filled."""
+    steps, prefix = np.arange(1, T + 1), np.array(PREFIX)
+    online, offline = {}, {}
+    for name, (kind, label, final, width) in AGENTS.items():
+        common = {"kind": kind, "label": label, "interval": "95 % t interval, 300 tasks"}
+        online[name] = {**common, "regret": band(final * np.sqrt(steps / T), width * steps / T)}
+        offline[name] = {**common, "suboptimality": band(final / 40 * np.exp(-prefix / 20), 0.01)}
+    losses = [2.0, 1.5, 1.2, 1.1]
+    return {
+        "schema": 1, "experiment": "dpt-bandit", "preset": "smoke", "seed": 0, "train_seeds": [0, 1],
+        "env": {"id": "GaussianBandit-v0", "num_arms": 5, "noise": 0.3}, "num_tasks": 300, "num_steps": T,
+        "title": "DPT on Gaussian bandits", "claim": "It explores as well as exact posterior sampling.",
+        "online": {"steps": steps.tolist(), "agents": online},
+        "offline": {"prefix": PREFIX, "agents": offline},
+        "cross_entropy": {"prefix": PREFIX, "model": band(np.full(7, 1.0), 0.1), "ideal": band(np.full(7, 0.9), 0.1),
+                          "gap": band(np.full(7, 0.1), 0.01)},
+        "training": {"0": {"step": [1, 2, 3, 4], "loss": losses, "val_loss": [None, 1.6, None, 1.2]},
+                     "1": {"step": [1, 2, 3, 4], "loss": losses[::-1], "val_loss": None}},
+        "checks": [
+            {"what": "DPT regret / ideal", "target": "<= 1.10", "ok": True,
+             "measured": {"mean": 1.024, "low": 0.98, "high": 1.07}},
+            {"what": "gap at 40", "target": "<= 0.05", "ok": False,
+             "measured": {"mean": 0.1, "low": 0.09, "high": 0.11}},
+        ],
+        "published": [{"what": "DPT regret(500)", "value": "about 12", "where": "Lee et al. 2023, figure 3"}],
+        "seconds": {"total": 12.5, "training": 10.0}, "device": "cpu", "versions": {"icrl": "0.1.0"},
+    }  # fmt: skip
+
+
+def with_value(path, value):
+    """The sample with the item at ``path`` replaced."""
+    results = copy.deepcopy(sample_results())
+    item = results
+    for key in path[:-1]:
+        item = item[key]
+    item[path[-1]] = value
+    return results
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, write_report(folder, sample_results())
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, and the visible text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_everything_is_written_and_nothing_else(written):
+    folder, paths = written
+    stems = ["online_regret", "offline_suboptimality", "cross_entropy", "training"]
+    names = ["results.json", *(f"figures/{stem}.png" for stem in stems), "report.html"]
+    assert paths == [folder / name for name in names]
+    assert sorted(path for path in folder.rglob("*") if path.is_file()) == sorted(paths)
+
+
+def test_figures_are_pngs_of_the_stated_size(written):
+    for path in written[1]:
+        if path.suffix == ".png":
+            content = path.read_bytes()
+            assert content[:8] == b"\x89PNG\r\n\x1a\n"
+            assert struct.unpack(">II", content[16:24]) == (1280, 768)
+            assert len(content) > 20_000  # an empty chart is a few thousand bytes
+
+
+def test_results_json_reads_back_equal_and_is_strict(written):
+    text = (written[0] / "results.json").read_text()
+    assert read_results(written[0] / "results.json") == sample_results() == json.loads(text)
+    assert max(map(len, text.splitlines())) > 200  # curves stand on one line each
+    with pytest.raises(InputError, match="got NaN"):
+        from_json(text.replace("12.4", "NaN"))
+    with pytest.raises(InputError, match="each key once"):
+        from_json('{"schema": 1, "schema": 1}')
+    with pytest.raises(InputError, match="not JSON"):
+        from_json(text[:100])
+    with pytest.raises(InputError, match="cannot be read"):
+        read_results(written[0] / "absent.json")
+
+
+def test_numpy_values_become_plain_json():
+    results = with_value(["online", "agents", "dpt", "regret", "mean"], np.linspace(1, 12.4, T))
+    results["online"]["agents"]["dpt"]["regret"] |= {"low": np.zeros(T, np.float32), "high": np.full(T, 20)}
+    results["seed"], results["checks"][0]["ok"] = np.int64(3), np.bool_(True)
+    plain = json.loads(to_json(check_results(results)))
+    assert plain["seed"] == 3 and plain["checks"][0]["ok"] is True
+    assert plain["online"]["agents"]["dpt"]["regret"]["mean"][-1] == 12.4
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            ["online", "agents", "ucb", "regret", "high", 17],
+            float("nan"),
+            r"online.agents.ucb.regret.high\[17\]: got nan",
+        ),
+        (["seconds", "total"], float("inf"), "seconds.total: got inf"),
+        (["online", "agents", "ucb", "regret", "mean"], [1.0], "ucb.regret.mean: got '1 values', allowed: 40 values"),
+        (["online", "agents", "ucb", "regret", "low", 3], 99.0, r"ucb.regret\[3\].*low <= mean <= high"),
+        (["online", "agents", "ucb", "kind"], "best", "ucb.kind: got 'best', allowed: model, ideal"),
+        (["online", "agents", "ucb", "regrets"], {}, "did you mean regret"),
+        (["online", "agents"], {}, "online.agents: .* at least one agent"),
+        (["onlin"], {}, "did you mean online"),
+        (["schema"], 2, "schema: got 2"),
+        (["training", "0", "loss"], [1.0], "training.0.loss: got '1 values'"),
+        (["checks", 0], {"what": "x"}, r"checks\[0\]"),
+        (["checks", 1, "measured", "low"], 5.0, r"checks\[1\].measured"),
+        (["title"], "red \x1b[31m", "title: got .* printable text"),
+        (["env", "object"], object(), "env.object: got 'object'"),
+    ],
+)
+def test_a_broken_document_is_refused_by_field_and_nothing_is_written(tmp_path, path, value, words):
+    with pytest.raises(InputError, match=words):
+        write_report(tmp_path / "run", with_value(path, value))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_key_is_named():
+    results = sample_results()
+    del results["device"]
+    with pytest.raises(InputError, match="'device'"):
+        check_results(results)
+
+
+def test_page_is_self_contained(written):
+    html = (written[0] / "report.html").read_text()
+    page = Page(html)
+    assert not {"script", "iframe", "object", "embed", "form", "a"} & {tag for tag, _ in page.tags}
+    for _, attrs in page.tags:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert attrs.get(name, "data:").startswith("data:")
+    assert not re.search(r"https?:|url\(|@import|javascript:", html)
+    assert sum(tag == "img" for tag, _ in page.tags) == 4
+
+
+def test_page_says_what_counts_first(written):
+    text = Page((written[0] / "report.html").read_text()).text
+    claim, checks = text.index("explores as well as exact"), text.index("1 of 2 checks hold")
+    assert claim < checks < text.index("✓ ok") < text.index("✗ not ok") < text.index("Regret after 40 steps")
+    table = text[text.index("Regret after 40 steps") :]
+    places = [
+        table.index(label) for label in ("optimal arm", "posterior sampling", "empirical", "DPT", "UCB", "uniform")
+    ]
+    assert places == sorted(places)
+    for word in ("300 held-out tasks", "12.4 [11.8, 13.0]", "1.025", "Lee et al. 2023", "num_arms", "seconds: total"):
+        assert word in text
+    assert "One training seed" not in text
+    assert "2 training seeds" in text
+
+
+def test_one_training_seed_is_said_in_words(tmp_path):
+    write_report(tmp_path, with_value(["train_seeds"], [0]))
+    assert "not how another training run would have turned out" in (tmp_path / "report.html").read_text()
+
+
+def test_hostile_text_is_only_text(tmp_path):
+    attack = "<script>alert(1)</script>\"'$\\frac{ [bold]字"
+    results = sample_results()
+    results["online"]["agents"] = {attack: {**results["online"]["agents"]["dpt"], "label": attack, "interval": attack}}
+    results |= {"title": attack, "claim": attack, "env": {"id": attack, attack: attack}, "device": attack}
+    results["checks"][0]["what"] = results["published"][0]["where"] = attack
+    write_report(tmp_path, results)
+    page = Page((tmp_path / "report.html").read_text())
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(attack) >= 8
+    out = io.StringIO()
+    print_summary(check_results(results), out)
+    assert "[bold]" in out.getvalue()
+    write_tensorboard(tmp_path / "tensorboard", [], check_results(results))
+
+
+def test_sections_that_are_absent_leave_no_trace(tmp_path):
+    results = sample_results()
+    for section in ("online", "offline", "cross_entropy", "training", "published"):
+        results[section] = None
+    results["checks"] = []
+    assert [path.name for path in write_report(tmp_path, results)] == ["results.json", "report.html"]
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "checks" not in text and "Regret" not in text and "Published" not in text
+    out = io.StringIO()
+    print_summary(check_results(results), out)
+    assert out.getvalue() == ""
+
+
+def test_smallest_documents_can_be_drawn():
+    results = sample_results()
+    results["online"] = {
+        "steps": [1],
+        "agents": {"dpt": {**results["online"]["agents"]["dpt"], "regret": band([0.0], 0.0)}},
+    }
+    results["offline"] = {
+        "prefix": [5],
+        "agents": {"a": {**results["offline"]["agents"]["ucb"], "suboptimality": band([0.1], 0.0)}},
+    }
+    results["cross_entropy"] = {"prefix": [3], "model": band([1.0], 0.1), "ideal": None, "gap": None}
+    results["training"] = {"0": {"step": [1], "loss": [2.0], "val_loss": None}}
+    figures = draw_figures(check_results(results))
+    assert [len(figure.axes) for figure in figures.values()] == [1, 1, 1, 1]
+
+
+def test_an_agent_far_worse_leaves_the_chart_and_is_marked():
+    axes = draw_figures(check_results(sample_results()))["online_regret"].axes[0]
+    assert 20.0 < axes.get_ylim()[1] < 30.0  # UCB's 20 inside, uniform's 160 outside
+    labels = [text.get_text() for text in axes.texts]
+    assert "↑ uniform  160" in labels and "DPT (ours)  12.4" in labels and "UCB, c = 1  20.0" in labels
+
+
+@pytest.mark.parametrize("name", ["online_regret", "offline_suboptimality", "cross_entropy"])
+def test_labels_do_not_overlap_and_stay_on_the_picture(name):
+    figure = draw_figures(check_results(sample_results()))[name]
+    figure.canvas.draw()
+    for axes in figure.axes:
+        boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+        assert all(box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+        assert all(below.y1 <= above.y0 + 1 for below, above in itertools.pairwise(boxes))
+
+
+def test_spread_moves_as_little_as_it_can():
+    np.testing.assert_allclose(spread(np.array([0.1, 0.5, 0.9]), 0.1), [0.1, 0.5, 0.9])
+    np.testing.assert_allclose(spread(np.array([0.5, 0.5, 0.9]), 0.1), [0.45, 0.55, 0.9])
+    np.testing.assert_allclose(spread(np.array([0.0, 0.0, 0.0]), 0.1), [0.0, 0.1, 0.2])
+    np.testing.assert_allclose(spread(np.ones(3), 0.1), [0.8, 0.9, 1.0])
+    crowded = spread(np.sort(np.random.default_rng(0).random(30)), 0.1)  # more than fit: evenly
+    np.testing.assert_allclose(crowded, np.linspace(0, 1, 30))
+
+
+def test_short_number():
+    values = [0.0, 0.012, 24.06, 99.96, 1234.4, -3.14159, 1e-9]
+    assert [short_number(value) for value in values] == ["0", "0.0120", "24.1", "100.0", "1,234", "-3.14", "1.00e-09"]
+
+
+def test_final_rows_without_an_ideal_have_no_ratio():
+    results = sample_results()
+    del results["online"]["agents"]["posterior"]
+    assert {ratio for *_, ratio in final_rows(check_results(results))} == {None}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_summary_in_a_file_is_plain_and_wide_enough(monkeypatch, encoding):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    results = check_results(
+        with_value(["online", "agents", "ucb", "label"], "UCB with ε and a rather long name, tuned by hand")
+    )
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding=encoding)
+    print_summary(results, out)
+    out.flush()
+    text = raw.getvalue().decode(encoding)
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert any("DPT (ours)" in line and "12.4 [11.8, 13.0]" in line and "1.025" in line for line in lines)
+    assert any("rather long name, tuned by hand" in line and "20.0 [19.2, 20.8]" in line for line in lines)
+    assert any("gap at 40" in line and "NOT OK" in line for line in lines)
+
+
+METRICS = [
+    {"step": step, "seed": seed, "loss": 2.0 / step + seed, "val_loss": 1.5 if step % 2 else None, "phase": "train"}
+    for seed in (0, 1)
+    for step in (1, 2, 3, 4)
+]
+
+
+def events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    return accumulator.Reload()
+
+
+def series(accumulator, tag):
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+def test_tensorboard_holds_the_records_and_each_step_once(tmp_path):
+    results = check_results(sample_results())
+    resumed = [*METRICS[:2], {"step": 2, "seed": 0, "loss": 9.0}, *METRICS[1:]]  # step 2 logged again after a resume
+    write_tensorboard(tmp_path, resumed, results)
+    for seed in (0, 1):
+        accumulator = events(tmp_path / f"seed_{seed}")
+        assert series(accumulator, "training/loss") == [(s, pytest.approx(2 / s + seed)) for s in (1, 2, 3, 4)]
+        assert series(accumulator, "training/val_loss") == [(1, 1.5), (3, 1.5)]
+        assert sorted(accumulator.Tags()["scalars"]) == ["training/loss", "training/val_loss"]
+
+    accumulator = events(tmp_path / "evaluation")
+    for name, agent in results["online"]["agents"].items():
+        expected = list(zip(range(1, T + 1), np.float32(agent["regret"]["mean"]).tolist(), strict=True))
+        assert series(accumulator, f"regret/{name}") == expected
+    assert series(accumulator, "regret_low/dpt")[-1] == (T, pytest.approx(11.8))
+    assert series(accumulator, "loss_over_seeds/mean")[0] == (1, 2.5)
+    assert series(accumulator, "loss_over_seeds/high")[0] == (1, 3.0)
+    assert "regret_low/uniform" not in accumulator.Tags()["scalars"]
+    assert set(accumulator.Tags()["images"]) == {f"figures/{name}" for name in draw_figures(results)}
+    image = accumulator.Images("figures/training")[0]
+    assert (image.width, image.height) == (1280, 768)
+    summary = accumulator.Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "| DPT regret / ideal | 1.024 [0.9800, 1.070] | <= 1.10 | ok |" in summary
+
+
+def test_custom_charts_find_their_tags_and_no_others(tmp_path):
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    results = sample_results()
+    agents = results["online"]["agents"]
+    agents["dpt (wide)"] = agents.pop("emp")  # a name that is no tag, and of which another name is the beginning
+    write_tensorboard(tmp_path, METRICS, check_results(results))
+    accumulator = events(tmp_path / "evaluation")
+    layout = Layout.FromString(accumulator.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    charts = {chart.title: chart for category in layout.category for chart in category.chart}
+    assert set(charts) == {"loss, mean and range over seeds", "all agents", "DPT (ours)", "posterior sampling (exact)"}
+    tags = accumulator.Tags()["scalars"]
+    for pattern in charts["all agents"].multiline.tag:
+        assert len([tag for tag in tags if re.match(pattern, tag)]) == 1
+    margin = charts["DPT (ours)"].margin.series[0]
+    assert (margin.value, margin.lower, margin.upper) == ("regret/dpt", "regret_low/dpt", "regret_high/dpt")
+    assert {margin.value, margin.lower, margin.upper} <= set(tags)
+
+
+def test_rebuilding_the_view_replaces_it_and_touches_nothing_else(tmp_path):
+    (tmp_path / "seed_7").mkdir()
+    (tmp_path / "seed_7" / "events.out.tfevents.1.old").write_bytes(b"old")
+    (tmp_path / "notes.txt").write_text("mine")
+    write_tensorboard(tmp_path, METRICS[:4])
+    write_tensorboard(tmp_path, METRICS[:3])
+    assert series(events(tmp_path / "seed_0"), "training/loss")[-1][0] == 3
+    assert not list((tmp_path / "seed_7").iterdir())
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_names_that_fall_together_as_tags_are_refused(tmp_path):
+    results = sample_results()
+    agents = results["online"]["agents"]
+    agents["a b"], agents["a_b"] = agents["ucb"], agents["ucb"]
+    with pytest.raises(InputError, match="distinct as tags"):
+        write_tensorboard(tmp_path, [], check_results(results))
+    with pytest.raises(InputError, match="metrics row 0"):
+        write_tensorboard(tmp_path, [{"loss": 1.0}])
+
+
+def test_slow_libraries_are_imported_only_when_used():
+    code = (
+        "import sys, icrl.reports.report, icrl.reports.tensorboard, icrl.evaluation.statistics\n"
+        "print([m for m in {!r} if m in sys.modules])"
+    )
+    slow = ["jax", "matplotlib", "tensorboardX", "torch", "rich", "scipy.stats"]
+    done = subprocess.run([sys.executable, "-c", code.format(slow)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
