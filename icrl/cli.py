@@ -46,6 +46,8 @@ def _dispatch(argv: list[str]) -> int:
         return _collect(args, rest)
     if rest:
         raise InputError(f"unrecognized arguments: {' '.join(rest)}")
+    if args.command == "show":
+        return _show(args)
     if args.command == "list":
         return _list(args.kind, args.json)
     if args.command == "verify":
@@ -70,9 +72,11 @@ def _top_parser() -> _Parser:
 
     run = commands.add_parser("run", help="run an experiment and write its report", add_help=False, allow_abbrev=False)
     run.add_argument("experiment", nargs="?", metavar="EXPERIMENT")
-    run.add_argument("--preset", default="cpu", help="smoke (seconds), cpu (minutes, the default), paper (a GPU)")
-    run.add_argument("--seed", default="0", help="root of all randomness, 0 to 4294967295 (default 0)")
+    run.add_argument("--preset", default=None, help="smoke (seconds), cpu (minutes, the default), paper (a GPU)")
+    run.add_argument("--seed", default=None, help="root of all randomness, 0 to 4294967295 (default 0)")
     run.add_argument("--out", default=None, help="output folder (default runs/EXPERIMENT)")
+    run.add_argument("--config", default=None, help="TOML file of settings, as of `icrl show`; flags override it")
+    run.add_argument("--yes", action="store_true", help="train a grid of more than 64 variants")
     run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
 
@@ -82,6 +86,10 @@ def _top_parser() -> _Parser:
     collect.add_argument("--seed", default="0", help="as for run")
     collect.add_argument("--out", required=True, help="folder of the data; an unfinished collection goes on")
     collect.add_argument("--num-tasks", required=True, help="contexts to store, tasks 0 .. N - 1")
+
+    show = commands.add_parser("show", help="print the settings of a run or preset as a TOML file", allow_abbrev=False)
+    show.add_argument("what", metavar="FOLDER|EXPERIMENT", help="output folder of a run, or an experiment")
+    show.add_argument("--preset", default="cpu", help="as for run, of an experiment")
 
     listing = commands.add_parser("list", help="what exists: envs, agents, models, ...")
     listing.add_argument("kind", nargs="?", default=None, metavar="KIND")
@@ -112,28 +120,66 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.help and args.experiment is None:
         _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
         return 0
+    stored = _stored_config(args)
+    _check_experiment(args.experiment)
+    from icrl.core.flags import known_values, values_of
     from icrl.recipes import run as runs
 
-    _check_experiment(args.experiment)
     seed = _integer("seed", args.seed)
     defaults = runs.settings_of(args.experiment, args.preset, {})
     if args.help:
         _print_settings(args, defaults, rest)
         return 0
-    values = _setting_values(defaults, rest)
+    from_file = known_values(Path(args.config), defaults, stored) if args.config else {}
+    values = values_of(defaults, rest, from_file)
     out = Path(args.out) if args.out is not None else Path("runs") / args.experiment
-    run = runs.start(args.experiment, args.preset, seed, values, out, args.resume)
+    run = runs.start(args.experiment, args.preset, seed, values, out, args.resume, large=args.yes)
     runs.execute(run)
     _say_where(run.folder)
     return 0
 
 
+def _stored_config(args: argparse.Namespace) -> dict[str, Any]:
+    """The values of ``--config``; its experiment, preset and seed become those of ``args`` that are not given."""
+    stored: dict[str, Any] = {}
+    if args.config is not None:
+        from icrl.core.flags import read_toml
+
+        stored = read_toml(Path(args.config))
+        name = stored.pop("experiment", args.experiment)
+        if args.experiment not in (None, name):
+            raise InputError(f"experiment: got {args.experiment!r}, allowed: {name!r}, that of {args.config}")
+        args.experiment = name
+        args.preset = args.preset or stored.get("preset")
+        args.seed = str(stored["seed"]) if args.seed is None and "seed" in stored else args.seed
+        stored = {key: value for key, value in stored.items() if key not in ("preset", "seed")}
+    args.preset, args.seed = args.preset or "cpu", "0" if args.seed is None else args.seed
+    return stored
+
+
+def _show(args: argparse.Namespace) -> int:
+    """Print the settings of a run's folder, or of an experiment's preset, as a file for ``--config``."""
+    from icrl.core.flags import to_toml
+    from icrl.recipes import run as runs
+
+    if Path(args.what).is_dir():
+        run = runs.reopen(Path(args.what))
+        name, preset, seed, settings = run.experiment, run.preset, run.seed, run.settings
+    else:
+        _check_experiment(args.what)
+        name, preset, seed = args.what, args.preset, 0
+        settings = runs.settings_of(name, preset, {})
+    print(to_toml({"experiment": name, "preset": preset, "seed": seed}, settings), end="")
+    return 0
+
+
 def _collect(args: argparse.Namespace, rest: list[str]) -> int:
+    from icrl.core.flags import values_of
     from icrl.recipes import run as runs
 
     _check_experiment(args.experiment)
     seed, num_tasks = _integer("seed", args.seed), _integer("num-tasks", args.num_tasks)
-    values = _setting_values(runs.settings_of(args.experiment, args.preset, {}), rest)
+    values = values_of(runs.settings_of(args.experiment, args.preset, {}), rest)
     runs.collect(args.experiment, args.preset, seed, values, Path(args.out), num_tasks)
     print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {args.out}")
     return 0
@@ -194,51 +240,15 @@ def _range(field: str, text: str | None) -> range | None:
     return range(int(first), int(end))
 
 
-def _setting_values(defaults: Any, rest: list[str]) -> dict[str, Any]:
-    """Flags derived from the settings' leaf names, parsed by their kinds; a model's name brings its own flags."""
-    from icrl.core.settings import chosen, leaves, parsed
-
-    words = _flag_words(rest)
-    known = leaves(chosen(defaults, {_leaf_name(flag): text for flag, text in words if text is not None}))
-    values: dict[str, Any] = {}
-    for flag, text in words:
-        name = _leaf_name(flag)
-        if not flag.startswith("--") or name not in known:
-            near = near_names(flag, [f"--{leaf.replace('_', '-')}" for leaf in known])
-            raise InputError(f"unrecognized argument {flag!r}; {near}")
-        if text is None:
-            raise InputError(f"{flag}: a value is missing")
-        if name in values:
-            raise InputError(f"{flag}: given twice")
-        values[name] = parsed(known[name], text)
-    return values
-
-
-def _flag_words(rest: list[str]) -> list[tuple[str, str | None]]:
-    """(flag, its value or None where there is none) in order; a word that is no flag stands alone."""
-    found: list[tuple[str, str | None]] = []
-    words = iter(rest)
-    for word in words:
-        flag, equals, text = word.partition("=")
-        found.append((flag, text) if equals else (word, next(words, None) if word.startswith("--") else None))
-    return found
-
-
-def _leaf_name(flag: str) -> str:
-    return flag.removeprefix("--").replace("-", "_")
-
-
 def _print_settings(args: argparse.Namespace, defaults: Any, rest: list[str]) -> None:
+    from icrl.core.flags import flag_words, help_text, leaf_name
     from icrl.core.registry import experiments
-    from icrl.core.settings import chosen, kind_name, leaves
+    from icrl.core.settings import chosen
 
-    settings = chosen(defaults, {_leaf_name(flag): text for flag, text in _flag_words(rest) if text is not None})
+    settings = chosen(defaults, {leaf_name(flag): text for flag, text in flag_words(rest) if text is not None})
     _top_parser().run_parser.print_help()  # type: ignore[attr-defined]
     doc = sys.modules[experiments[args.experiment].__module__].__doc__ or ""
-    print(f"\n{args.experiment}, preset {args.preset}\n\n{doc}")
-    for leaf in leaves(settings).values():
-        value = ",".join(leaf.value) if isinstance(leaf.value, tuple) else leaf.value
-        print(f"  --{leaf.name.replace('_', '-')} {value}\n        {kind_name(leaf)}. {leaf.help}".rstrip())
+    print(f"\n{args.experiment}, preset {args.preset}\n\n{doc}\n{help_text(settings)}")
 
 
 def _declared(kind: str) -> list[Any]:

@@ -33,6 +33,10 @@ class InContextAgent(Agent):
     layout: Layout = struct.field(pytree_node=False)
     max_steps: int = struct.field(pytree_node=False)  # transitions the context can hold
 
+    @property
+    def capacity(self) -> int | None:
+        return self.max_steps
+
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         if "policy" not in settings:

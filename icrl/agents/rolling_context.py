@@ -32,6 +32,10 @@ class RollingContextAgent(InContextAgent):
 
     forget: int = struct.field(pytree_node=False, default=1)
 
+    @property
+    def capacity(self) -> int | None:
+        return None
+
     def init(self, key: Array) -> RollingState:  # type: ignore[override]
         obs = jnp.zeros((self.max_steps, *self.query.shape), jnp.float32)
         number, flag = jnp.zeros(self.max_steps, jnp.int32), jnp.zeros(self.max_steps, jnp.bool_)

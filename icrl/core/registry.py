@@ -80,6 +80,14 @@ class Registry:
             raise InputError(f"unknown {self.kind} {name!r}; {near_names(name, self._entries)}")
         return self._entries[name]
 
+    def name_of(self, item: Any) -> str:
+        """The name under which ``item`` is registered; ``InputError`` if it is not."""
+        self._discover()
+        for name, entry in self._entries.items():
+            if entry.item is item:
+                return name
+        raise InputError(f"{self.kind}: {getattr(item, '__name__', item)!r} is not registered")
+
     def __iter__(self) -> Iterator[str]:
         self._discover()
         return iter(sorted(self._entries))

@@ -4,7 +4,8 @@ An experiment's settings nest (environment, model, optimisation); on the command
 flat, so leaf names must be unique: ``FitSettings.learning_rate`` is ``--learning-rate`` and ``"learning_rate"``.
 
 A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the model that ``model`` names, so that
-``--model s5`` brings the flags of S5 (see ``follows``).
+``--model s5`` brings the flags of S5 (see ``follows``). One that is registered itself is its own name: a field ``env``
+that is ``named(environments)`` is chosen by ``--env RiverSwim-v0`` and brings the flags of that environment.
 """
 
 import ast
@@ -31,6 +32,7 @@ class Leaf(typing.NamedTuple):
     value: Value
     kind: Any  # its annotation
     help: str  # the comment behind its declaration
+    part: str = ""  # the field of the outermost dataclass that it is in; "" for a setting of that dataclass itself
 
 
 def leaves(settings: Any) -> dict[str, Leaf]:
@@ -38,10 +40,13 @@ def leaves(settings: Any) -> dict[str, Leaf]:
     found: dict[str, Leaf] = {}
     cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
     kinds, comments = typing.get_type_hints(cls), _comments(cls)
-    for field in dataclasses.fields(settings):
+    for field in (each for each in dataclasses.fields(settings) if each.init):  # the others follow from the class
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            inner = leaves(value)
+            inner = {name: leaf._replace(part=field.name) for name, leaf in leaves(value).items()}
+            if "named" in field.metadata:
+                name = field.metadata["named"].name_of(type(value))
+                inner = {field.name: Leaf(field.name, name, str, comments.get(field.name, ""), field.name), **inner}
         else:
             inner = {field.name: Leaf(field.name, value, kinds[field.name], comments.get(field.name, ""))}
         clash = found.keys() & inner.keys()
@@ -55,6 +60,11 @@ def flat(settings: Any) -> dict[str, Value]:
     return {name: leaf.value for name, leaf in leaves(settings).items()}
 
 
+def named(registry: Registry) -> dict[str, Any]:
+    """Metadata of a field that holds an instance of a registered dataclass; the field's name is a setting as well."""
+    return {"named": registry}
+
+
 def follows(name: str, registry: Registry) -> dict[str, Any]:
     """Metadata of a field whose dataclass is the ``Config`` of the item that the setting ``name`` names."""
     return {"follows": (name, registry)}
@@ -63,16 +73,24 @@ def follows(name: str, registry: Registry) -> dict[str, Any]:
 def chosen(settings: Settings, values: Mapping[str, Any]) -> Settings:
     """The settings with every dataclass that follows a name in ``values`` exchanged for the one it names now.
 
-    Settings that the old and the new one share keep their values, the others take their defaults. Only fields of
-    ``settings`` itself can follow a name.
+    Settings that the old and the new ``Config`` share keep their values, the others take their defaults; a registered
+    item that is exchanged (an environment, say) begins with all of its own defaults.
 
     Raises:
       InputError: a name that is not registered, or a shared value that the new dataclass refuses.
     """
     changes: dict[str, Any] = {}
+    for each in dataclasses.fields(settings):  # type: ignore[arg-type]
+        old = getattr(settings, each.name)
+        if "named" in each.metadata and isinstance(values.get(each.name), str):
+            item = each.metadata["named"][values[each.name]]
+            changes |= {} if type(old) is item else {each.name: item()}
+        elif dataclasses.is_dataclass(old) and "follows" not in each.metadata:
+            inner = chosen(old, values)
+            changes |= {} if inner is old else {each.name: inner}
     for field, name, registry in _following(settings):
         wanted = values.get(name, getattr(settings, name))
-        config = registry[wanted].Config if isinstance(wanted, str) else None
+        config = _config(registry[wanted]) if isinstance(wanted, str) else None
         old = getattr(settings, field)
         if config is not None and type(old) is not config:
             shared = {each.name for each in dataclasses.fields(config)} & vars(old).keys()
@@ -84,8 +102,13 @@ def check_following(settings: Any) -> None:
     """Raise ``InputError`` when a dataclass is not of the class that its name calls for; for ``__post_init__``."""
     for field, name, registry in _following(settings):
         item = getattr(settings, name)
-        found, wanted = type(getattr(settings, field)), registry[item].Config
+        found, wanted = type(getattr(settings, field)), _config(registry[item])
         require(found is wanted, field, found.__name__, f"{wanted.__name__}, the settings of {name} {item}")
+
+
+def _config(item: Any) -> Any:
+    """The dataclass of the settings of a registered item: its ``Config``, or the item itself."""
+    return getattr(item, "Config", item)
 
 
 def _following(settings: Any) -> list[tuple[str, str, Registry]]:
@@ -105,7 +128,7 @@ def replaced(settings: Settings, values: dict[str, Any]) -> Settings:
         if name not in known:
             raise InputError(f"unknown setting {name!r}; {near_names(name, known)}")
     checked = {name: _of_kind(known[name], value) for name, value in values.items()}
-    return _rebuild(settings, checked)
+    return typing.cast(Settings, _rebuild(settings, checked))
 
 
 def parsed(leaf: Leaf, text: str) -> Value:
@@ -146,7 +169,7 @@ def _of_kind(leaf: Leaf, value: Any) -> Any:
 
 def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
     changes = {}
-    for field in dataclasses.fields(settings):
+    for field in (each for each in dataclasses.fields(settings) if each.init):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             changes[field.name] = _rebuild(value, values)

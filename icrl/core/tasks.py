@@ -31,9 +31,15 @@ class TaskSet:
         return cls(sample_tasks(env, key_for(seed, purpose), ids), ids)
 
     @classmethod
+    def draw_ids(cls, env: Environment, seed: int, purpose: str, ids: Any) -> "TaskSet":
+        """The tasks ``ids`` [N] of the same stream."""
+        numbers = jnp.asarray(ids, jnp.uint32)
+        return cls(sample_tasks(env, key_for(seed, purpose), numbers), numbers)
+
+    @classmethod
     def of(cls, env: Any, indices: Any) -> "TaskSet":
         """Tasks by number, in the given order, from a family that numbers its tasks."""
-        require(hasattr(env, "num_tasks"), "env", type(env).__name__, "a family that numbers its tasks")
+        require(env.num_tasks is not None, "env", type(env).__name__, "a family that numbers its tasks")
         found = np.asarray(indices)
         is_list = found.ndim == 1 and found.size > 0 and np.issubdtype(found.dtype, np.integer)
         require(is_list, "indices", f"shape {found.shape} of {found.dtype}", "a list of one or more task numbers")

@@ -73,6 +73,9 @@ class EnvSpec:
     obs_high: float
     max_steps_in_episode: int
     obs_nvec: tuple[int, ...] = ()  # each scalar of an observation is an integer in 0 .. n - 1; (): real numbers
+    is_stationary_bandit: bool = False  # one observation and one optimal action all through a task
+    exact_sampler: str = ""  # registered agent that samples from the exact posterior under the family's prior
+    ends_early: bool = False  # whether an episode can end before its time limit
 
     @property
     def num_states(self) -> int | None:
@@ -146,6 +149,15 @@ class Environment(abc.ABC, Generic[Task]):
     def optimal_return(self, params: Task) -> Array:
         """Expected return of the optimal policy over one episode, [] float32."""
 
+    @property
+    def num_tasks(self) -> int | None:
+        """How many tasks a family that numbers them has; None for one that draws them."""
+        return None
+
+    def task(self, index: Array) -> Task:
+        """Task number ``index`` [] int32 of a family that numbers its tasks; traceable."""
+        raise InputError(f"env: got {self.name!r}, allowed: a family that numbers its tasks (task {index})")
+
     def random_state(self, key: Array, params: Task) -> tuple[Array, EnvState]:
         """A state drawn uniformly from all of them, (obs [*O], state), for contexts of independent transitions."""
         raise InputError(f"{self.name}: has no uniform distribution over its states; use another kind of context")
@@ -212,6 +224,11 @@ class Agent(abc.ABC):
     """
 
     sees_env_state = False  # True only for oracles: ``act`` then receives the environment's state as ``obs``
+
+    @property
+    def capacity(self) -> int | None:
+        """The most transitions that it can observe of one task; None for an agent that lives on for any time."""
+        return None
 
     @classmethod
     @abc.abstractmethod

@@ -42,9 +42,10 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HistoryGenerator:
-    """Histories of T = ``num_steps`` transitions in the tasks ``task_ids`` [N] of a finite family.
+    """Histories of T = ``num_steps`` transitions in the tasks ``task_ids`` [N].
 
-    A history is a function of (seed, task id, part, its place in the part), whatever else is generated with it.
+    They are the numbers of tasks of a finite family or, with ``drawn``, of the stream of tasks of that name, drawn from
+    the prior. A history is a function of (seed, task id, part, its place in the part), whatever else is made with it.
     """
 
     env: Environment
@@ -52,6 +53,7 @@ class HistoryGenerator:
     num_steps: int
     task_ids: np.ndarray
     seed: int
+    drawn: str = ""  # purpose of the stream of tasks
 
     def __post_init__(self) -> None:
         require_int("history_steps", self.num_steps, 1, 2**24)
@@ -63,6 +65,11 @@ class HistoryGenerator:
     def num_histories(self) -> int:
         """R, histories of each task."""
         return sum(part.num_histories for part in self.parts)
+
+    def tasks(self, positions: np.ndarray) -> TaskSet:
+        """The tasks at ``positions`` of ``task_ids``."""
+        ids = np.asarray(self.task_ids)[positions]
+        return TaskSet.of(self.env, ids) if not self.drawn else TaskSet.draw_ids(self.env, self.seed, self.drawn, ids)
 
     def fetch(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """The records at ``positions`` [n] of ``task_ids``: the fields of a history, [n, R, T, ...] each.
@@ -86,7 +93,7 @@ class HistoryGenerator:
         return max(1, min(wanted, STEPS_AT_ONCE // (self.num_steps * self.num_histories)))
 
     def _together(self, positions: np.ndarray) -> dict[str, np.ndarray]:
-        tasks = TaskSet.of(self.env, np.asarray(self.task_ids)[positions])
+        tasks = self.tasks(positions)
         return {name: np.asarray(field) for name, field in self._generate(tasks.params, tasks.ids)._asdict().items()}
 
     @functools.partial(jax.jit, static_argnames=("self",))
@@ -108,15 +115,23 @@ class HistoryGenerator:
         return jax.vmap(jax.vmap(live, in_axes=(0, None)))(each, params)
 
 
-def store_histories(folder: Path, generator: HistoryGenerator, card: dict[str, Any]) -> None:
-    """Write the histories of all tasks of ``generator`` under ``folder``; see ``store_records``."""
+def store_histories(
+    folder: Path, generator: HistoryGenerator, card: dict[str, Any], segment: int | None = None
+) -> None:
+    """Write the histories of all tasks of ``generator`` under ``folder``; see ``store_records``.
+
+    Filters see returns of ``segment`` steps each: by default an episode. In a bandit, whose one episode is the whole
+    history, a part of it serves.
+    """
     horizon = generator.env.spec.max_steps_in_episode
-    tasks = TaskSet.of(generator.env, np.asarray(generator.task_ids))
+    segment = horizon if segment is None else segment
+    tasks = generator.tasks(np.arange(len(generator.task_ids)))
     optimal = np.asarray(jax.vmap(generator.env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
+    optimal = optimal if segment == horizon else optimal * (segment / horizon)
     full_card = {
         **card,
         "num_steps": generator.num_steps,
-        "episode_steps": horizon,
+        "episode_steps": segment,
         "task_ids": np.asarray(generator.task_ids).tolist(),
         "optimal_return": optimal.tolist(),
     }
@@ -175,7 +190,8 @@ class StoredHistories(StoredRecords):
         returns = self.episode_returns(count)
         task = np.repeat(np.asarray(self.card["task_ids"], np.int64), count)
         optimal = np.repeat(np.asarray(self.card["optimal_return"], np.float64), count)
-        return HistoryTable(task, returns, optimal, np.zeros_like(optimal))
+        lowest = np.minimum(returns.reshape(self.num_tasks, -1).min(1), 0.0)  # below 0 only where rewards are noisy
+        return HistoryTable(task, returns, optimal, np.repeat(lowest, count))
 
     def episode_returns(self, count: int | None = None) -> np.ndarray:
         """R_k of every whole episode of those histories, [N, E] float64, an incomplete last one is dropped.

@@ -30,7 +30,7 @@ class RoomContexts(abc.ABC):
     """
 
     env: Environment
-    task_ids: np.ndarray
+    task_ids: np.ndarray | None  # numbers of the family's tasks; None: each context has a task drawn from the prior
     num_steps: int
     seed: int
     purpose: str = "pretrain"
@@ -49,14 +49,16 @@ class RoomContexts(abc.ABC):
 
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
-        tasks = jnp.asarray(self.task_ids, jnp.int32)
         keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.lives)
+        key_lives = keys_for(key_for(self.seed, f"{self.purpose}/life"), ids)
+        if self.task_ids is None:
+            return jax.vmap(self._context)(key_lives, jax.vmap(self.env.sample_task)(keys))
+        tasks = jnp.asarray(self.task_ids, jnp.int32)
         drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
         numbers = tasks[ids % len(tasks) if self.ordered else drawn]
-        return jax.vmap(self._context)(keys_for(key_for(self.seed, f"{self.purpose}/life"), ids), numbers)
+        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_lives, numbers)  # type: ignore[attr-defined]
 
-    def _context(self, key: Array, number: Array) -> Contexts:
-        task = self.env.task(number)  # type: ignore[attr-defined]
+    def _context(self, key: Array, task: Any) -> Contexts:
         history, query, states = self._seen(key, task)
         asked = jax.tree.map(lambda leaf: leaf[-self.num_queries :], (query, states))
         return Contexts(history, asked[0], jax.vmap(self.env.optimal_action, in_axes=(None, 0))(task, asked[1]))
@@ -117,6 +119,8 @@ class LivedContexts(RoomContexts):
         window = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (life.history, life.env_states)
         )
+        if self.elsewhere == 0.0:
+            return jax.tree.map(lambda field: field[:-1], window[0]), window[0].obs, window[1]
         away = jax.random.bernoulli(key_where, self.elsewhere, (length,))
         here, there = (window[0].obs, window[1]), self._anywhere(key_states, task)
         query, states = jax.tree.map(lambda a, b: jax.vmap(jnp.where)(away, a, b), there, here)

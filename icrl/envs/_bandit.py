@@ -6,7 +6,7 @@ pull different arms on the same key still meet the same noise (common random num
 
 import abc
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,8 @@ class Bandit(Environment[BanditTask]):
     The end of an episode is a time limit (``truncated``), never a termination.
     """
 
+    exact_sampler: ClassVar[str] = ""  # registered agent that samples from the exact posterior of this family
+
     num_arms: int = 5  # K
     horizon: int = 500  # T, pulls in an episode
 
@@ -58,7 +60,10 @@ class Bandit(Environment[BanditTask]):
 
     @property
     def spec(self) -> EnvSpec:
-        return EnvSpec(type(self).__name__, self.num_arms, (1,), 0.0, 1.0, self.horizon)
+        return EnvSpec(
+            type(self).__name__, self.num_arms, (1,), 0.0, 1.0, self.horizon, is_stationary_bandit=True,
+            exact_sampler=self.exact_sampler,
+        )  # fmt: skip
 
     def reset_env(self, key: Array, params: BanditTask) -> tuple[Array, BanditState]:
         del key

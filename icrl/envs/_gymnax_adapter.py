@@ -65,7 +65,8 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
         low, high = (observations.low, observations.high) if is_box else (0, observations.n - 1)
         low, high = float(np.asarray(low).min()), float(np.asarray(high).max())
         shape = tuple(int(length) for length in observations.shape)
-        return EnvSpec(self.inner.name, int(actions.n), shape, low, high, int(params.max_steps_in_episode))
+        steps = int(params.max_steps_in_episode)
+        return EnvSpec(self.inner.name, int(actions.n), shape, low, high, steps, ends_early=True)
 
     def sample_task(self, key: Array) -> GymnaxTask:
         default = self.inner.default_params

@@ -26,6 +26,8 @@ class BernoulliBanditTask(TaskParams):
 class BernoulliBandit(Bandit[BernoulliBanditTask]):
     """mu_a ~ Beta(prior_a, prior_b) independently; reward 1 with probability mu_a, else 0."""
 
+    exact_sampler = "thompson-bernoulli"
+
     prior_a: float = 1.0
     prior_b: float = 1.0
 

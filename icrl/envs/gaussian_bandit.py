@@ -24,6 +24,8 @@ class GaussianBanditTask(TaskParams):
 class GaussianBandit(Bandit[GaussianBanditTask]):
     """mu_a ~ U[0, 1] independently; reward N(mu_a, noise_std^2). The paper's K = 5, T = 500, noise_std = 0.3."""
 
+    exact_sampler = "posterior-gaussian"
+
     noise_std: float = 0.3
 
     def __post_init__(self) -> None:

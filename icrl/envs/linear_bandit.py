@@ -35,6 +35,8 @@ class LinearBandit(Bandit[LinearBanditTask]):
     digits); otherwise they are drawn once, phi_a ~ N(0, I/d), from ``feature_seed`` (0 when it is None).
     """
 
+    exact_sampler = "lin-ts"
+
     num_arms: int = 10
     horizon: int = 200
     dim: int = 2  # d

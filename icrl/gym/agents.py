@@ -44,7 +44,7 @@ class HostAgent:
         require(not agent.sees_env_state, "agent", type(agent).__name__, "an agent that acts on observations", hint)
         self.agent = agent
         self.spec = spec
-        self.max_steps: int | None = getattr(agent, "max_steps", None)  # the most transitions its memory can hold
+        self.max_steps: int | None = agent.capacity  # the most transitions its memory can hold
         self.num_envs: int | None = None
         self._memory: Memory | None = None
         self._num_observed = 0

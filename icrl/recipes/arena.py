@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from icrl.agents._arm_agent import ArmAgent
-from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import InputError
 from icrl.core.registry import agents, environments, experiments
 from icrl.core.types import Agent, Environment, EnvSpec
@@ -35,9 +34,8 @@ class Guest:
         )
         if not same:
             return f"needs observations and actions as in {known.name}"
-        rolls = isinstance(self.agent, RollingContextAgent)
-        room = getattr(self.agent, "max_steps", num_steps)
-        return "" if rolls or num_steps <= room else f"needs lives of at most {room} steps"
+        room = self.agent.capacity
+        return "" if room is None or num_steps <= room else f"needs lives of at most {room} steps"
 
 
 class Arena(NamedTuple):

@@ -118,7 +118,7 @@ class DistillationSettings:
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Training tasks and held-out tasks."""
-        count = getattr(self.env, "num_tasks", None)
+        count = self.env.num_tasks
         require(count is not None, "env", self.env.name, "a family that numbers its tasks")
         train, held_out = shuffled_split(count, self.train_fraction, self.split_seed)  # type: ignore[arg-type]
         return train[: self.train_tasks], held_out[: self.eval_tasks]

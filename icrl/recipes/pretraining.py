@@ -124,6 +124,10 @@ class PretrainingExperiment(Generic[Settings]):
     def restore(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
+        return cls._restored(settings, run, model)
+
+    @classmethod
+    def _restored(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
         return restore(settings.fit, cls._untrained(settings, run, model), run.folder, model)
 
     @classmethod

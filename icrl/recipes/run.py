@@ -24,6 +24,7 @@ from icrl.storage.metrics_log import read_jsonl
 from icrl.storage.publish import read_json
 from icrl.storage.run_folder import RunLock, open_run_folder
 
+MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
 
 
@@ -74,7 +75,9 @@ def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
     return replaced(presets[preset], values)
 
 
-def start(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, resume: bool) -> Run:
+def start(
+    experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, resume: bool, large: bool = False
+) -> Run:
     """Open the output folder of a new run, or with ``resume`` of the one that is there.
 
     Raises:
@@ -82,6 +85,9 @@ def start(experiment: str, preset: str, seed: int, values: dict[str, Any], out: 
     """
     require_int("seed", seed, 0, MAX_SEED)
     settings = settings_of(experiment, preset, values)
+    count = experiments[experiment].num_models(settings) // settings.train_seeds
+    hint = "--yes trains more"
+    require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
     return Run(open_run_folder(out, config, resume, device=device()), experiment, preset, seed, settings)

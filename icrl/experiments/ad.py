@@ -1,0 +1,55 @@
+"""Algorithm distillation in any environment (after Laskin et al. 2022): ``icrl run ad --env DeepSea-v0 --source psrl``.
+
+Histories of ``--source`` are collected in training tasks, filtered (``--filter``), and a sequence model is pretrained
+to predict the source's next action in windows that cross the borders of episodes; frozen, it improves by itself.
+"""
+
+from typing import ClassVar
+
+from icrl.core.registry import experiments
+from icrl.envs.dark_room import DarkRoom
+from icrl.models.transformer import TransformerConfig
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import HISTORIES, DataSettings, Evaluation, Prediction, Recipe
+from icrl.training.step import FitSettings
+
+
+@experiments.register("ad", paper="Laskin et al. 2022")
+class ADAnywhere(RecipeExperiment):
+    """AD in the environment of ``--env``."""
+
+    title = "Algorithm Distillation"
+    presets: ClassVar[dict[str, Recipe]] = {
+        "smoke": Recipe(
+            env=DarkRoom(size=4, horizon=6),
+            data=DataSettings(
+                data=HISTORIES, train_tasks=6, histories=4, history_steps=60, context_steps=24, train_fraction=0.75
+            ),
+            prediction=Prediction(objective="ad"),
+            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
+            fit=FitSettings(
+                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
+            ),
+            evaluation=Evaluation(eval_tasks=20, offline_tasks=20, competitors=("uniform", "oracle")),
+        ),
+        "cpu": Recipe(
+            env=DarkRoom(),
+            data=DataSettings(data=HISTORIES),
+            prediction=Prediction(objective="ad"),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
+            fit=FitSettings(train_steps=3000, batch_size=32, learning_rate=5e-3),
+        ),
+        "paper": Recipe(
+            env=DarkRoom(),
+            data=DataSettings(data=HISTORIES, train_tasks=2000, histories=100),
+            prediction=Prediction(objective="ad"),
+            backbone=TransformerConfig(
+                width=32, num_layers=4, num_heads=4, norm="rms", positions="rotary", mlp="swiglu", final_norm=False
+            ),
+            fit=FitSettings(
+                train_steps=50_000, batch_size=512, learning_rate=1e-2, warmup_steps=0, weight_decay=0.01,
+                log_every=500, save_every=5000,
+            ),
+            train_seeds=5,
+        ),
+    }  # fmt: skip

@@ -1,0 +1,43 @@
+"""Decision pretraining in any environment (after Lee et al. 2023): ``icrl run dpt --env RiverSwim-v0``.
+
+A sequence model is pretrained to name the optimal action after every prefix of contexts that ``--source`` collects,
+frozen, and compared in held-out tasks with every registered agent that fits the environment.
+"""
+
+from typing import ClassVar
+
+from icrl.core.registry import experiments
+from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.models.transformer import TransformerConfig
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import Evaluation, Recipe
+from icrl.training.step import FitSettings
+
+
+@experiments.register("dpt", paper="Lee et al. 2023")
+class DPTAnywhere(RecipeExperiment):
+    """DPT in the environment of ``--env``."""
+
+    title = "Decision-Pretrained Transformer"
+    presets: ClassVar[dict[str, Recipe]] = {
+        "smoke": Recipe(
+            env=GaussianBandit(num_arms=3, horizon=20),
+            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(
+                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
+            ),
+            evaluation=Evaluation(eval_tasks=20, offline_tasks=20, competitors=("uniform", "oracle")),
+        ),
+        "cpu": Recipe(
+            env=GaussianBandit(horizon=200),
+            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+            fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
+        ),
+        "paper": Recipe(
+            env=GaussianBandit(horizon=500),
+            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4),
+            fit=FitSettings(train_steps=300_000, batch_size=64, learning_rate=1e-4, log_every=500, save_every=5000),
+            evaluation=Evaluation(eval_tasks=4000, offline_tasks=1000),
+            train_seeds=5,
+        ),
+    }

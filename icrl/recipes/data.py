@@ -1,0 +1,200 @@
+"""The pretraining data of a recipe: contexts made as training goes, or histories collected, filtered and cut.
+
+Training seed s sees the same tasks and draws whatever the variant, as far as its settings allow. Histories are stored
+in the run folder once for every way of collecting them that its variants need.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icrl.core.registry import agents
+from icrl.core.settings import flat
+from icrl.core.types import Contexts, History
+from icrl.datasets.contexts import Batches, ContextGenerator, ContextSource, HeldContexts, MixedContexts, store_contexts
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.pooled import PooledHistories
+from icrl.datasets.room_contexts import IndependentContexts, LivedContexts
+from icrl.datasets.windows import Windows, WindowSource
+from icrl.envs._streams import Streams
+from icrl.filters._selection import provenance_of, save_selection
+from icrl.filters._table import HistoryTable
+from icrl.recipes.recipe import CONTEXTS, INDEPENDENT, Recipe, source_agent
+from icrl.storage.publish import make_folder
+
+VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
+DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlyHistories:
+    """The histories of contexts alone, for objectives that predict what was done in them."""
+
+    contexts: Callable[[int], Contexts]
+
+    def __call__(self, step: int) -> History:
+        """The histories of the batch at ``step``."""
+        return self.contexts(step).history
+
+
+def batches(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str = "") -> Callable[[int], Any]:
+    """Training batches as a function of the step, for one variant and training seed.
+
+    Args:
+      recipe: of the variant.
+      folder: of the run; histories are read from (and were collected) there.
+      seed: of the run.
+      train_seed: which of the recipe's training seeds.
+      label: of the variant, under which the selection of its filter is written down.
+    """
+    if recipe.data.data != CONTEXTS:
+        return _windows(recipe, folder, seed, train_seed, label)
+    together = recipe.backbone.sequences_per_task
+    source, pool = contexts_of(recipe, seed, f"pretrain/{train_seed}", together), recipe.data.pool
+    if pool is not None:
+        source = HeldContexts.of(source, pool * together)
+    made = Batches(source, recipe.fit.batch_size, seed, pool, lives=together)
+    return OnlyHistories(made) if recipe.prediction.objective == "ad" else made
+
+
+def held_out(recipe: Recipe, folder: Path, seed: int) -> Any:
+    """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
+    if recipe.data.data != CONTEXTS:
+        windows = _windows(recipe, folder, seed, 0, "")
+        return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=(seed, 0, 2), task=None)(0)
+    made = contexts_of(recipe, seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+    return made.history if recipe.prediction.objective == "ad" else made
+
+
+# --- contexts ---
+
+
+def contexts_of(recipe: Recipe, seed: int, purpose: str, together: int = 1, held_out: bool = False) -> ContextSource:
+    """The stream of contexts of one purpose, those of several sources in turn, ``together`` of each task in a row."""
+    made = {name: _contexts_by(recipe, name, seed, purpose, together, held_out) for name in recipe.sources}
+    return next(iter(made.values())) if len(made) == 1 else MixedContexts(tuple(made[name] for name in recipe.sources))
+
+
+def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together: int, held_out: bool) -> ContextSource:
+    env, steps = recipe.env, recipe.context_steps
+    skipped = recipe.data.skip_episodes * recipe.episode
+    if env.spec.is_stationary_bandit:  # one query serves all prefixes
+        return ContextGenerator(env, source_agent(env, source, steps), steps, seed, purpose, together)
+    ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
+    if source == INDEPENDENT:
+        return IndependentContexts(env, ids, steps, seed, purpose, False, steps + 1, lives=together)
+    agent, data = source_agent(env, source, steps + skipped), recipe.data
+    return LivedContexts(
+        env,
+        ids,
+        steps,
+        seed,
+        purpose,
+        False,
+        steps + 1,
+        data.elsewhere,
+        data.skip_episodes,
+        lives=together,
+        source=agent,
+    )
+
+
+# --- histories ---
+
+
+def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
+    """Collect the histories that ``recipe`` is trained on, as far as they are not in the run's ``folder`` yet."""
+    for name, part in _parts(recipe).items():
+        store_part(recipe, folder / "data" / _stored_name(recipe, name), part, seed, len(_train_ids(recipe)))
+
+
+def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
+    """Store the data of the first ``num_tasks`` tasks of training seed 0 in ``folder``, the source's alone."""
+    if recipe.data.data == CONTEXTS:
+        together = recipe.backbone.sequences_per_task
+        card = {"recipe": _card(recipe, recipe.sources), "seed": seed, "lives": together}
+        store_contexts(folder, contexts_of(recipe, seed, "pretrain/0", together), num_tasks, card)
+    else:
+        store_part(recipe, folder, _parts(recipe)["source"], seed, num_tasks)
+
+
+def store_part(recipe: Recipe, folder: Path, part: Part, seed: int, num_tasks: int) -> None:
+    """Write what ``part`` does in the first ``num_tasks`` training tasks under ``folder``."""
+    ids = np.asarray(_train_ids(recipe)[:num_tasks])
+    drawn = "" if recipe.task_ids is not None else "pretrain/task"
+    made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, drawn)
+    card = {
+        **_card(recipe, type(part.source).__name__),
+        "streams": part.shared,
+        "histories": part.num_histories,
+        "seed": seed,
+        "drawn": drawn,
+    }
+    store_histories(folder, made, card, recipe.segment)
+
+
+def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
+    if recipe.task_ids is None:
+        return range(recipe.data.train_tasks)
+    return recipe.task_ids[0][: recipe.data.train_tasks]
+
+
+def _card(recipe: Recipe, source: Any) -> dict[str, Any]:
+    return {"env": {"id": recipe.env.name, **flat(recipe.env)}, "source": source}
+
+
+def _num_random(recipe: Recipe) -> int:
+    return round(recipe.data.noisy_fraction * recipe.data.histories)
+
+
+def _parts(recipe: Recipe) -> dict[str, Part]:
+    """The source's histories and, where the data are noisy, a uniform player's."""
+    (name,), data = recipe.sources, recipe.data
+    env = Streams(recipe.env, data.histories) if data.streams else recipe.env
+    parts = {"source": Part(source_agent(env, name, recipe.history_steps), data.histories, data.streams)}
+    if _num_random(recipe):
+        parts["random"] = Part(agents["uniform"].for_env(recipe.env), _num_random(recipe))
+    return parts
+
+
+def _stored_name(recipe: Recipe, part: str) -> str:
+    """The folder of a part's histories: the same for all variants that need the same ones."""
+    data, ids = recipe.data, [int(number) for number in _train_ids(recipe)]
+    source: Any = list(recipe.sources) if part == "source" else _num_random(recipe)
+    how = json.dumps([source, data.histories, recipe.history_steps, data.streams, recipe.segment, ids])
+    return f"{part}-{hashlib.sha256(how.encode()).hexdigest()[:8]}"
+
+
+def _union(recipe: Recipe, folder: Path) -> tuple[HistoryTable, WindowSource, str]:
+    """Returns and transitions of the recipe's histories, random players in place of the last of each task; a digest."""
+    stored = {name: StoredHistories(folder / "data" / _stored_name(recipe, name)) for name in _parts(recipe)}
+    random = _num_random(recipe)
+    counts = {"source": recipe.data.histories - random, "random": random}
+    pooled = PooledHistories(
+        tuple((stored[name], count) for name, count in counts.items() if count), recipe.data.keep_every
+    )
+    source = pooled.on_device() if pooled.nbytes <= DEVICE_BYTES else pooled
+    return pooled.table(), source, "+".join(stored[name].digest for name in sorted(stored))
+
+
+def _windows(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str) -> Windows:
+    """Windows of the histories that the filter keeps; which those are is written down under ``label``."""
+    table, source, digest = _union(recipe, folder)
+    data, rule = recipe.data, recipe.data.rule
+    chosen = rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+    if label:
+        path = folder / "data" / f"selection-{label}-{train_seed}.json"
+        make_folder(path.parent)
+        save_selection(path, chosen, provenance_of(data.filter, rule, table, seed, digest))
+    stride = recipe.episode if recipe.forget == recipe.episode else 1
+    first = -(-chosen.first_episode // data.keep_every) * recipe.segment
+    first = np.minimum(first, source.shape[1] - recipe.context_steps)
+    task = table.task if recipe.backbone.sequences_per_task == 2 else None
+    return Windows(
+        source, chosen.index, recipe.context_steps, recipe.fit.batch_size, (seed, train_seed, 1), stride, first, task
+    )

@@ -1,0 +1,243 @@
+"""Recipes: any environment, source, filter, objective, layout and model together, or one line that says why not."""
+
+import functools
+import itertools
+
+import gymnasium
+import numpy as np
+import pytest
+
+import icrl
+from icrl.cli import main
+from icrl.core.errors import InputError
+from icrl.core.registry import agents, environments, experiments, filters, layouts, models
+from icrl.core.settings import leaves, replaced
+from icrl.recipes.recipe import INDEPENDENT, check_fit
+from icrl.storage.publish import read_json
+
+BASE = experiments["ad"].presets["smoke"]
+MOE = ("none", "token-task")
+TINY = {
+    "width": 8,
+    "num_layers": 1,
+    "train_steps": 4,
+    "save_every": 4,
+    "log_every": 2,
+    "warmup_steps": 1,
+    "batch_size": 4,
+    "train_tasks": 3,
+    "histories": 2,
+    "history_steps": 24,
+    "context_steps": 12,
+    "segment": 4,
+    "eval_tasks": 3,
+    "eval_steps": 12,
+    "offline_tasks": 3,
+    "train_fraction": 0.75,
+}
+DATA = [
+    *[("contexts", "keep-all", objective) for objective in ("ad", "dpt")],
+    *[("histories", name, objective) for name in filters for objective in ("ad", "dpt")],
+]
+
+
+def recipe_of(**values):
+    return replaced(BASE, {**TINY, **values})
+
+
+@functools.cache
+def refusal(**values):
+    """Why a recipe is refused, one line; empty if it is not."""
+    try:
+        check_fit(recipe_of(**values))
+    except InputError as error:
+        assert "\n" not in str(error)
+        return str(error)
+    return ""
+
+
+def whys(env, source, data, rule, objective, layout):
+    """What is known against a combination of parts; the source's fit and the parts' are independent."""
+    parts = {"env": env, "data": data, "filter": rule, "objective": objective, "layout": layout}
+    return refusal(env=env, source=(source,), objective="ad") or refusal(**parts)
+
+
+def compatible():
+    """All combinations that are not refused."""
+    for env, (data, rule, objective), layout in itertools.product(environments, DATA, layouts):
+        if not refusal(env=env, data=data, filter=rule, objective=objective, layout=layout):
+            for source in (*agents, INDEPENDENT):
+                fits = not refusal(env=env, source=(source,), data="contexts", objective="ad")
+                if fits and not (data == "histories" and source == INDEPENDENT):
+                    yield env, source, data, rule, objective, layout
+
+
+@functools.cache
+def drawn(count=60):
+    """Combinations drawn evenly over environments, then over the rest."""
+    every = list(compatible())
+    draw = np.random.default_rng(0)
+    names = [name for name in environments if name != "ClassificationBandit-v0"]  # reads tables
+    rows = []
+    for number in range(count):
+        mine = [row for row in every if row[0] == names[number % len(names)]]
+        row = mine[draw.integers(len(mine))]
+        rows.append((*row, list(models)[draw.integers(len(models))], MOE[draw.integers(2)]))
+    return rows
+
+
+@pytest.mark.nightly
+def test_how_many_combinations_there_are(capsys):
+    found = list(compatible())
+    with capsys.disabled():
+        print(f"\n{len(found):,} x {len(models)} models x {len(MOE)} = {len(found) * len(models) * len(MOE):,} recipes")
+    assert {row[0] for row in found} == set(environments)
+    assert {row[2:5] for row in found} == {row for row in DATA if row[0] == "contexts" or row[2] == "ad"}
+
+
+@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n % 20 != 3)) for n in range(60)])
+def test_any_combination_trains_evaluates_reports_reloads_and_plays(number, tmp_path, capsys):
+    env, source, data, rule, objective, layout, model, moe = drawn()[number]
+    flags = {**TINY, "env": env, "source": source, "data": data, "filter": rule, "objective": objective}
+    flags |= {"layout": layout, "model": model, "moe": moe, "competitors": "uniform,oracle"}
+    known = leaves(replaced(BASE, {"model": model}))
+    flags = {name: value for name, value in flags.items() if name in known or name == "moe"}
+    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    status = main(["run", "ad", "--preset", "smoke", "--out", str(tmp_path / "run"), *words])
+    assert status == 0, f"{flags}: {capsys.readouterr().err}"
+    results = read_json(tmp_path / "run" / "results.json")
+    lost = results["online"]["agents"]
+    assert set(lost) == {objective.upper(), "uniform", "oracle"}
+    assert np.isfinite(lost[objective.upper()]["regret"]["mean"]).all()
+    played = play(tmp_path / "run", f"icrl/{env}", recipe_of(env=env), 15 if data == "histories" else 12)
+    assert played == (15 if data == "histories" else 12)
+
+
+def play(folder, name, recipe, steps):
+    """Steps that the agent of a run lives in a gymnasium loop."""
+    agent, env = icrl.load_agent(folder), gymnasium.make(f"icrl:{name}")
+    obs, _ = env.reset(seed=0)
+    agent.reset(seed=0)
+    for _ in range(min(steps, agent.max_steps or steps)):
+        action = agent.act(obs)
+        next_obs, reward, terminated, truncated, _ = env.step(action)
+        agent.observe(obs, action, reward, next_obs, terminated, truncated)
+        obs = next_obs if not (terminated or truncated) else env.reset()[0]
+    return steps
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"env": "RiverSwim-v0", "data": "contexts", "source": ("linucb",)}, "source: linucb does not fit RiverSwim"),
+        ({"env": "GaussianBandit-v0", "competitors": ("ucb-vi",)}, "competitors: ucb-vi does not fit GaussianBandit"),
+        ({"layout": "query-first"}, "layout: got 'query-first', allowed: interleaved or pairs"),
+        ({"data": "contexts", "filter": "lhf"}, "filter: got 'lhf', allowed: keep-all with data contexts"),
+        ({"objective": "dpt"}, "objective: got 'dpt', allowed: ad with data histories"),
+        ({"source": ("uniform", "oracle")}, "source: got 'uniform,oracle', allowed: one agent with data histories"),
+        ({"env": "GaussianBandit-v0", "data": "contexts", "source": (INDEPENDENT,)}, "no uniform distribution"),
+        ({"data": "contexts", "objective": "dpt", "mask_prob": 0.5}, "mask_prob: got 0.5, allowed: 0 with"),
+        ({"context": "whole", "eval_steps": 99}, "eval_steps: got 99, allowed: an integer in [1, 12]"),
+        ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
+        (
+            {"streams": True, "source": ("q-learning",)},
+            "source: got 'q-learning', allowed: one that learns",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_both_names(values, words):
+    with pytest.raises(InputError) as refused:
+        check_fit(recipe_of(**values))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("vary", "words"),
+    [
+        (("filter=lhf",), "at least two values"),
+        (("filter",), "NAME=a,b,c"),
+        (("filter=lhf,lhf",), "different values"),
+        (("filter=lhf,top", "filter=top,lhf"), "filter once"),
+        (("train_seeds=1,2",), "a setting that variants may differ in"),
+        (("filtr=lhf,top",), "unknown setting 'filtr'; did you mean filter"),
+        (("width=8,wide",), "width: got 'wide', allowed: an integer"),
+        (("model=s5,s6",), "unknown model 's6'"),
+        (("context_steps=12,99",), "variant context steps 99: context_steps: got 99"),
+    ],
+)
+def test_bad_variants_are_refused(vary, words, tmp_path, capsys):
+    flags = [word for each in vary for word in ("--vary", each)]
+    assert (
+        main(["run", "ad", "--preset", "smoke", "--history-steps", "60", "--out", str(tmp_path / "run"), *flags]) == 2
+    )
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_large_grid_wants_to_be_asked_for(tmp_path, capsys):
+    widths = ",".join(map(str, range(8, 8 + 65)))
+    assert main(["run", "dpt", "--preset", "smoke", "--vary", f"width={widths}", "--out", str(tmp_path / "run")]) == 2
+    assert "vary: got '65 variants', allowed: at most 64; --yes trains more" in capsys.readouterr().err
+
+
+def test_variants_see_the_same_tasks_and_end_in_one_report(tmp_path):
+    words = [
+        "--vary",
+        "filter=keep-all,lhf",
+        "--vary",
+        "model=transformer,s5",
+        "--train-seeds",
+        "2",
+        "--train-steps",
+        "4",
+    ]
+    assert main(["run", "ad", "--preset", "smoke", "--save-every", "4", "--out", str(tmp_path / "run"), *words]) == 0
+    results = read_json(tmp_path / "run" / "results.json")
+    labels = {f"filter {rule}, model {model}" for rule in ("keep-all", "lhf") for model in ("transformer", "s5")}
+    assert set(results["online"]["agents"]) == labels | {"uniform", "oracle"}
+    assert set(results["training"]) == labels
+    assert len(list((tmp_path / "run" / "data").glob("source-*"))) == 1  # collected once for all variants
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert read_json(tmp_path / "run" / "results.json")["online"] == results["online"]
+    assert "S5" in str(icrl.load_agent(tmp_path / "run", seed=2).agent.policy.merge())
+
+
+def test_the_same_run_from_a_file(tmp_path, capsys):
+    words = ["--env", "RiverSwim-v0", "--train-steps", "4", "--save-every", "4", "--source", "uniform,psrl"]
+    assert main(["run", "dpt", "--preset", "smoke", "--seed", "3", "--out", str(tmp_path / "first"), *words]) == 0
+    capsys.readouterr()
+    assert main(["show", str(tmp_path / "first")]) == 0
+    (tmp_path / "run.toml").write_text(capsys.readouterr().out)
+    assert main(["run", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "second")]) == 0
+    first, second = (read_json(tmp_path / name / "results.json") for name in ("first", "second"))
+    assert first["online"] == second["online"]
+    assert second["seed"] == 3
+    assert [read_json(tmp_path / name / "config.json")["settings"] for name in ("first", "second")] == [
+        read_json(tmp_path / "first" / "config.json")["settings"]
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("bogus = 1\n", "line 1: unknown setting 'bogus'"),
+        ("width = 8\nwidth = 9\n", "key twice"),
+        ("\n[fit]\nwidth = 8\n", "line 2: fit: got 'a table', allowed: a value"),
+        ("width = 'wide'\n", "width: got 'wide', allowed: an integer"),
+        ('experiment = "ad"\n', "experiment: got 'dpt', allowed: 'ad'"),
+        ("width = \n", "not TOML"),
+        ("envv = 'RiverSwim-v0'\n", "did you mean env"),
+    ],
+)
+def test_a_bad_file_is_refused_by_file_and_line(text, words, tmp_path, capsys):
+    (tmp_path / "run.toml").write_text(text)
+    assert main(["run", "dpt", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "run")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_switched_environment_begins_with_its_own_defaults():
+    assert replaced(experiments["dpt"].presets["cpu"], {"env": "RiverSwim-v0"}).env == environments["RiverSwim-v0"]()
+    with pytest.raises(InputError, match="unknown environment 'RiverSwm-v0'; did you mean RiverSwim-v0"):
+        replaced(BASE, {"env": "RiverSwm-v0"})
