@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from icrl.core import struct
 from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.scenes import Episode, Readings, Scene
 from icrl.core.threefry import split
 
 Array = jax.Array
@@ -161,6 +163,11 @@ class Environment(abc.ABC, Generic[Task]):
     def random_state(self, key: Array, params: Task) -> tuple[Array, EnvState]:
         """A state drawn uniformly from all of them, (obs [*O], state), for contexts of independent transitions."""
         raise InputError(f"{self.name}: has no uniform distribution over its states; use another kind of context")
+
+    def scene(self, params: Task, state: EnvState, episode: Episode) -> Scene:
+        """What there is to see, for pictures; on the host. Default: the numbers of the observation."""
+        del params, state
+        return Readings(np.asarray(episode.obs[-1], float).reshape(-1), self.spec.obs_low, self.spec.obs_high)
 
     @property
     def default_params(self) -> Task:

@@ -14,6 +14,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 
 MAX_ARMS = 4096
@@ -92,6 +93,10 @@ class Bandit(Environment[BanditTask]):
 
     def optimal_return(self, params: BanditTask) -> Array:
         return jnp.max(self.arm_means(params)) * params.max_steps_in_episode
+
+    def scene(self, params: BanditTask, state: BanditState, episode: Episode) -> Arms:
+        del state
+        return Arms(np.asarray(self.arm_means(params)), episode.counts, episode.sums)
 
     def validate_task(self, params: BanditTask) -> None:
         require_like_drawn(self, params)

@@ -13,6 +13,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 from icrl.envs._bandit import MAX_ARMS, BanditState, require_like_drawn
 
@@ -69,6 +70,9 @@ class Drifting(Environment[DriftingTask]):
 
     def optimal_return(self, params: DriftingTask) -> Array:
         return jnp.sum(jnp.max(params.means, axis=1))
+
+    def scene(self, params: DriftingTask, state: BanditState, episode: Episode) -> Arms:
+        return Arms(np.asarray(params.means[state.time]), episode.counts, episode.sums)
 
     def validate_task(self, params: DriftingTask) -> None:
         require_like_drawn(self, params)

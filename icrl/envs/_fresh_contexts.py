@@ -9,9 +9,11 @@ import dataclasses
 from typing import TypeVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require_int
+from icrl.core.scenes import Arms, Episode
 from icrl.core.threefry import split, uniform
 from icrl.core.types import Array, Environment, TaskParams
 from icrl.envs._bandit import MAX_HORIZON, require_like_drawn
@@ -80,6 +82,9 @@ class FreshContexts(Environment[ContextTask]):
         """Pseudo-regret max_b mu_b(x) - mu_a(x) of one pull."""
         means = self.arm_means(params, state.context)
         return jnp.max(means) - means[action]
+
+    def scene(self, params: ContextTask, state: ContextState, episode: Episode) -> Arms:
+        return Arms(np.asarray(self.arm_means(params, state.context)), episode.counts, episode.sums)
 
     def validate_task(self, params: ContextTask) -> None:
         require_like_drawn(self, params)

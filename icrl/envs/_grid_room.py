@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import require, require_int
+from icrl.core.scenes import Episode, Landmark, Room
 from icrl.core.threefry import below, words
 from icrl.core.types import Array, Environment, EnvSpec, EnvState, TaskParams
 
@@ -71,6 +72,17 @@ class GridRoom(Environment[RoomTask]):
     @abc.abstractmethod
     def landmarks(self, params: RoomTask) -> dict[str, Array]:
         """The cells that make the task, by what is in them, [2] int32 each; for pictures, no agent may know them."""
+
+    def spent(self, state: EnvState) -> dict[str, Array]:
+        """Which landmarks can pay no more in this episode, [] bool each; those that always pay may be left out."""
+        del state
+        return {}
+
+    def scene(self, params: RoomTask, state: EnvState, episode: Episode) -> Room:
+        spent = {name for name, is_spent in self.spent(state).items() if is_spent}
+        cells = {name: np.asarray(cell).tolist() for name, cell in self.landmarks(params).items()}
+        landmarks = tuple(Landmark(name, (x, y), name in spent) for name, (x, y) in cells.items())
+        return Room(self.size, np.asarray(episode.obs).astype(int), landmarks)
 
     def action_of_move(self, params: RoomTask, move: Array) -> Array:
         """The number of the action which makes ``move``, [] int32."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_float, require_int
+from icrl.core.scenes import Episode, Graph, circle
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 from icrl.planning.backward_induction import backward_induction
@@ -108,6 +109,15 @@ class TabularMDP(Environment[TabularTask]):
     def optimal_return(self, params: TabularTask) -> Array:
         """V* at the start of an episode, [] float32."""
         return jnp.max(params.q[0, START])
+
+    def places(self) -> np.ndarray:
+        """Where a picture puts the states, [S, 2] in [0, 1] from left to right and from top to bottom."""
+        return circle(self.num_states)
+
+    def scene(self, params: TabularTask, state: TabularState, episode: Episode) -> Graph:
+        reach, worth = (np.asarray(table[state.position]) for table in (params.transition, params.reward))
+        labels = tuple(map(str, range(self.num_states)))
+        return Graph(self.places(), np.asarray(episode.obs).astype(int)[:, 0], reach, worth, labels)
 
     def validate_task(self, params: TabularTask) -> None:
         require(type(params) is TabularTask, "task", type(params).__name__, "TabularTask")

@@ -86,6 +86,9 @@ class DarkKeyToDoor(GridRoom[DarkKeyToDoorTask]):
     def landmarks(self, params: DarkKeyToDoorTask) -> dict[str, Array]:
         return {"key": params.key, "door": params.goal}
 
+    def spent(self, state: DarkKeyToDoorState) -> dict[str, Array]:
+        return {"key": state.has_key, "door": state.opened}
+
     def validate_task(self, params: DarkKeyToDoorTask) -> None:
         super().validate_task(params)
         self.require_cell("task.key", params.key)

@@ -83,6 +83,9 @@ class DarkRoom(GridRoom[DarkRoomTask]):
     def landmarks(self, params: DarkRoomTask) -> dict[str, Array]:
         return {"goal": params.goal}
 
+    def spent(self, state: DarkRoomState) -> dict[str, Array]:
+        return {"goal": state.rewarded} if self.reward_once else {}
+
     def action_of_move(self, params: DarkRoomTask, move: Array) -> Array:
         return jnp.argmax(params.action_order == move).astype(jnp.int32)
 

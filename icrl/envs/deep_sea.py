@@ -9,6 +9,7 @@ import numpy as np
 
 from icrl.core.errors import require, require_int
 from icrl.core.registry import environments
+from icrl.core.scenes import rows
 from icrl.core.types import Array
 from icrl.envs._tabular import MAX_STATES, TabularMDP, TabularTask
 
@@ -58,6 +59,9 @@ class DeepSea(TabularMDP):
             jnp.where(swapped[:, None, None], transition[:, ::-1], transition),
             jnp.where(swapped[:, None], reward[:, ::-1], reward),
         )
+
+    def places(self) -> np.ndarray:
+        return rows(self.num_states, self.horizon)
 
     def noise_at(self, position: Array) -> Array:
         row, column = position // self.horizon, position % self.horizon

@@ -8,11 +8,15 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
 from icrl.core.registry import environments
+from icrl.core.scenes import Episode, Graph, rows
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
+
+MOMENTS, ROW = 48, 7  # in a picture: the most moments it shows, and how many of them side by side
 
 
 @struct.dataclass
@@ -90,6 +94,19 @@ class MemoryLen(Environment[TaskParams]):
 
     def is_truncated(self, state: MemoryState, params: TaskParams) -> Array:
         return state.time >= params.max_steps_in_episode
+
+    def scene(self, params: TaskParams, state: MemoryState, episode: Episode) -> Graph:
+        """The moments of the episode as states in rows, long ones as ``MOMENTS`` of them; it begins with the bits."""
+        del params
+        steps, time = self.length + 1, int(state.time)
+        moments = min(steps, MOMENTS) + 1
+        now, next_one = (done * (moments - 1) // steps for done in (time, min(time + 1, steps)))
+        bits = "".join(map(str, np.asarray(state.context).tolist())) if self.num_bits <= 3 else "bits"
+        labels = (bits, *[""] * (moments - 3), f"?{int(state.query)}", "end")
+        reach = np.broadcast_to(np.arange(moments) == next_one, (2, moments)).astype(float)
+        right = int(state.context[state.query])
+        worth = np.where(np.arange(2) == right, 1.0, -1.0) if time == self.length else np.zeros(2)
+        return Graph(rows(moments, min(moments, ROW)), np.arange(now + 1), reach, worth, labels)
 
     def optimal_action(self, params: TaskParams, state: MemoryState) -> Array:
         """The bit asked for, at the last step; before it any action is, and 0 is told, which gives nothing away."""

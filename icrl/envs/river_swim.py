@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.registry import environments
+from icrl.core.scenes import rows
 from icrl.core.types import Array
 from icrl.envs._tabular import TabularMDP, TabularTask
 
@@ -41,6 +42,9 @@ class RiverSwim(TabularMDP):
         """The task, whatever ``index`` says."""
         del index
         return self.task_of(*(jnp.asarray(table) for table in _tables(self.num_states)))
+
+    def places(self) -> np.ndarray:
+        return rows(self.num_states, self.num_states)
 
     def sample_task(self, key: Array) -> TabularTask:
         """The one task; nothing is drawn."""

@@ -11,18 +11,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import gymnasium
-import jax
 import jax.numpy as jnp
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as GymSpec
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from icrl.core.errors import near_names, require, require_int
+from icrl.core.errors import require, require_int
 from icrl.core.registry import agents, environments
 from icrl.core.seeding import MAX_SEED, key_for, keys_for
 from icrl.core.types import Environment, TaskParams
 from icrl.gym.agents import MAX_ENVS, HostAgent, checked_actions, checked_array
+from icrl.gym.inputs import checked_options, checked_settings, checked_task, checked_tasks
+from icrl.gym.render.frame import RENDER_FPS, RENDER_MODES, Camera
 from icrl.gym.rollout import (
     Life,
     Seen,
@@ -38,6 +40,7 @@ from icrl.gym.rollout import (
     infos_of,
     step,
     step_many,
+    take_one,
 )
 
 __all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "make_agent"]
@@ -49,25 +52,42 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
     With ``oracle=True`` every ``info`` holds, under "oracle", what no agent may know: the ``regret`` of the action
     just taken (0 after ``reset``), an ``optimal_action`` at the observation just returned, and the task's
     ``optimal_return`` over one episode.
+
+    With ``render_mode`` "rgb_array" ``render`` returns a picture [384, 320, 3] uint8, with "ansi" lines of text. Both
+    show the episode in play and the truth about the task.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": list(RENDER_MODES), "render_fps": RENDER_FPS}  # type: ignore[misc]
 
     def __init__(
         self,
         env_id: str = "GaussianBandit-v0",
         oracle: bool = False,
-        render_mode: None = None,
+        render_mode: str | None = None,
         **env_settings: Any,
     ):
         require(isinstance(oracle, bool), "oracle", oracle, "True or False")
-        require(render_mode is None, "render_mode", render_mode, "None: there is nothing to draw")
         self.family = build_environment(env_id, env_settings)
         self.oracle = oracle
+        self._camera = Camera(self.family, render_mode)
+        self.render_mode = render_mode
+        self._spec: GymSpec | None = None
         self.observation_space, self.action_space = _spaces(self.family)
         self._num_actions = self.family.num_actions
         self._life: Life | None = None
         self._over = True
+
+    @property
+    def spec(self) -> GymSpec | None:  # type: ignore[override]
+        """What ``gymnasium.make`` made this from; its ``max_episode_steps`` is the length of an episode.
+
+        ``make`` names no limit, so that nothing but the environment itself ends its episodes.
+        """
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: GymSpec | None) -> None:
+        self._spec = _with_episode_length(spec, self.family)
 
     @property
     def task(self) -> TaskParams:
@@ -78,9 +98,9 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; ``options``: "new_task" (bool) or "task" (the parameters of one task)."""
-        wishes = _checked_options(options, ("new_task", "task"))
+        wishes = checked_options(options, ("new_task", "task"))
         seed = None if seed is None else require_int("seed", seed, 0, MAX_SEED)
-        task = _checked_task(self.family, wishes["task"]) if "task" in wishes else None
+        task = checked_task(self.family, wishes["task"]) if "task" in wishes else None
         super().reset(seed=seed)
         if seed is None and self._life is None:
             seed = int(self.np_random.integers(2**32))
@@ -93,6 +113,7 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         life = life if task is None else life._replace(task=task)
         self._life, seen = begin(self.family, self.oracle, life)
         self._over = False
+        self._camera.begin(np.asarray(seen.obs)[None], np.ones(1, bool))
         return np.array(seen.obs), info_of(seen)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -104,7 +125,13 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         self._life, seen = step(self.family, self.oracle, life, action)
         reward, terminated, truncated, _ = np.asarray(seen.measured).tolist()
         self._over = bool(terminated or truncated)
+        self._camera.add(np.asarray(seen.obs)[None], action[None], reward, np.zeros(1, bool))
         return np.array(seen.obs), reward, bool(terminated), bool(truncated), info_of(seen)
+
+    def render(self) -> Any:
+        """The moment now: pixels [H, W, 3] uint8 or a text, as ``render_mode`` asks; None without one."""
+        life = _reset_first(self._life)
+        return self._camera.shoot(0, life.task, life.state)
 
 
 class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
@@ -116,27 +143,42 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
     action just taken, also where an episode ended, so its sum over steps is the regret of the life.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": [], "autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {**IcrlEnv.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
 
     def __init__(
         self,
         env_id: str = "GaussianBandit-v0",
         num_envs: int = 1,
         oracle: bool = False,
-        render_mode: None = None,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
         **env_settings: Any,
     ):
         require(isinstance(oracle, bool), "oracle", oracle, "True or False")
-        require(render_mode is None, "render_mode", render_mode, "None: there is nothing to draw")
         self.family = build_environment(env_id, env_settings)
+        length = self.family.spec.max_steps_in_episode
+        hint = "episodes have the length that the settings of the environment give them"
+        require(max_episode_steps in (None, length), "max_episode_steps", max_episode_steps, f"{length} or None", hint)
         self.oracle = oracle
         self.num_envs = require_int("num_envs", num_envs, 1, MAX_ENVS)
+        self._camera = Camera(self.family, render_mode, self.num_envs)
+        self.render_mode = render_mode
+        self._spec: GymSpec | None = None
         self.single_observation_space, self.single_action_space = _spaces(self.family)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._num_actions = self.family.num_actions
         self._lives: Life | None = None
         self._seen: Seen | None = None
+
+    @property
+    def spec(self) -> GymSpec | None:  # type: ignore[override]
+        """What ``gymnasium.make_vec`` made this from; its ``max_episode_steps`` is the length of an episode."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, spec: GymSpec | None) -> None:
+        self._spec = _with_episode_length(spec, self.family)
 
     @property
     def tasks(self) -> TaskParams:
@@ -156,10 +198,10 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
           options: "new_task" (bool), "task" (parameters with leaves [N, ...]) and "reset_mask" (bool [N]: the
             sub-environments to be reset; the others, and what was last seen of them, stay as they are).
         """
-        wishes = _checked_options(options, ("new_task", "task", "reset_mask"))
+        wishes = checked_options(options, ("new_task", "task", "reset_mask"))
         mask = self._checked_mask(wishes.get("reset_mask"))
         seeds = None if seed is None else self._checked_seeds(seed)
-        task = _checked_tasks(self.family, wishes["task"], self.num_envs) if "task" in wishes else None
+        task = checked_tasks(self.family, wishes["task"], self.num_envs) if "task" in wishes else None
         super().reset(seed=None if seeds is None else int(seeds[0]))
         if seeds is None and self._lives is None:
             seeds = self.np_random.integers(2**32, size=self.num_envs, dtype=np.uint32)
@@ -171,6 +213,7 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             require(found == kept, "max_steps_in_episode", found, f"{kept}, as in the tasks that reset_mask keeps")
             begun = choose_many(mask, begun, (self._lives, self._seen))
         self._lives, self._seen = begun
+        self._camera.begin(self._seen.obs, mask)
         return np.array(self._seen.obs), infos_of(self._seen, mask)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -184,7 +227,16 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         over = terminated | truncated
         if over.any():
             infos |= final_infos_of(final, over)
+        self._camera.add(self._seen.obs, actions, measured[:, 0], over)
         return np.array(self._seen.obs), measured[:, 0].astype(np.float64), terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """The moment now in each of the N: pixels [H, W, 3] uint8 or texts; None without a ``render_mode``."""
+        lives = _reset_first(self._lives)
+        if self.render_mode is None:
+            return None
+        each = (take_one(lives, np.int32(i)) for i in range(self.num_envs))
+        return tuple(self._camera.shoot(i, life.task, life.state) for i, life in enumerate(each))
 
     def _lives_to_begin(self, seeds: np.ndarray | None, new_task: bool) -> Life:
         if seeds is not None:
@@ -214,7 +266,7 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
 def build_environment(env_id: str, settings: Mapping[str, Any]) -> Environment:
     """The registered environment ``env_id`` with its ``settings``; an unknown one raises ``InputError``."""
     require(isinstance(env_id, str), "env_id", env_id, "the name of a registered environment")
-    return environments[env_id](**_checked_settings(env_id, environments[env_id], settings))
+    return environments[env_id](**checked_settings(env_id, environments[env_id], settings))
 
 
 def make_agent(
@@ -233,54 +285,17 @@ def make_agent(
     """
     env = build_environment(env_id, env_settings or {})
     require(isinstance(name, str), "agent", name, "the name of a registered agent")
-    return HostAgent(agents[name].for_env(env, **_checked_settings(name, agents[name], settings)), env.spec)
-
-
-def _checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    allowed = [field.name for field in dataclasses.fields(item)]  # type: ignore[arg-type]
-    for given in settings:
-        require(given in allowed, f"{name} setting", given, ", ".join(allowed), near_names(given, allowed))
-    return dict(settings)
-
-
-def _checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
-    wishes = dict(options or {})
-    for name in wishes:
-        require(name in allowed, "reset option", name, ", ".join(allowed))
-    new_task = wishes.get("new_task", False)
-    require(isinstance(new_task, bool), "options['new_task']", new_task, "True or False")
-    require(not (new_task and "task" in wishes), "options", "new_task and task", "one of the two")
-    return wishes
-
-
-def _checked_task(env: Environment, task: Any) -> Any:
-    """``task`` with leaves of the family's dtypes."""
-    env.validate_task(task)
-    return _with_family_dtypes(env, task)
-
-
-def _checked_tasks(env: Environment, tasks: Any, num_tasks: int) -> Any:
-    """Stacked ``tasks``, leaves [N, ...] of the family's dtypes."""
-    leaves, structure = jax.tree.flatten(jax.device_get(tasks))
-    stacked = all(np.ndim(leaf) > 0 and len(leaf) == num_tasks for leaf in leaves)
-    require(stacked, "options['task']", [np.shape(leaf) for leaf in leaves], f"shapes that begin with {num_tasks}")
-    for rows in zip(*leaves, strict=True):
-        env.validate_task(jax.tree.unflatten(structure, rows))
-    return _with_family_dtypes(env, tasks)
-
-
-def _with_family_dtypes(env: Environment, task: Any) -> Any:
-    wanted = jax.tree.leaves(jax.eval_shape(env.sample_task, jax.random.key(0)))
-    leaves, structure = jax.tree.flatten(task)
-    require(len(leaves) == len(wanted), "options['task']", f"{len(leaves)} leaves", f"{len(wanted)}, each an array")
-    cast = [jnp.asarray(leaf, like.dtype) for leaf, like in zip(leaves, wanted, strict=True)]
-    return jax.tree.unflatten(structure, cast)
+    return HostAgent(agents[name].for_env(env, **checked_settings(name, agents[name], settings)), env.spec)
 
 
 def _spaces(env: Environment) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
     spec = env.spec
     box = gymnasium.spaces.Box(spec.obs_low, spec.obs_high, spec.obs_shape, np.float32)
     return box, gymnasium.spaces.Discrete(spec.num_actions)
+
+
+def _with_episode_length(spec: GymSpec | None, env: Environment) -> GymSpec | None:
+    return spec and dataclasses.replace(spec, max_episode_steps=env.spec.max_steps_in_episode)
 
 
 def _reset_first(life: Life | None) -> Life:

@@ -112,6 +112,12 @@ def step_many(env: Environment, with_oracle: bool, lives: Life, actions: Array) 
     return jax.vmap(partial(step_and_restart, env, with_oracle))(lives, actions)
 
 
+@jax.jit
+def take_one(lives: Life, index: Array) -> Life:
+    """The life with number ``index`` [] int32 among ``lives`` [N]."""
+    return jax.tree.map(lambda leaf: leaf[index], lives)
+
+
 def info_of(seen: Seen) -> dict[str, Any]:
     """The ``info`` of a single environment: empty, or the oracle's values."""
     if seen.optimum is None:
