@@ -31,7 +31,7 @@ from icrl.core.registry import experiments, models
 from icrl.core.types import Contexts, History
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.recipes.recipe import Prediction, Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
 
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, of the maker's data sheets (SXM)
@@ -119,12 +119,11 @@ def transformers(peak: float, repeats: int) -> None:
         first = (width, layers, heads, batch) == SHAPES[0]
         for matmuls in ("bfloat16", "tensorfloat32", "float32") if first else ("bfloat16",):
             config = TransformerConfig(width=width, num_layers=layers, num_heads=heads, matmuls=matmuls)
-            settings = DPTSettings(
+            settings = Recipe(
                 env=GaussianBandit(horizon=LENGTH - 1),
                 backbone=config,
                 fit=FitSettings(batch_size=batch),
-                competitors=("uniform",),
-                ideal="uniform",
+                prediction=Prediction(layout="query-first"),
             )
             took = seconds(training(settings, bandit_contexts(settings, batch)), repeats, 3)
             tokens = batch * LENGTH
@@ -139,7 +138,7 @@ def transformers(peak: float, repeats: int) -> None:
             )
 
 
-def bandit_contexts(settings: DPTSettings, batch: int) -> Contexts:
+def bandit_contexts(settings: Recipe, batch: int) -> Contexts:
     """Contexts of the right shapes; what is in them costs nothing."""
     steps, rng = settings.env.horizon, np.random.default_rng(0)
     obs = jnp.ones((batch, steps, *settings.env.spec.obs_shape), jnp.float32)

@@ -23,7 +23,7 @@ from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.evaluation.online import online_returns
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.distillation_settings import DistillationSettings
+from icrl.recipes.recipe import HISTORIES, DataSettings, Prediction, Recipe
 from icrl.training.step import FitSettings
 
 MANY = 1024
@@ -66,8 +66,12 @@ def contexts_per_second(batch: int = 4096) -> float:
 
 
 def distilled_steps_per_second(lives: int = 200, episodes: int = 20) -> float:
-    settings = DistillationSettings(
-        env=DarkRoom(), backbone=TransformerConfig(width=32, num_layers=4, num_heads=4), fit=FitSettings()
+    settings = Recipe(
+        env=DarkRoom(),
+        data=DataSettings(data=HISTORIES, context_steps=80),
+        prediction=Prediction(objective="ad"),
+        backbone=TransformerConfig(width=32, num_layers=4, num_heads=4),
+        fit=FitSettings(),
     )
     agent = settings.agent(settings.new_policy(0, 0))
     tasks = TaskSet.of(settings.env, np.arange(20)).lives(lives // 20)

@@ -17,7 +17,7 @@ from icrl.core.tasks import TaskSet
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.recipes.recipe import Prediction, Recipe
 from icrl.training.step import FitSettings
 
 STRIDE = 25
@@ -38,12 +38,11 @@ def main() -> None:
 
 
 def our_seconds(steps: int, num_tasks: int, heads: int) -> float:
-    settings = DPTSettings(
+    settings = Recipe(
         env=GaussianBandit(horizon=steps),
         backbone=TransformerConfig(num_heads=heads),
         fit=FitSettings(),
-        competitors=("uniform",),
-        ideal="uniform",
+        prediction=Prediction(layout="query-first"),
     )
     agent = settings.agent(settings.new_policy(0, 0))
     tasks = TaskSet.draw(settings.env, 0, "test", num_tasks)

@@ -67,15 +67,14 @@ def our_step(length: int, heads: int):
     from icrl.datasets.contexts import ContextGenerator
     from icrl.envs.gaussian_bandit import GaussianBandit
     from icrl.models.transformer import TransformerConfig
-    from icrl.recipes.dpt_pipeline import DPTSettings
+    from icrl.recipes.recipe import Prediction, Recipe
     from icrl.training.step import FitSettings, initial_state, train_step
 
-    settings = DPTSettings(
+    settings = Recipe(
         env=GaussianBandit(horizon=length),
         backbone=TransformerConfig(num_heads=heads),
         fit=FitSettings(),
-        competitors=("uniform",),
-        ideal="uniform",
+        prediction=Prediction(layout="query-first"),
     )
     source = agents["dirichlet-mix"].for_env(settings.env)
     batch = ContextGenerator(settings.env, source, length, seed=0).fetch(np.arange(64))

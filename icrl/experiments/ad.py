@@ -34,7 +34,7 @@ class ADAnywhere(RecipeExperiment):
         ),
         "cpu": Recipe(
             env=DarkRoom(),
-            data=DataSettings(data=HISTORIES),
+            data=DataSettings(data=HISTORIES, most_steps=200),
             prediction=Prediction(objective="ad"),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
             fit=FitSettings(train_steps=3000, batch_size=32, learning_rate=5e-3),

@@ -12,48 +12,56 @@ another run; ``--train-seeds 1 --matmuls bfloat16``): 1.42 in the first episode,
 over all 15.0; Q-learning from scratch 16.3 from its 200th episode on, and behind AD until its 100th.
 """
 
-from typing import Any
-
 from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.distillation_pipeline import DistillationExperiment
-from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.recipes.checks import improvement
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import (
+    HISTORIES,
+    SMOKE,
+    SON_2025,
+    DataSettings,
+    Evaluation,
+    Prediction,
+    Recipe,
+    sizes,
+)
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
+BASE = Recipe(
+    env=DarkRoom(),
+    data=DataSettings(
+        data=HISTORIES,
+        source=("ppo",),
+        streams=True,
+        train_tasks=81,
+        histories=100,
+        history_steps=1000,
+        context_steps=80,
+    ),
+    prediction=Prediction(objective="ad"),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
+    fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
+    evaluation=Evaluation(eval_steps=1000, rollouts_per_task=25, competitors=("q-learning", "uniform", "oracle")),
+)
 
 
 @experiments.register("ad-darkroom", paper="Laskin et al. 2022; Son et al. 2025")
-class ADDarkRoom(DistillationExperiment):
+class ADDarkRoom(RecipeExperiment):
     """AD on the 9 x 9 Dark Room, 20 steps an episode, goals held out."""
 
     title = "Algorithm Distillation on Dark Room"
-    presets = {
-        "smoke": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(size=4, horizon=6),
-            train_fraction=0.75,
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
-            ),
-            source="q-learning",
-            streams=False,
-            histories=8,
-            history_steps=120,
-            window=24,
-            eval_episodes=10,
-            eval_lives=4,
-        ),
-        "cpu": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(),
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
-            fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
-        ),
-        "paper": DistillationSettings(**SHARED, **PAPER, env=DarkRoom(), eval_episodes=1000),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "size": 4, "horizon": 6, "train_fraction": 0.75, "train_steps": 40, "warmup_steps": 10,
+            "source": ("q-learning",), "streams": False, "histories": 8, "history_steps": 120, "context_steps": 24,
+            "eval_steps": 60, "rollouts_per_task": 4,
+        },
+        cpu={},
+        paper={**SON_2025, "eval_steps": 20_000},
+    )  # fmt: skip
     published = (
         {
             "what": "AD, episode 1 / 25 / 50",
@@ -62,3 +70,4 @@ class ADDarkRoom(DistillationExperiment):
         },
         {"what": "AD after 1 000 episodes", "value": "14.1 +- 0.7", "where": "Laskin et al. 2022, figure"},
     )
+    promises = (improvement,)

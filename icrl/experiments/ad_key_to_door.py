@@ -11,71 +11,62 @@ of an episode goes from 0.19 in the first to 0.78 [0.62, 0.93] in the 100th, the
 [0.16, 0.36]; the published 1.26 after 5 000 steps is not reached. Q-learning from scratch 1.17 by then; optimum 2.
 """
 
-from typing import Any
-
 from icrl.core.registry import experiments
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.distillation_pipeline import DistillationExperiment
-from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.recipes.checks import improvement
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import (
+    HISTORIES,
+    SMOKE,
+    SON_2025,
+    DataSettings,
+    Evaluation,
+    Prediction,
+    Recipe,
+    sizes,
+)
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {"competitors": ("q-learning", "uniform", "oracle")}
+BASE = Recipe(
+    env=DarkKeyToDoor(),
+    data=DataSettings(
+        data=HISTORIES,
+        source=("annealed-oracle",),
+        train_tasks=1200,
+        histories=4,
+        history_steps=2000,
+        context_steps=100,
+    ),
+    prediction=Prediction(objective="ad"),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
+    fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
+    evaluation=Evaluation(
+        eval_tasks=40, eval_steps=5000, rollouts_per_task=5, competitors=("q-learning", "uniform", "oracle")
+    ),
+)
+PAPER = {
+    "start": "random", "source": ("ppo",), "streams": True, "train_tasks": 2000, "eval_tasks": 100, "histories": 10,
+    "history_steps": 50_000, "keep_every": 10, "context_steps": 200, "mask_prob": 0.3, "eval_steps": 50_000,
+    "rollouts_per_task": 25,
+}  # fmt: skip
 
 
 @experiments.register("ad-key-to-door", paper="Laskin et al. 2022")
-class ADKeyToDoor(DistillationExperiment):
+class ADKeyToDoor(RecipeExperiment):
     """AD on the 9 x 9 Dark Key-to-Door, 50 steps an episode, pairs of key and door held out."""
 
     title = "Algorithm Distillation on Dark Key-to-Door"
-    presets = {
-        "smoke": DistillationSettings(
-            **SHARED,
-            env=DarkKeyToDoor(size=3, horizon=8),
-            train_fraction=0.75,
-            train_tasks=12,
-            eval_tasks=6,
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
-            ),
-            source="annealed-oracle",
-            streams=False,
-            histories=4,
-            history_steps=160,
-            window=24,
-            eval_episodes=10,
-            eval_lives=4,
-        ),
-        "cpu": DistillationSettings(
-            **SHARED,
-            env=DarkKeyToDoor(),
-            train_tasks=1200,
-            eval_tasks=40,
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
-            fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
-            source="annealed-oracle",
-            streams=False,
-            histories=4,
-            history_steps=2000,
-            window=100,
-            eval_episodes=100,
-            eval_lives=5,
-        ),
-        "paper": DistillationSettings(
-            **SHARED,
-            **PAPER,
-            env=DarkKeyToDoor(start="random"),
-            train_tasks=2000,
-            eval_tasks=100,
-            histories=10,
-            history_steps=50_000,
-            keep_every=10,
-            window=200,
-            mask_prob=0.3,
-            eval_episodes=1000,
-        ),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "size": 3, "horizon": 8, "train_fraction": 0.75, "train_steps": 40, "warmup_steps": 10,
+            "train_tasks": 12, "eval_tasks": 6, "history_steps": 160, "context_steps": 24, "eval_steps": 80,
+            "rollouts_per_task": 4,
+        },
+        cpu={},
+        paper={**SON_2025, **PAPER},
+    )  # fmt: skip
     published = (
         {
             "what": "AD after 2 000 / 5 000 / 10 000 / 50 000 steps",
@@ -84,3 +75,4 @@ class ADKeyToDoor(DistillationExperiment):
         },
         {"what": "AD with contexts of 100 / 50 steps, at 30 000 steps", "value": "1.74 / 1.12", "where": "the same"},
     )
+    promises = (improvement,)

@@ -10,7 +10,7 @@ from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import Evaluation, Recipe
+from icrl.recipes.recipe import DataSettings, Evaluation, Recipe
 from icrl.training.step import FitSettings
 
 
@@ -31,6 +31,7 @@ class DPTAnywhere(RecipeExperiment):
         "cpu": Recipe(
             env=GaussianBandit(horizon=200),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+            data=DataSettings(most_steps=200),
             fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
         ),
         "paper": Recipe(

@@ -14,75 +14,51 @@ The cpu preset has 2 layers, one head and no positions. After 4 000 steps at T =
 with none. The paper finds 2, 4 and 8 layers alike.
 """
 
-from typing import Any
-
 from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.dpt_pipeline import DPTExperiment, DPTSettings
+from icrl.recipes.checks import regret_ratio
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import LEE_2023, SMOKE, Evaluation, Prediction, Recipe, sizes
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {
-    "competitors": (
-        "posterior-gaussian",
-        "thompson-gaussian",
-        "ucb",
-        "ucb1",
-        "empirical-mean",
-        "epsilon-greedy",
-        "uniform",
-        "oracle",
+BASE = Recipe(
+    env=GaussianBandit(horizon=200),
+    prediction=Prediction(layout="query-first"),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+    fit=FitSettings(train_steps=6500, batch_size=64, learning_rate=3e-3),
+    evaluation=Evaluation(
+        eval_tasks=4000,
+        offline_tasks=1000,
+        competitors=(
+            "posterior-gaussian", "thompson-gaussian", "ucb", "ucb1", "empirical-mean", "epsilon-greedy", "uniform",
+            "oracle",
+        ),
+        offline_competitors=("posterior-gaussian", "thompson-gaussian", "empirical-mean", "lcb"),
     ),
-    "offline_competitors": ("posterior-gaussian", "thompson-gaussian", "empirical-mean", "lcb"),
-    "ideal": "posterior-gaussian",
-}
+)  # fmt: skip
+PAPER = {  # 300 epochs of 80 000 contexts
+    "horizon": 500, "train_steps": 375_000, "log_every": 500, "save_every": 5000, "pool": 80_000, "shuffle": True,
+}  # fmt: skip
 
 
 @experiments.register("dpt-bandit", paper="Lee et al. 2023")
-class DPTBandit(DPTExperiment):
+class DPTBandit(RecipeExperiment):
     """DPT on the Gaussian bandit, K = 5, noise 0.3."""
 
     title = "Decision-Pretrained Transformer on Gaussian bandits"
-    presets = {
-        "smoke": DPTSettings(
-            **SHARED,
-            env=GaussianBandit(num_arms=3, horizon=20),
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=40, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
-            ),
-            eval_tasks=100,
-            offline_tasks=50,
-        ),
-        "cpu": DPTSettings(
-            **SHARED,
-            env=GaussianBandit(horizon=200),
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=6500, batch_size=64, learning_rate=3e-3),
-            eval_tasks=4000,
-        ),
-        "paper": DPTSettings(
-            **SHARED,
-            env=GaussianBandit(horizon=500),
-            backbone=TransformerConfig(width=32, num_layers=4, num_heads=4, init_std=0.02),
-            fit=FitSettings(
-                train_steps=375_000,  # 300 epochs of 80 000 contexts
-                batch_size=64,
-                learning_rate=1e-4,
-                schedule="constant",
-                warmup_steps=0,
-                log_every=500,
-                save_every=5000,
-            ),
-            pretrain_tasks=80_000,
-            shuffle=True,
-            train_seeds=5,
-            eval_tasks=4000,
-        ),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "num_arms": 3, "horizon": 20, "train_steps": 40, "warmup_steps": 10, "eval_tasks": 100,
+            "offline_tasks": 50,
+        },
+        cpu={},
+        paper={**LEE_2023, **PAPER},
+    )  # fmt: skip
     published = (
         {"what": "DPT regret(500), 200 tasks", "value": "10.31 +- 0.44", "where": "Lee et al. 2023, figure 2b"},
         {"what": "TS regret(500), 200 tasks", "value": "9.2 +- 0.35", "where": "Lee et al. 2023, figure 2b"},
         {"what": "UCB regret(500), 200 tasks", "value": "10.05 +- 0.27", "where": "Lee et al. 2023, figure 2b"},
     )
-    max_ratio = {"posterior-gaussian": 1.10, "ucb1": 0.5, "uniform": 0.25}
+    promises = (regret_ratio("posterior-gaussian", 1.10), regret_ratio("ucb1", 0.5), regret_ratio("uniform", 0.25))

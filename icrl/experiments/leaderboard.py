@@ -35,9 +35,9 @@ from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.arena import MODEL, Arena, Guest, arena_of, invited, trained
-from icrl.recipes.dpt_pipeline import curve
-from icrl.recipes.leaderboard_settings import HOME, IDEALS, LeaderboardSettings
+from icrl.recipes.leaderboard_settings import HOME, LeaderboardSettings
 from icrl.recipes.lower_bound import lower_bound
+from icrl.recipes.measure import curve
 from icrl.recipes.pretraining import PretrainingExperiment
 from icrl.recipes.run import Run, reopen
 from icrl.reports.schema import world_title
@@ -136,7 +136,7 @@ def _play(
         regrets[player] = regret
         bar.advance(1, f"{player} in {name}")
     at = np.unique(np.geomspace(1, steps, POINTS).round().astype(int))
-    labels, ideal = {MODEL: guest.label}, IDEALS.get(name, "")
+    labels, ideal = {MODEL: guest.label}, env.spec.exact_sampler
     curves = {
         player: curve(player, "regret", interval(regret[None, :, at - 1]), labels, ideal)
         for player, regret in regrets.items()

@@ -13,51 +13,45 @@ data is there, the published one on clean data is not seen. Mean returns 3.99 an
 noisy; UCB-VI from scratch 7.97, the source 13.3.
 """
 
-from typing import Any
+import dataclasses
 
 from icrl.core.registry import experiments
-from icrl.envs.dark_room import DarkRoom
+from icrl.experiments.ad_darkroom import BASE as AD
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.distillation_pipeline import DistillationExperiment
-from icrl.recipes.distillation_settings import PAPER, DistillationSettings
+from icrl.recipes.checks import enhancement, improvement
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import SMOKE, SON_2025, sizes
+from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {
-    "conditions": ("clean", "noisy"),
-    "filters": ("keep-all", "lhf"),
-    "competitors": ("ucb-vi", "q-learning", "uniform", "oracle"),
-}
+CLEAN, NOISY = (
+    {rule: label_of((("noisy_fraction", share), ("filter", rule))) for rule in ("keep-all", "lhf")}
+    for share in ("0.0", "0.3")
+)
+BASE = dataclasses.replace(
+    AD,
+    backbone=TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.1),
+    fit=FitSettings(train_steps=1200, batch_size=32, learning_rate=1e-2, warmup_steps=100, save_every=1200),
+    evaluation=dataclasses.replace(AD.evaluation, competitors=("ucb-vi", "q-learning", "uniform", "oracle")),
+    train_seeds=5,
+    vary=("noisy_fraction=0.0,0.3", "filter=keep-all,lhf"),
+)
 
 
 @experiments.register("lhf-darkroom", paper="Chen et al. 2025")
-class LHFDarkRoom(DistillationExperiment):
+class LHFDarkRoom(RecipeExperiment):
     """AD with and without LHF on the 9 x 9 Dark Room."""
 
     title = "Learning history filtering on Dark Room"
-    presets = {
-        "smoke": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(size=4, horizon=6),
-            train_fraction=0.75,
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=10, log_every=10, save_every=20
-            ),
-            histories=10,
-            history_steps=120,
-            window=24,
-            eval_episodes=10,
-            eval_lives=4,
-        ),
-        "cpu": DistillationSettings(
-            **SHARED,
-            env=DarkRoom(),
-            backbone=TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.1),
-            fit=FitSettings(train_steps=1200, batch_size=32, learning_rate=1e-2, warmup_steps=100, save_every=1200),
-            train_seeds=5,
-        ),
-        "paper": DistillationSettings(**SHARED, **PAPER, env=DarkRoom(), eval_episodes=100),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "size": 4, "horizon": 6, "train_fraction": 0.75, "warmup_steps": 10, "histories": 10,
+            "history_steps": 120, "context_steps": 24, "eval_steps": 60, "rollouts_per_task": 4, "train_seeds": 1,
+        },
+        cpu={},
+        paper={**SON_2025, "eval_steps": 2000},
+    )  # fmt: skip
     published = (
         {"what": "E of LHF for AD, clean, smoothed", "value": "25.1 %", "where": "Chen et al. 2025, section 5.1"},
         {"what": "E of LHF for AD, 30 % noisy, smoothed", "value": "90.7 %", "where": "Chen et al. 2025, section 5.3"},
@@ -66,4 +60,15 @@ class LHFDarkRoom(DistillationExperiment):
             "value": "7.39",
             "where": "Chen et al. 2025, figures",
         },
+    )
+    labels = {
+        CLEAN["keep-all"]: "AD, clean",
+        CLEAN["lhf"]: "AD + lhf, clean",
+        NOISY["keep-all"]: "AD, noisy",
+        NOISY["lhf"]: "AD + lhf, noisy",
+    }
+    promises = (
+        improvement,
+        enhancement(CLEAN["lhf"], CLEAN["keep-all"]),
+        enhancement(NOISY["lhf"], NOISY["keep-all"]),
     )

@@ -29,13 +29,12 @@ The published advantage of NeuFastCB is not seen. Preset paper (perturbed networ
 import dataclasses
 import itertools
 import time
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
 
-from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.errors import require, require_float, require_int
 from icrl.core.registry import agents, experiments
 from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
@@ -43,6 +42,7 @@ from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
 from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
+from icrl.recipes.pretraining import Experiment
 from icrl.recipes.run import Run
 
 # Two axes of settings an agent, or one where it has no knob; products of eight.
@@ -89,7 +89,7 @@ class NeuralBanditSettings:
 
 
 @experiments.register("neural-bandits", paper="Deb et al. 2024")
-class NeuralBandits:
+class NeuralBandits(Experiment[NeuralBanditSettings]):
     """Neural agents, a constant and a random one on one table."""
 
     title = "Neural contextual bandits on classification data"
@@ -139,18 +139,6 @@ class NeuralBandits:
             checks=_checks(regrets, settings) if run.preset != "smoke" else [],
             seconds={"tuning": tuned_after, "evaluation": spent - tuned_after, "total": spent},
         )
-
-    reevaluate = run
-
-    @classmethod
-    def load_agent(cls, settings: NeuralBanditSettings, run: Run, model: int) -> NoReturn:
-        """There is none."""
-        raise InputError(f"folder: {run.experiment} pretrains no agent; use icrl.make_agent")
-
-    @classmethod
-    def collect(cls, settings: NeuralBanditSettings, seed: int, folder: Path, num_tasks: int) -> NoReturn:
-        """There is nothing."""
-        raise InputError("experiment: got 'neural-bandits', allowed: one that pretrains on collected data")
 
 
 def tuned(settings: NeuralBanditSettings, name: str, tuning: TaskSet, seed: int) -> tuple[str, Agent]:

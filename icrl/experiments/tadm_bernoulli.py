@@ -20,62 +20,43 @@ ReLU, post-LN, learned positions, 2 000 steps at 1e-3) shares 0 and .5 lose 8.95
 The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` is the one of its text, which loses 8.65.
 """
 
-from typing import Any
-
 from icrl.core.registry import experiments
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.recipes.checks import order, regret_ratio
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import LIN_2023, SMOKE, Evaluation, Recipe, sizes
+from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {
-    "variants": ("imitate:ucb", "dpt:0", "dpt:0.1", "dpt:0.5", "dpt:1"),
-    "competitors": ("thompson-bernoulli", "ucb", "empirical-mean", "uniform", "oracle"),
-    "ideal": "thompson-bernoulli",
-}
+TS, UNIFORM = "thompson-bernoulli", "uniform"
+MIXES = {0: UNIFORM, 10: f"0.1*{TS}+0.9*{UNIFORM}", 50: f"0.5*{TS}+0.5*{UNIFORM}", 100: TS}
+IMITATES_UCB = label_of((("objective", "ad"), ("source", "ucb")))
+DPT_ON = {share: label_of((("objective", "dpt"), ("source", mix))) for share, mix in MIXES.items()}
+
+BASE = Recipe(
+    env=BernoulliBandit(horizon=100),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+    fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
+    evaluation=Evaluation(eval_tasks=2000, competitors=(TS, "ucb", "empirical-mean", UNIFORM, "oracle")),
+    vary=("objective+source=ad:ucb," + ",".join(f"dpt:{mix}" for mix in MIXES.values()),),
+)
 
 
 @experiments.register("tadm-bernoulli", paper="Lin et al. 2023")
-class TADMBernoulli(TADMExperiment):
+class TADMBernoulli(RecipeExperiment):
     """K = 5 arms with uniform means."""
 
     title = "Transformers as Decision Makers on Bernoulli bandits"
-    presets = {
-        "smoke": TADMSettings(
-            **{**SHARED, "variants": ("imitate:ucb", "dpt:0.5")},
-            env=BernoulliBandit(num_arms=3, horizon=10),
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
-            ),
-            eval_tasks=50,
-        ),
-        "cpu": TADMSettings(
-            **SHARED,
-            env=BernoulliBandit(horizon=100),
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
-            eval_tasks=2000,
-        ),
-        "paper": TADMSettings(
-            **SHARED,
-            env=BernoulliBandit(horizon=200),
-            backbone=TransformerConfig(
-                width=32, num_layers=8, num_heads=4, attention="relu", norm_first=False, final_norm=False
-            ),
-            fit=FitSettings(
-                train_steps=1_250_000,  # 2 000 epochs of 80 000 contexts
-                batch_size=128,
-                learning_rate=1e-3,
-                schedule="constant",
-                warmup_steps=0,
-                log_every=1000,
-                save_every=20_000,
-            ),
-            train_seeds=5,
-            eval_tasks=4000,
-        ),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "num_arms": 3, "horizon": 10, "eval_tasks": 50,
+            "vary": (f"objective+source=ad:ucb,dpt:{MIXES[50]}",),
+        },
+        cpu={},
+        paper={**LIN_2023, "horizon": 200},
+    )  # fmt: skip
     published = (
         {"what": "TF imitating UCB, regret(200)", "value": "6.12 +- 0.28", "where": "Lin et al. 2023, experiment 3"},
         {"what": "UCB, regret(200)", "value": "6.20 +- 0.29", "where": "Lin et al. 2023, experiment 3"},
@@ -86,5 +67,12 @@ class TADMBernoulli(TADMExperiment):
         },
         {"what": "TS, regret(200)", "value": "10.5", "where": "Lin et al. 2023, experiment 4"},
     )
-    order = ("dpt:0", "dpt:0.1", "dpt:0.5")
-    max_ratio = {("imitate:ucb", "ucb"): 1.1, ("dpt:0.5", "thompson-bernoulli"): 1.15}
+    labels = {
+        IMITATES_UCB: "imitates ucb",
+        **{label: f"DPT, {share} % of data TS" for share, label in DPT_ON.items()},
+    }
+    promises = (
+        order(DPT_ON[0], DPT_ON[10], DPT_ON[50]),
+        regret_ratio("ucb", 1.1, IMITATES_UCB),
+        regret_ratio(TS, 1.15, DPT_ON[50]),
+    )

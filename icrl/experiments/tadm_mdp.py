@@ -9,52 +9,33 @@ steps): the model loses 25.2 [24.5, 25.8] in 2 000 MDPs, UCB-VI 21.2, PSRL 28.8,
 UCB-VI; then it loses a little more at every step, 1.19 [1.15, 1.22] times as much in all.
 """
 
-from typing import Any
-
 from icrl.core.registry import experiments
 from icrl.envs.random_mdp import RandomMDP
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.tadm_pipeline import TADMExperiment, TADMSettings
+from icrl.recipes.checks import regret_ratio
+from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.recipe import SMOKE, DataSettings, Evaluation, Prediction, Recipe, sizes
 from icrl.training.step import FitSettings
 
-SHARED: dict[str, Any] = {
-    "variants": ("imitate:ucb-vi",),
-    "competitors": ("ucb-vi", "psrl", "q-learning", "uniform", "oracle"),
-}
+BASE = Recipe(
+    env=RandomMDP(num_states=3, num_actions=3, horizon=4),
+    data=DataSettings(source=("ucb-vi",), context_steps=100),
+    prediction=Prediction(objective="ad"),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+    fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
+    evaluation=Evaluation(eval_tasks=2000, competitors=("ucb-vi", "psrl", "q-learning", "uniform", "oracle")),
+)
+LARGE = {
+    "num_states": 10, "num_actions": 5, "horizon": 10, "context_steps": 500, "width": 128, "num_layers": 8,
+    "num_heads": 4, "positions": "learned", "init_std": 0.02, "train_steps": 200_000, "batch_size": 128,
+    "learning_rate": 3e-4, "log_every": 500, "save_every": 5000, "train_seeds": 5, "eval_tasks": 4000,
+}  # fmt: skip
 
 
 @experiments.register("tadm-mdp", paper="Lin et al. 2023")
-class TADMMDP(TADMExperiment):
+class TADMMDP(RecipeExperiment):
     """Imitation of UCB-VI, over many episodes of each MDP."""
 
     title = "UCB-VI imitated in context on random MDPs"
-    presets = {
-        "smoke": TADMSettings(
-            **SHARED,
-            env=RandomMDP(num_states=3, num_actions=2, horizon=4),
-            episodes=3,
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
-            ),
-            eval_tasks=50,
-        ),
-        "cpu": TADMSettings(
-            **SHARED,
-            env=RandomMDP(num_states=3, num_actions=3, horizon=4),
-            episodes=25,
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
-            eval_tasks=2000,
-        ),
-        "paper": TADMSettings(
-            **SHARED,
-            env=RandomMDP(),
-            episodes=50,
-            backbone=TransformerConfig(width=128, num_layers=8, num_heads=4),
-            fit=FitSettings(train_steps=200_000, batch_size=128, learning_rate=3e-4, log_every=500, save_every=5000),
-            train_seeds=5,
-            eval_tasks=4000,
-        ),
-    }
-    max_ratio = {("imitate:ucb-vi", "ucb-vi"): 1.25, ("imitate:ucb-vi", "uniform"): 0.6}
+    presets = sizes(BASE, smoke={**SMOKE, "num_actions": 2, "context_steps": 12, "eval_tasks": 50}, cpu={}, paper=LARGE)
+    promises = (regret_ratio("ucb-vi", 1.25), regret_ratio("uniform", 0.6))

@@ -30,7 +30,7 @@ from icrl.core.errors import require, require_int
 from icrl.core.registry import agents, experiments, models
 from icrl.core.settings import check_following, follows
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Array, Contexts, ModelConfig
+from icrl.core.types import Agent, Array, Contexts, Layout, ModelConfig
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.evaluation.offline import recorded_contexts, states_along
@@ -38,9 +38,10 @@ from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.objectives.dpt import DPT
-from icrl.recipes.dpt_pipeline import VALIDATION_CONTEXTS, AsInDPT, DPTSettings, curve
+from icrl.recipes.data import VALIDATION_CONTEXTS
+from icrl.recipes.measure import curve
 from icrl.recipes.pretraining import PretrainingExperiment
+from icrl.recipes.recipe import ByRecipe, Prediction, Recipe
 from icrl.recipes.run import Run
 from icrl.training.step import FitSettings
 
@@ -51,7 +52,7 @@ PREFIXES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class DiversitySettings(AsInDPT):
+class DiversitySettings(ByRecipe):
     """All settings of a task-diversity experiment."""
 
     env: BernoulliBandit
@@ -82,12 +83,10 @@ class DiversitySettings(AsInDPT):
         return [int(size) for size in self.pool_sizes]
 
     @property
-    def pretraining(self) -> DPTSettings:
+    def pretraining(self) -> Recipe:
         """The recipe of one model."""
-        ideal = "thompson-bernoulli"
-        return DPTSettings(
-            env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, competitors=(ideal,), ideal=ideal
-        )
+        layout = Prediction(layout="query-first")
+        return Recipe(env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, prediction=layout)
 
     def contexts(self, size: int, seed: int, train_seed: int) -> ContextGenerator:
         """Pretraining contexts in a pool of ``size`` tasks; a smaller pool is the beginning of a larger one."""
@@ -215,7 +214,7 @@ def _distances(settings: DiversitySettings, size: int, policy: FrozenPolicy, see
     tasks = TaskSet.draw(env, seed, "offline", settings.offline_tasks)
     contexts = recorded_contexts(env, tasks, agents[settings.source].for_env(env), env.horizon, seed)
     at = jnp.asarray(_prefixes(settings))
-    model = model_probs(settings.objective(), policy, contexts, at)
+    model = model_probs(settings.pretraining.layout, policy, contexts, at)
     memory = agent_probs(_memory(env, settings.contexts(size, seed, 0).pool()), contexts, at)
     general = agent_probs(agents["thompson-bernoulli"].for_env(env), contexts, at)
     return relative_distance(model, memory, general)
@@ -235,9 +234,8 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.sum((p - q) * np.log(p / q), axis=-1).mean(0) / 2
 
 
-def model_probs(objective: DPT, policy: FrozenPolicy, contexts: Contexts, at: Array) -> np.ndarray:
+def model_probs(layout: Layout, policy: FrozenPolicy, contexts: Contexts, at: Array) -> np.ndarray:
     """Softmax of a model after the prefixes ``at`` [P] of contexts [N, T, ...]: [N, P, K]."""
-    layout = objective.layout
     decisions = layout.decisions(contexts.history.action.shape[1])[at]
 
     def one(context: Contexts) -> Array:

@@ -4,16 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from icrl.agents._arm_agent import ArmAgent
-from icrl.core.errors import InputError
-from icrl.core.registry import agents, environments, experiments
+from icrl.core.registry import environments, experiments
 from icrl.core.types import Agent, Environment, EnvSpec
 from icrl.envs._bandit import Bandit
 from icrl.models._token_policy import FrozenPolicy
+from icrl.recipes.competitors import fitting
 from icrl.recipes.leaderboard_settings import LeaderboardSettings
 from icrl.recipes.run import reopen
 
-MODEL, UNIFORM = "pretrained", "uniform"  # uniform play is the unit of the table, so it plays everywhere
+MODEL = "pretrained"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,34 +79,12 @@ def arena_of(settings: LeaderboardSettings, name: str, guest: Guest) -> Arena | 
     return Arena(name, env, steps, settings.num_tasks if bandit else settings.mdp_tasks, players, skipped)
 
 
-def _stays_out(settings: LeaderboardSettings, name: str, states: int) -> str:
-    """Why an agent that would fit does not play unless the settings name it; empty if it does."""
-    if settings.players:
-        return ""
-    if name in settings.collectors:
-        return "makes data and learns nothing, plays if named"
-    slow = name in settings.slow_players and states > settings.slow_states
-    return f"takes minutes in worlds of more than {settings.slow_states} states, plays if named" if slow else ""
-
-
 def _players(
     settings: LeaderboardSettings, env: Environment, guest: Guest, num_steps: int
 ) -> tuple[dict[str, Agent], dict[str, str]]:
     """Who plays in ``env``, and why the others do not."""
-    players, skipped = {}, {}
-    for name in settings.players or tuple(agents):
-        if reason := _stays_out(settings, name, env.spec.num_states or 0):
-            skipped[name] = reason
-            continue
-        try:
-            agent = agents[name].for_env(env)
-        except InputError as refusal:
-            skipped[name] = str(refusal)
-            continue
-        if name != UNIFORM and isinstance(agent, ArmAgent) and env.spec.num_states:
-            skipped[name] = "ignores the observation, needs a world without states"
-        else:
-            players[name] = agent
+    slow = dict.fromkeys(settings.slow_players, settings.slow_states)
+    players, skipped = fitting(env, settings.players, settings.collectors, slow)
     if reason := guest.refuses(env, num_steps):
         skipped[MODEL] = reason
     else:

@@ -9,6 +9,7 @@ from icrl.core.registry import agents
 from icrl.core.types import Agent, Environment
 
 COLLECTORS = ("annealed-oracle", "dirichlet-mix", "mixture")  # make data and learn nothing
+UNIFORM = "uniform"  # plays everywhere: it is the unit of the tables
 SLOW = {"opsrl": 30}  # states from which on an agent takes minutes
 
 
@@ -47,7 +48,7 @@ def fitting(
         except InputError as refusal:
             refused[name] = str(refusal)
             continue
-        if name != "uniform" and isinstance(agent, ArmAgent) and env.spec.num_states:
+        if name != UNIFORM and isinstance(agent, ArmAgent) and env.spec.num_states:
             refused[name] = "ignores the observation, needs a world without states"
         else:
             players[name] = agent

@@ -13,10 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from icrl.core.errors import require
 from icrl.core.registry import agents
 from icrl.core.settings import flat
 from icrl.core.types import Contexts, History
-from icrl.datasets.contexts import Batches, ContextGenerator, ContextSource, HeldContexts, MixedContexts, store_contexts
+from icrl.datasets.contexts import (
+    Batches,
+    ContextGenerator,
+    ContextSource,
+    HeldContexts,
+    MixedContexts,
+    StoredContexts,
+    store_contexts,
+)
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, LivedContexts
@@ -28,6 +37,7 @@ from icrl.recipes.recipe import CONTEXTS, INDEPENDENT, Recipe, source_agent
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
+BYTES = 64  # of a transition on the device, about
 DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
 
 
@@ -52,21 +62,26 @@ def batches(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str
       train_seed: which of the recipe's training seeds.
       label: of the variant, under which the selection of its filter is written down.
     """
-    if recipe.data.data != CONTEXTS:
+    if recipe.data.kind != CONTEXTS:
         return _windows(recipe, folder, seed, train_seed, label)
-    together = recipe.backbone.sequences_per_task
-    source, pool = contexts_of(recipe, seed, f"pretrain/{train_seed}", together), recipe.data.pool
-    if pool is not None:
-        source = HeldContexts.of(source, pool * together)
-    made = Batches(source, recipe.fit.batch_size, seed, pool, lives=together)
+    together, pool, size = recipe.backbone.sequences_per_task, recipe.data.pool, recipe.fit.batch_size
+    if recipe.data.folder:
+        stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
+        count = stored.num_tasks // together
+        made = Batches(stored, size, seed + train_seed, min(pool or count, count), recipe.data.shuffle, together)
+    else:
+        source = contexts_of(recipe, seed, f"pretrain/{train_seed}", together)
+        if pool is not None and pool * together * recipe.context_steps * BYTES <= DEVICE_BYTES:
+            source = HeldContexts.of(source, pool * together)
+        made = Batches(source, size, seed, pool, recipe.data.shuffle, together)
     return OnlyHistories(made) if recipe.prediction.objective == "ad" else made
 
 
-def held_out(recipe: Recipe, folder: Path, seed: int) -> Any:
+def held_out(recipe: Recipe, folder: Path, seed: int, train_seed: int = 0) -> Any:
     """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
-    if recipe.data.data != CONTEXTS:
-        windows = _windows(recipe, folder, seed, 0, "")
-        return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=(seed, 0, 2), task=None)(0)
+    if recipe.data.kind != CONTEXTS:
+        windows = _windows(recipe, folder, seed, train_seed, "")
+        return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=(seed, train_seed, 2), task=None)(0)
     made = contexts_of(recipe, seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
     return made.history if recipe.prediction.objective == "ad" else made
 
@@ -83,7 +98,8 @@ def contexts_of(recipe: Recipe, seed: int, purpose: str, together: int = 1, held
 def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together: int, held_out: bool) -> ContextSource:
     env, steps = recipe.env, recipe.context_steps
     skipped = recipe.data.skip_episodes * recipe.episode
-    if env.spec.is_stationary_bandit:  # one query serves all prefixes
+    drawn = recipe.prediction.objective == "ad" and recipe.task_ids is None and source != INDEPENDENT
+    if drawn or env.spec.is_stationary_bandit:  # no labels, or one that serves all prefixes
         return ContextGenerator(env, source_agent(env, source, steps), steps, seed, purpose, together)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
     if source == INDEPENDENT:
@@ -110,32 +126,44 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
 def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
     """Collect the histories that ``recipe`` is trained on, as far as they are not in the run's ``folder`` yet."""
     for name, part in _parts(recipe).items():
-        store_part(recipe, folder / "data" / _stored_name(recipe, name), part, seed, len(_train_ids(recipe)))
+        if not (name == "source" and recipe.data.folder):
+            store_part(recipe, _stored(recipe, folder, name), part, seed, len(_train_ids(recipe)))
+
+
+def source_histories(recipe: Recipe, folder: Path) -> StoredHistories:
+    """The source's histories of a run that has been collected."""
+    return StoredHistories(_stored(recipe, folder, "source"), verify=False)
 
 
 def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
     """Store the data of the first ``num_tasks`` tasks of training seed 0 in ``folder``, the source's alone."""
-    if recipe.data.data == CONTEXTS:
+    if recipe.data.kind == CONTEXTS:
         together = recipe.backbone.sequences_per_task
-        card = {"recipe": _card(recipe, recipe.sources), "seed": seed, "lives": together}
-        store_contexts(folder, contexts_of(recipe, seed, "pretrain/0", together), num_tasks, card)
+        contexts = contexts_of(recipe, seed, "pretrain/0", together)
+        store_contexts(folder, contexts, num_tasks, _contexts_card(recipe, seed))
     else:
         store_part(recipe, folder, _parts(recipe)["source"], seed, num_tasks)
+
+
+def check_stored(recipe: Recipe, seed: int) -> None:
+    """Raise ``InputError`` for stored data that were made with other settings than the recipe's."""
+    if not recipe.data.folder:
+        return
+    if recipe.data.kind == CONTEXTS:
+        StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
+        return
+    card = StoredHistories(recipe.data.folder).card
+    expected = {**_part_card(recipe, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
+    expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
+    wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)
+    require(not wrong, "data", recipe.data.folder, f"histories of this experiment; {', '.join(wrong)} differ")
 
 
 def store_part(recipe: Recipe, folder: Path, part: Part, seed: int, num_tasks: int) -> None:
     """Write what ``part`` does in the first ``num_tasks`` training tasks under ``folder``."""
     ids = np.asarray(_train_ids(recipe)[:num_tasks])
-    drawn = "" if recipe.task_ids is not None else "pretrain/task"
-    made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, drawn)
-    card = {
-        **_card(recipe, type(part.source).__name__),
-        "streams": part.shared,
-        "histories": part.num_histories,
-        "seed": seed,
-        "drawn": drawn,
-    }
-    store_histories(folder, made, card, recipe.segment)
+    made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, _drawn(recipe))
+    store_histories(folder, made, {**_part_card(recipe, part), "seed": seed}, recipe.segment)
 
 
 def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
@@ -144,8 +172,40 @@ def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
     return recipe.task_ids[0][: recipe.data.train_tasks]
 
 
-def _card(recipe: Recipe, source: Any) -> dict[str, Any]:
-    return {"env": {"id": recipe.env.name, **flat(recipe.env)}, "source": source}
+def _env_card(recipe: Recipe) -> dict[str, Any]:
+    return {"id": recipe.env.name, **flat(recipe.env)}
+
+
+def _part_card(recipe: Recipe, part: Part) -> dict[str, Any]:
+    """What made a set of histories, but for the seed."""
+    made_by = {"source": type(part.source).__name__, "streams": part.shared, "histories": part.num_histories}
+    return {"env": _env_card(recipe), **made_by, "drawn": _drawn(recipe)}
+
+
+def _contexts_card(recipe: Recipe, seed: int) -> dict[str, Any]:
+    """What made a set of contexts."""
+    data = recipe.data
+    card = {
+        "env": _env_card(recipe),
+        "source": list(recipe.sources),
+        "seed": seed,
+        "num_steps": recipe.context_steps,
+        "sequences_per_task": recipe.backbone.sequences_per_task,
+    }
+    if recipe.env.spec.is_stationary_bandit:
+        return card
+    asked = {"elsewhere": data.elsewhere, "skip_episodes": data.skip_episodes}
+    return {
+        **card,
+        **asked,
+        "objective": recipe.prediction.objective,
+        "task_ids": recipe.task_ids and recipe.task_ids[0],
+    }
+
+
+def _drawn(recipe: Recipe) -> str:
+    """The stream of tasks that have histories; empty where the family numbers them."""
+    return "" if recipe.task_ids is not None else "pretrain/task"
 
 
 def _num_random(recipe: Recipe) -> int:
@@ -156,23 +216,25 @@ def _parts(recipe: Recipe) -> dict[str, Part]:
     """The source's histories and, where the data are noisy, a uniform player's."""
     (name,), data = recipe.sources, recipe.data
     env = Streams(recipe.env, data.histories) if data.streams else recipe.env
-    parts = {"source": Part(source_agent(env, name, recipe.history_steps), data.histories, data.streams)}
+    parts = {"source": Part(source_agent(env, name), data.histories, data.streams)}
     if _num_random(recipe):
         parts["random"] = Part(agents["uniform"].for_env(recipe.env), _num_random(recipe))
     return parts
 
 
-def _stored_name(recipe: Recipe, part: str) -> str:
-    """The folder of a part's histories: the same for all variants that need the same ones."""
+def _stored(recipe: Recipe, folder: Path, part: str) -> Path:
+    """Where a part's histories are: the same place for all variants of a run that need the same ones."""
+    if part == "source" and recipe.data.folder:
+        return Path(recipe.data.folder)
     data, ids = recipe.data, [int(number) for number in _train_ids(recipe)]
     source: Any = list(recipe.sources) if part == "source" else _num_random(recipe)
     how = json.dumps([source, data.histories, recipe.history_steps, data.streams, recipe.segment, ids])
-    return f"{part}-{hashlib.sha256(how.encode()).hexdigest()[:8]}"
+    return folder / "data" / f"{part}-{hashlib.sha256(how.encode()).hexdigest()[:8]}"
 
 
-def _union(recipe: Recipe, folder: Path) -> tuple[HistoryTable, WindowSource, str]:
+def union(recipe: Recipe, folder: Path) -> tuple[HistoryTable, WindowSource, str]:
     """Returns and transitions of the recipe's histories, random players in place of the last of each task; a digest."""
-    stored = {name: StoredHistories(folder / "data" / _stored_name(recipe, name)) for name in _parts(recipe)}
+    stored = {name: StoredHistories(_stored(recipe, folder, name)) for name in _parts(recipe)}
     random = _num_random(recipe)
     counts = {"source": recipe.data.histories - random, "random": random}
     pooled = PooledHistories(
@@ -184,7 +246,7 @@ def _union(recipe: Recipe, folder: Path) -> tuple[HistoryTable, WindowSource, st
 
 def _windows(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str) -> Windows:
     """Windows of the histories that the filter keeps; which those are is written down under ``label``."""
-    table, source, digest = _union(recipe, folder)
+    table, source, digest = union(recipe, folder)
     data, rule = recipe.data, recipe.data.rule
     chosen = rule.select(table, np.random.default_rng([seed, train_seed, 0]))
     if label:

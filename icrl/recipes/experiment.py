@@ -4,7 +4,7 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +13,7 @@ from icrl.core.registry import agents
 from icrl.core.types import Agent
 from icrl.models._token_policy import FrozenPolicy
 from icrl.recipes import data, measure
+from icrl.recipes.checks import Measured, Promise
 from icrl.recipes.pretraining import PretrainingExperiment
 from icrl.recipes.recipe import CONTEXTS, Recipe, check_fit
 from icrl.recipes.run import Run
@@ -38,20 +39,23 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     """Base of the experiments whose settings are a ``Recipe``."""
 
     presets: ClassVar[dict[str, Recipe]]
+    promises: ClassVar[tuple[Promise, ...]] = ()  # of every preset but smoke: seconds of training promise nothing
+    extra_tables: ClassVar[tuple[Callable[..., dict[str, Any]], ...]] = ()  # (recipe, run, groups, measured) to a table
+    labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
     def validate(cls, settings: Recipe, seed: int) -> None:
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
-        del seed
         for label, variant in settings.variants().items():
             try:
                 check_fit(variant)
+                data.check_stored(variant, seed)
             except InputError as refusal:
                 raise InputError(f"variant {label}: {refusal}" if settings.vary else str(refusal)) from refusal
 
     @classmethod
     def kinds(cls, settings: Recipe) -> list[str]:
-        return list(settings.variants())
+        return [cls.labels.get(label, label) for label in settings.variants()]
 
     @classmethod
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
@@ -68,12 +72,12 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
         """Collect the histories that the variants need, and train every model."""
         started, policies = time.monotonic(), []
         for variant in settings.variants().values():
-            if variant.data.data != CONTEXTS:
+            if variant.data.kind != CONTEXTS:
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
         for model in models_of(settings):
             batches = data.batches(model.recipe, run.folder, run.seed, model.train_seed, _file_name(model.label))
-            held_out = data.held_out(model.recipe, run.folder, run.seed)
+            held_out = data.held_out(model.recipe, run.folder, run.seed, model.train_seed)
             policies.append(cls._fit(model.recipe, run, model.number, batches, held_out))
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
@@ -93,21 +97,24 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     @classmethod
     def evaluate(cls, settings: Recipe, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
         """All sections of the results that the environment allows."""
-        groups: dict[str, list[Agent]] = {}
+        by_label: dict[str, tuple[Recipe, list[FrozenPolicy]]] = {}
         for model, policy in zip(models_of(settings), policies, strict=True):
-            groups.setdefault(model.label, []).append(model.recipe.agent(policy))
-        models = {label: f"{label} (ours)" for label in groups}
+            by_label.setdefault(model.label, (model.recipe, []))[1].append(policy)
+        groups = {label: [recipe.agent(policy) for policy in own] for label, (recipe, own) in by_label.items()}
+        models = {label: f"{cls.labels.get(label, label)} (ours)" for label in groups}
         measured, refused = measure.rollouts(settings, run.seed, groups)
-        first = next(iter(settings.variants().values()))
-        offline = measure.offline_sections(first, run.seed, policies[: settings.train_seeds], next(iter(groups)))
+        label, (variant, own) = next(iter(by_label.items()))
+        offline, leaks = measure.offline_sections(variant, run.seed, own, label, models[label])
+        tables = [make(settings, run, by_label, measured) for make in cls.extra_tables]
+        promised = [row for promise in cls.promises for row in promise(settings, measured)]
         return {
-            "claim": _claim(settings, measured, list(groups)),
+            "claim": _claim(settings, measured, models),
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],
             "num_steps": settings.eval_steps,
             "online": measure.online_section(settings, measured, models),
-            "episodes": measure.episodes_section(settings, measured, models),
-            "tables": [measure.table(settings, measured, refused)],
-            "checks": [],
+            "episodes": measure.episodes_section(variant, measured, models, run.folder),
+            "tables": [*tables, measure.table(settings, measured, models, refused)],
+            "checks": [*(promised if run.preset != "smoke" else ()), *leaks],
             **offline,
         }
 
@@ -116,12 +123,12 @@ def _file_name(label: str) -> str:
     return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in label)
 
 
-def _claim(recipe: Recipe, measured: measure.Measured, labels: list[str]) -> str:
+def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
     lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
     oracles = {name for name in lost if name in agents and agents[name].sees_env_state}
-    others = {name: value for name, value in lost.items() if name not in {*labels, *oracles}}
+    others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
-    ours = ", ".join(f"{label} {lost[label]:.2f}" for label in labels)
+    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
     same = recipe.env.num_tasks == 1
     return (
         f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"

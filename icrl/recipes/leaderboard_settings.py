@@ -7,19 +7,15 @@ from icrl.core.registry import agents, environments, models
 from icrl.core.settings import check_following, follows
 from icrl.core.types import ModelConfig
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.recipes.dpt_pipeline import AsInDPT, DPTSettings
+from icrl.recipes.competitors import COLLECTORS
+from icrl.recipes.recipe import ByRecipe, Prediction, Recipe
 from icrl.training.step import FitSettings
 
 HOME = "GaussianBandit-v0"  # where the model that is trained here comes from
-IDEALS = {  # exact posterior sampling
-    "BernoulliBandit-v0": "thompson-bernoulli",
-    "GaussianBandit-v0": "posterior-gaussian",
-    "LinearBandit-v0": "lin-ts",
-}
 
 
 @dataclasses.dataclass(frozen=True)
-class LeaderboardSettings(AsInDPT):
+class LeaderboardSettings(ByRecipe):
     """All settings of the leaderboard."""
 
     env: GaussianBandit  # of the model that is trained here
@@ -32,7 +28,7 @@ class LeaderboardSettings(AsInDPT):
     max_states: int = 100  # worlds with more states are left out
     slow_players: tuple[str, ...] = ()  # agents that stay out of worlds with more than slow_states, unless in players
     slow_states: int = 30  # states of a world that slow_players still enter
-    collectors: tuple[str, ...] = ("annealed-oracle", "dirichlet-mix", "mixture")  # make data, play if in players
+    collectors: tuple[str, ...] = COLLECTORS  # make data, play if in players
     num_tasks: int = 1000  # bandits, each with every agent
     mdp_steps: int = 400  # steps in worlds with states, rounded up to whole episodes
     mdp_tasks: int = 24  # tasks of each world with states
@@ -57,9 +53,7 @@ class LeaderboardSettings(AsInDPT):
         return self.env.horizon
 
     @property
-    def pretraining(self) -> DPTSettings:
+    def pretraining(self) -> Recipe:
         """The recipe of the model that is trained here."""
-        ideal = IDEALS[HOME]
-        return DPTSettings(
-            env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, competitors=(ideal,), ideal=ideal
-        )
+        layout = Prediction(layout="query-first")
+        return Recipe(env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, prediction=layout)

@@ -6,13 +6,13 @@ meet the same held-out tasks and draws.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from icrl.core.devices import host_workers
-from icrl.core.errors import require
 from icrl.core.progress import Progress
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
@@ -21,11 +21,12 @@ from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy, of
 from icrl.evaluation.online import online_curves
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import FrozenPolicy
+from icrl.recipes.checks import Measured, Row, episode_returns, leak
 from icrl.recipes.competitors import fitting
+from icrl.recipes.data import source_histories
 from icrl.recipes.recipe import CONTEXTS, Recipe, source_agent
 
-POINTS = 200  # of a curve of regret, evenly spaced
-Measured = dict[str, dict[str, np.ndarray]]  # by agent: "regret" [S, N, T] cumulative, "reward" [S, N, T]
+POINTS = 500  # of a curve of regret, evenly spaced
 
 
 def test_tasks(recipe: Recipe, seed: int) -> TaskSet:
@@ -42,13 +43,14 @@ def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple
     """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why."""
     env, steps, tasks = recipe.env, recipe.eval_steps, test_tasks(recipe, seed)
     names = recipe.evaluation.competitors
-    field = fitting(env) if "all" in names else fitting(env, names) if names else fitting(env, ("uniform",))
+    everybody = "all" in names
+    field = fitting(env) if everybody else fitting(env, names)
     players = [(name, s, agent) for name, group in models.items() for s, agent in enumerate(group)]
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
     def curves_of(player: tuple[str, int, Agent]) -> dict[str, np.ndarray]:
         _, agent_seed, agent = player
-        curves = online_curves(env, tasks, agent, steps, seed, agent_seed, label="", quick=True)
+        curves = online_curves(env, tasks, agent, steps, seed, agent_seed, label="", quick=everybody)
         each = recipe.evaluation.rollouts_per_task
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
         return {
@@ -61,7 +63,8 @@ def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple
         for (name, _, _), curves in zip(players, pool.map(curves_of, players), strict=True):
             found.setdefault(name, []).append(curves)
             bar.advance(1, name)
-    jax.clear_caches()  # a competitor's code is used once
+    if everybody:
+        jax.clear_caches()  # a competitor's code is used once
     stacked = {
         name: {field: np.stack([each[field] for each in group]) for field in group[0]} for name, group in found.items()
     }
@@ -72,62 +75,80 @@ def online_section(recipe: Recipe, measured: Measured, models: dict[str, str]) -
     """Regret by step, at most ``POINTS`` of them."""
     at = np.unique(np.linspace(1, recipe.eval_steps, min(POINTS, recipe.eval_steps)).round().astype(int))
     curves = {
-        name: _curve(recipe, name, "regret", interval(curves["regret"][..., at - 1]), models)
+        name: curve(name, "regret", interval(curves["regret"][..., at - 1]), models, recipe.env.spec.exact_sampler)
         for name, curves in measured.items()
     }
     return {"steps": at.tolist(), "agents": curves}
 
 
-def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str]) -> dict[str, Any] | None:
-    """Return by episode, where there are several and none ends early."""
-    count = recipe.eval_steps // recipe.episode
-    if count < 2 or recipe.env.spec.ends_early:
+def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str], folder: Path) -> dict[str, Any] | None:
+    """Return by episode, where there are several and none ends early; the source's own, if it made histories."""
+    if recipe.num_episodes < 2 or recipe.env.spec.ends_early:
         return None
-    curves = {}
-    for name, values in measured.items():
-        reward = values["reward"][..., : count * recipe.episode]
-        returns = reward.reshape(*reward.shape[:2], count, recipe.episode).sum(-1)
-        curves[name] = _curve(recipe, name, "returns", interval(returns), models)
-    return {"episode": list(range(1, count + 1)), "agents": curves}
+    returns = {name: episode_returns(recipe, curves) for name, curves in measured.items()}
+    if recipe.data.kind != CONTEXTS and recipe.segment == recipe.episode:
+        returns |= _source_returns(recipe, folder)
+    ideal = recipe.env.spec.exact_sampler
+    curves = {name: curve(name, "returns", interval(values), models, ideal) for name, values in returns.items()}
+    return {"episode": list(range(1, recipe.num_episodes + 1)), "agents": curves}
 
 
-def offline_sections(recipe: Recipe, seed: int, policies: list[FrozenPolicy], name: str) -> dict[str, Any]:
-    """Sections ``offline`` and ``cross_entropy`` of one variant, in stationary bandits with a known exact sampler."""
+def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
+    """The source on its own training tasks: at the same episode, and at the end of its histories, [1, N, E]."""
+    stored, (name,) = source_histories(recipe, folder), recipe.sources
+    returns = stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1).mean(1)
+    count = recipe.num_episodes
+    last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
+    lines = {f"{name}, its last tenth": np.repeat(last[:, None], count, 1)[None]}
+    if returns.shape[1] >= count:
+        lines[f"{name}, same episode"] = returns[None, :, :count]
+    return lines
+
+
+def offline_sections(
+    recipe: Recipe, seed: int, policies: list[FrozenPolicy], name: str, label: str
+) -> tuple[dict[str, Any], list[Row]]:
+    """Sections ``offline`` and ``cross_entropy`` of one variant, where the exact sampler of a bandit is known.
+
+    And the check that the model knows nothing that it must not know.
+    """
     env, steps = recipe.env, recipe.context_steps
     sampler = env.spec.exact_sampler
-    if not sampler or recipe.data.data != CONTEXTS or recipe.prediction.objective != "dpt" or recipe.rule != "whole":
-        return {}
+    if not sampler or recipe.data.kind != CONTEXTS or recipe.prediction.objective != "dpt" or recipe.rule != "whole":
+        return {}, []
     exact = agents[sampler].for_env(env)
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
     contexts = recorded_contexts(env, tasks, source_agent(env, recipe.sources[0], steps), steps, seed)
     at = np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
-    groups: dict[str, list[Any]] = {name: [recipe.agent(policy) for policy in policies], sampler: [exact]}
+    groups: dict[str, list[Any]] = {name: [recipe.agent(policy) for policy in policies]}
+    for other in recipe.evaluation.offline_competitors or (sampler,):
+        groups[other] = [agents[other].for_env(env)]
     curves = {}
     for each, group in groups.items():
         losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, at] for agent in group])
-        curves[each] = _curve(recipe, each, "suboptimality", interval(losses), {name: name})
-    sections: dict[str, Any] = {"offline": {"prefix": at.tolist(), "agents": curves, "num_tasks": len(tasks)}}
-    if hasattr(exact, "optimal_action_probs"):
-        entropy = np.stack([model_cross_entropy(recipe.objective(), policy, contexts) for policy in policies])[..., at]
-        ideal = ideal_cross_entropy(exact, contexts, at)
-        sections["cross_entropy"] = {
-            "prefix": at.tolist(),
-            "model": interval(entropy).band(),
-            "ideal": interval(ideal[None]).band(),
-            "gap": interval(entropy - ideal).band(),
-            "num_tasks": len(tasks),
-        }
-    return sections
+        curves[each] = curve(each, "suboptimality", interval(losses), {name: label}, sampler)
+    offline = {"prefix": at.tolist(), "agents": curves, "num_tasks": len(tasks)}
+
+    entropy = np.stack([model_cross_entropy(recipe.objective(), policy, contexts) for policy in policies])[..., at]
+    section: dict[str, Any] = {"prefix": at.tolist(), "model": interval(entropy).band(), "ideal": None, "gap": None}
+    section["num_tasks"] = len(tasks)
+    if not hasattr(exact, "optimal_action_probs"):
+        return {"offline": offline, "cross_entropy": section}, []
+    ideal = ideal_cross_entropy(exact, contexts, at)
+    section |= {"ideal": interval(ideal[None]).band(), "gap": interval(entropy - ideal).band()}
+    return {"offline": offline, "cross_entropy": section}, leak(entropy - ideal)
 
 
-def table(recipe: Recipe, measured: Measured, refused: dict[str, str]) -> dict[str, Any]:
+def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: dict[str, str]) -> dict[str, Any]:
     """Regret and reward of everybody over the whole evaluation, least regret first."""
     uniform = measured["uniform"]["regret"][..., -1].mean() if "uniform" in measured else 0.0
     rows: list[list[Any]] = []
     for name in sorted(measured, key=lambda name: float(measured[name]["regret"][..., -1].mean())):
         regret = interval(measured[name]["regret"][..., -1])
         reward = interval(measured[name]["reward"].sum(-1))
-        rows.append([name, regret.band(), reward.band(), float(regret.mean / uniform) if uniform else "-"])
+        rows.append(
+            [models.get(name, name), regret.band(), reward.band(), float(regret.mean / uniform) if uniform else "-"]
+        )
     why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     return {
         "title": f"Regret and reward after {recipe.eval_steps:,} steps, least regret first",
@@ -137,9 +158,9 @@ def table(recipe: Recipe, measured: Measured, refused: dict[str, str]) -> dict[s
     }
 
 
-def _curve(recipe: Recipe, name: str, field: str, measured: Interval, models: dict[str, str]) -> dict[str, Any]:
-    kinds = {recipe.env.spec.exact_sampler: "ideal", "oracle": "oracle"} | dict.fromkeys(models, "model")
-    require(name not in models or name not in agents, "variant", name, "a label that is no agent's name")
-    labels = {recipe.env.spec.exact_sampler: "exact posterior sampling", "oracle": "optimum", **models}
+def curve(name: str, field: str, measured: Interval, models: dict[str, str], ideal: str) -> dict[str, Any]:
+    """One agent's curve in a section of the results; ``models`` are labels, ``ideal`` is the exact sampler."""
+    kinds = {ideal: "ideal", "oracle": "oracle"} | dict.fromkeys(models, "model")
+    labels = {ideal: "exact posterior sampling", "oracle": "optimum", **models}
     look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
     return {**look, "interval": measured.method, field: measured.band()}

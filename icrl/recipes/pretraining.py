@@ -5,11 +5,12 @@ A recipe subclasses ``PretrainingExperiment`` and says how its models are pretra
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import models
 from icrl.core.seeding import key_for
 from icrl.core.settings import flat
@@ -54,6 +55,7 @@ class PretrainingSettings(Protocol):
         """The frozen policy as an agent of the family's environments."""
 
 
+AnySettings = TypeVar("AnySettings")
 Settings = TypeVar("Settings", bound=PretrainingSettings)
 
 
@@ -76,12 +78,53 @@ def untrained_policy(
     return FrozenPolicy.split(policy)
 
 
-class PretrainingExperiment(Generic[Settings]):
-    """Base of the recipes. Model m of a run keeps its checkpoints as seed m; its training seed is m % train_seeds."""
+class Experiment(Generic[AnySettings]):
+    """What every experiment can be asked; a law asks all of them. ``presets`` are smoke, cpu and paper."""
 
     title: ClassVar[str]
     presets: ClassVar[dict[str, Any]]
     published: ClassVar[tuple[dict[str, Any], ...]] = ()
+
+    @classmethod
+    def validate(cls, settings: AnySettings, seed: int) -> None:
+        """Raise ``InputError`` for settings that do not fit together, before a folder is touched."""
+        del settings, seed
+
+    @classmethod
+    def kinds(cls, settings: AnySettings) -> list[str]:
+        """What the models of a run differ in but for their training seeds; model m is of kind m // train_seeds."""
+        del settings
+        return [cls.title]
+
+    @classmethod
+    def num_models(cls, settings: AnySettings) -> int:
+        """Models that a run pretrains."""
+        del settings
+        return 0
+
+    @classmethod
+    def run(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
+        """The whole experiment, from where it stands, and the results document."""
+        raise NotImplementedError(f"{cls.__name__} must define run")
+
+    @classmethod
+    def reevaluate(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
+        """The results document of what is pretrained already; of all, where nothing is."""
+        return cls.run(settings, run)
+
+    @classmethod
+    def load_agent(cls, settings: AnySettings, run: Run, model: int) -> Agent:
+        """The pretrained agent number ``model``."""
+        raise InputError(f"folder: {run.experiment} pretrains no agent; use icrl.make_agent")
+
+    @classmethod
+    def collect(cls, settings: AnySettings, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the pretraining data of the first ``num_tasks`` tasks in ``folder``."""
+        raise InputError(f"experiment: got {cls.title!r}, allowed: one that pretrains on collected data")
+
+
+class PretrainingExperiment(Experiment[Settings]):
+    """Base of those that pretrain models. Model m keeps its checkpoints as seed m; its training seed is m % S."""
 
     @classmethod
     def pretrain(cls, settings: Settings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
@@ -97,12 +140,6 @@ class PretrainingExperiment(Generic[Settings]):
     def evaluate(cls, settings: Settings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
         """``claim``, ``num_tasks``, ``num_steps``, ``checks`` and the sections of the results."""
         raise NotImplementedError(f"{cls.__name__} must define evaluate")
-
-    @classmethod
-    def kinds(cls, settings: Settings) -> list[str]:
-        """What the models of a run differ in but for their training seeds; model m is of kind m // train_seeds."""
-        del settings
-        return [cls.title]
 
     @classmethod
     def num_models(cls, settings: Settings) -> int:

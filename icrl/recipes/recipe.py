@@ -7,19 +7,27 @@ is refused in one line, when the recipe is made or by ``check_fit``, before anyt
 Letters: H steps in an episode, C steps in a training context or window, T steps of an evaluation.
 """
 
+import abc
 import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 
 from icrl.agents.in_context import InContextAgent
+from icrl.agents.mixture import Mixture
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import InputError, require, require_float, require_int
 from icrl.core.registry import agents, environments, filters, layouts, models, objectives
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment, Layout, ModelConfig, Objective
 from icrl.datasets.pooled import kept_steps
+from icrl.datasets.store import StoredRecords
 from icrl.envs._splits import shuffled_split
 from icrl.filters._table import Filter
+from icrl.models._sizes import matched
 from icrl.models._token_policy import FrozenPolicy
 from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
@@ -30,22 +38,25 @@ from icrl.training.step import FitSettings
 CONTEXTS, HISTORIES = "contexts", "histories"
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
 RULES = ("whole", "rolling")
-SHORT, LONG = 100, 200  # steps of a context by default: about SHORT of short episodes, at most LONG of a long one
-HELD_OUT = 2  # a numbered family is split if so many of its tasks are held out
+SHORT = 100  # steps of a context by default, where episodes are shorter
+TOLERANCE = 0.06  # of the parameters: some models have no setting that is finer than the width
+FEW = 4  # tasks of a numbered family that is not split: its models are trained and evaluated on the same ones
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
     """How the pretraining data come to be."""
 
-    data: str = CONTEXTS  # contexts: made on the device as training goes; histories: collected, filtered, cut
-    source: tuple[str, ...] = ()  # agents that collect, in turn; none: as fits. "independent": uniform transitions
+    data: str = CONTEXTS  # contexts: made as training goes; histories: collected, filtered, cut; or a folder of either
+    source: tuple[str, ...] = ()  # agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two
     context_steps: int | None = None  # C, transitions in a context or window; none: as fits the episodes
+    most_steps: int | None = None  # C at most, where it is as fits the episodes
     elsewhere: float = 0.0  # probability that a DPT query is a uniform state instead of the next one
     skip_episodes: int = 0  # most episodes of a source's rollout in front of a context
     pool: int | None = None  # contexts, seen again and again; none: every batch is new
-    train_tasks: int = 100  # tasks with histories
-    histories: int = 10  # histories of each
+    shuffle: bool = False  # permute the transitions of a context at every fetch (not for a source that learns)
+    train_tasks: int = 60  # tasks with histories, at most
+    histories: int = 4  # histories of each
     history_steps: int | None = None  # transitions in a history; none: 1000 where episodes are short, else C
     streams: bool = False  # histories of a task are parallel streams of one learner (ppo, a2c)
     noisy_fraction: float = 0.0  # of a task's histories that are replaced by a uniform player's
@@ -58,12 +69,13 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_following(self)
-        require(self.data in (CONTEXTS, HISTORIES), "data", self.data, f"{CONTEXTS} or {HISTORIES}")
-        for name in self.source:
-            if name != INDEPENDENT:
-                agents.entry(name)
+        for source in self.source:
+            for name in mixed(source) or (source,):
+                if name != INDEPENDENT:
+                    agents.entry(name)
         for field, low, high in (
             ("context_steps", 2, 2**16),
+            ("most_steps", 2, 2**16),
             ("pool", 1, 2**31 - 1),
             ("history_steps", 2, 2**24),
             ("segment", 1, 2**24),
@@ -75,7 +87,42 @@ class DataSettings:
         require_int("train_tasks", self.train_tasks, 1, 2**24)
         require_int("histories", self.histories, 1, 2**20)
         require_float("noisy_fraction", self.noisy_fraction, 0.0, 1.0)
+        require_float("train_fraction", self.train_fraction, 0.0, 1.0, open_low=True)
         require_int("keep_every", self.keep_every, 1, 2**20)
+
+    @property
+    def kind(self) -> str:
+        """Contexts or histories, also where ``data`` is a folder."""
+        return self.data if self.data in (CONTEXTS, HISTORIES) else _kind_of(self.data)
+
+    @property
+    def folder(self) -> str:
+        """The folder of stored data; empty if they are made."""
+        return "" if self.data in (CONTEXTS, HISTORIES) else self.data
+
+
+@functools.lru_cache(maxsize=64)
+def _kind_of(folder: str) -> str:
+    known = f"{CONTEXTS}, {HISTORIES} or a folder of `icrl collect`"
+    require(Path(folder).is_dir(), "data", folder, known)
+    return CONTEXTS if "query" in StoredRecords(folder, verify=False).fields else HISTORIES
+
+
+def mixed(source: str) -> dict[str, float]:
+    """The shares of a source like "0.1*psrl+0.9*uniform" by agent, first and second; {} for one that is no mixture."""
+    if "*" not in source:
+        return {}
+    form = "SHARE*AGENT+SHARE*AGENT, shares that sum to 1"
+    parts = [part.partition("*") for part in source.split("+")]
+    try:
+        shares = {name.strip(): float(share) for share, _, name in parts}
+    except ValueError:
+        raise InputError(f"source: got {source!r}, allowed: {form}") from None
+    whole = (
+        len(parts) == 2 and abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
+    )
+    require(whole, "source", source, form)
+    return shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +151,7 @@ class Evaluation:
     context: str = ""  # what decisions rest on: whole (all steps), rolling (a window of C); empty: as fits T
     forget: int | None = None  # steps that leave a full window at once; none: an episode, or a quarter of C
     competitors: tuple[str, ...] = ("all",)  # agents on the same draws; all: every one that fits and learns
+    offline_competitors: tuple[str, ...] = ()  # agents that choose on given contexts, for bandits; none: the exact one
     offline_tasks: int = 200  # contexts behind the cross-entropy and the offline choice, for bandits
 
     def __post_init__(self) -> None:
@@ -114,7 +162,7 @@ class Evaluation:
             if getattr(self, field) is not None:
                 require_int(field, getattr(self, field), 1, 2**24)
         require(self.context in ("", *RULES), "context", self.context, " or ".join(RULES))
-        for name in self.competitors:
+        for name in (*self.competitors, *self.offline_competitors):
             if name != "all":
                 agents.entry(name)
 
@@ -130,12 +178,15 @@ class Recipe:
     prediction: Prediction = Prediction()
     evaluation: Evaluation = Evaluation()
     model: str = "transformer"  # registered sequence model
+    parameters: int | None = None  # of every model, embedding and head included, within 6 %; none: as its sizes say
     train_seeds: int = 1  # independently trained models of each variant
     vary: tuple[str, ...] = ()  # what the variants differ in: NAME=a,b,c, several of them make a grid
 
     def __post_init__(self) -> None:
         check_following(self)
         check_pairs(self)
+        if self.parameters is not None:
+            require_int("parameters", self.parameters, 1, 2**40)
         require_int("train_seeds", self.train_seeds, 1, 1000)
         check_vary(self.vary)
 
@@ -148,11 +199,13 @@ class Recipe:
 
     @property
     def context_steps(self) -> int:
-        """C: as set, or whole episodes that fill SHORT steps, in bandits one episode; at most LONG steps."""
+        """C: as set, or whole episodes that fill SHORT steps, in bandits one episode; of a long one ``most_steps``."""
         if self.data.context_steps is not None:
             return self.data.context_steps
         short = self.episode <= SHORT and not self.env.spec.is_stationary_bandit
-        return self.episode * -(-SHORT // self.episode) if short else min(self.episode, LONG)
+        if short:
+            return self.episode * -(-SHORT // self.episode)
+        return min(self.episode, self.data.most_steps or self.episode)
 
     @property
     def history_steps(self) -> int:
@@ -179,7 +232,12 @@ class Recipe:
         """T."""
         if self.evaluation.eval_steps is not None:
             return self.evaluation.eval_steps
-        return self.context_steps if self.data.data == CONTEXTS else self.history_steps
+        return self.context_steps if self.data.kind == CONTEXTS else self.history_steps
+
+    @property
+    def num_episodes(self) -> int:
+        """Whole episodes in an evaluation."""
+        return self.eval_steps // self.episode
 
     @property
     def rule(self) -> str:
@@ -206,9 +264,9 @@ class Recipe:
 
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-        """Numbers of the training and of the held-out tasks; None for a family whose tasks are drawn from its prior."""
+        """Numbers of the training and of the held-out tasks; None where tasks are drawn from the prior."""
         count = self.env.num_tasks
-        if count is None or round(self.data.train_fraction * count) > count - HELD_OUT:
+        if count is None or count < FEW or self.env.spec.is_stationary_bandit:
             return None
         return shuffled_split(count, self.data.train_fraction, self.data.split_seed)
 
@@ -248,16 +306,60 @@ class Recipe:
         Raises:
           InputError: an unknown setting, or a value that it cannot have.
         """
-        plain = dataclasses.replace(self, vary=())
-        if not self.vary:
-            return {self.prediction.objective.upper(): plain}
-        return {label: replaced(plain, values) for label, values in grid(plain, self.vary).items()}
+        return dict(_variants(self))
 
 
-def source_agent(env: Environment, name: str, num_steps: int) -> Agent:
-    """The registered agent ``name`` as a collector of ``num_steps``; an exploration that fades does so over them."""
+@functools.lru_cache(maxsize=64)  # matching sizes traces each model many times
+def _variants(recipe: Recipe) -> tuple[tuple[str, Recipe], ...]:
+    plain = dataclasses.replace(recipe, vary=())
+    if not recipe.vary:
+        return ((recipe.prediction.objective.upper(), _of_size(plain)),)
+    made = grid(plain, recipe.vary)
+    return tuple((label, _of_size(replaced(plain, values))) for label, values in made.items())
+
+
+def _of_size(recipe: Recipe) -> Recipe:
+    """The recipe with a model of as many parameters as it asks for."""
+    if recipe.parameters is None:
+        return recipe
+    layout, actions = recipe.layout, recipe.env.num_actions
+    outside = layout.token_dim + 1 + actions  # parameters of embedding and head for each feature
+    tokens, wanted = layout.num_tokens(recipe.context_steps), recipe.parameters - actions
+    backbone = matched(recipe.model, wanted, recipe.backbone, tokens, outside, TOLERANCE)
+    return dataclasses.replace(recipe, backbone=backbone)
+
+
+class ByRecipe(abc.ABC):
+    """Base of settings of other experiments whose models are made, trained and played as ``pretraining`` says."""
+
+    @property
+    @abc.abstractmethod
+    def pretraining(self) -> Recipe:
+        """The recipe of one model."""
+
+    def objective(self) -> Objective:
+        """The pretraining objective."""
+        return self.pretraining.objective()
+
+    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+        """An untrained network."""
+        return self.pretraining.new_policy(seed, train_seed)
+
+    def agent(self, policy: FrozenPolicy) -> Agent:
+        """The pretrained policy as an agent."""
+        return self.pretraining.agent(policy)
+
+
+def source_agent(env: Environment, name: str, num_steps: int | None = None) -> Agent:
+    """The registered agent ``name`` (or a mixture of two) as a collector.
+
+    With ``num_steps`` an exploration that fades does so over as many steps, else over as many as is its own default.
+    """
+    if shares := mixed(name):
+        (first, share), (second, _) = shares.items()
+        return Mixture.for_env(env, first=first, second=second, share=share)
     item = agents[name]
-    fades = "anneal_steps" in item.__dataclass_fields__
+    fades = num_steps is not None and "anneal_steps" in item.__dataclass_fields__
     made: Agent = item.for_env(env, **({"anneal_steps": num_steps} if fades else {}))
     return made
 
@@ -265,12 +367,16 @@ def source_agent(env: Environment, name: str, num_steps: int) -> Agent:
 def check_fit(recipe: Recipe) -> None:
     """Raise ``InputError``, one line that names both sides, for parts of a recipe that do not fit together."""
     _check_parts(recipe)
-    for field, names in (("source", recipe.sources), ("competitors", recipe.evaluation.competitors)):
+    for field, names in (
+        ("source", recipe.sources),
+        ("competitors", recipe.evaluation.competitors),
+        ("offline_competitors", recipe.evaluation.offline_competitors),
+    ):
         for name in names:
             if name in (INDEPENDENT, "all"):
                 continue
             try:
-                agents[name].for_env(recipe.env)
+                source_agent(recipe.env, name, recipe.context_steps)
             except InputError as refusal:
                 raise InputError(f"{field}: {name} does not fit {recipe.env.name}: {refusal}") from refusal
     anywhere = type(recipe.env).random_state is not Environment.random_state
@@ -281,7 +387,7 @@ def check_fit(recipe: Recipe) -> None:
 
 def _check_parts(recipe: Recipe) -> None:
     data, prediction, env = recipe.data, recipe.prediction, recipe.env.name
-    histories, plain = data.data == HISTORIES, {each.name: each.default for each in dataclasses.fields(DataSettings)}
+    histories, plain = data.kind == HISTORIES, {each.name: each.default for each in dataclasses.fields(DataSettings)}
     if histories:
         hint = "stored histories hold no optimal actions; use --data contexts"
         require(prediction.objective != "dpt", "objective", "dpt", "ad with data histories", hint)
@@ -300,6 +406,9 @@ def _check_parts(recipe: Recipe) -> None:
         others = " or ".join(name for name in layouts if layouts[name](recipe.env.spec).num_before)
         hint = f"it asks one query a context, {prediction.objective} in {env} asks one at every step"
         require(bandit, "layout", prediction.layout, others, hint)
+    if recipe.task_ids is not None:
+        held_out = len(recipe.task_ids[1])
+        require(held_out >= 2, "train_fraction", data.train_fraction, "a fraction that holds out at least two tasks")
     if recipe.rule == "whole":
         require_int("eval_steps", recipe.eval_steps, 1, recipe.context_steps)
     require_int("forget", recipe.forget, 1, recipe.context_steps)
@@ -307,3 +416,30 @@ def _check_parts(recipe: Recipe) -> None:
         name = recipe.sources[0]
         learns = "num_streams" in agents[name].__dataclass_fields__
         require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
+
+
+def sizes(base: Recipe, **presets: Mapping[str, Any]) -> dict[str, Recipe]:
+    """The presets of an experiment: each says what differs from ``base``, by the names of the flags."""
+    return {name: replaced(base, dict(changes)) for name, changes in presets.items()}
+
+
+SMOKE: dict[str, Any] = {  # a preset of seconds: what all experiments make small
+    "width": 16, "num_layers": 1, "num_heads": 1, "init_std": 0.2, "train_steps": 20, "batch_size": 16,
+    "learning_rate": 3e-3, "warmup_steps": 5, "log_every": 10, "save_every": 20, "positions": "learned",
+}  # fmt: skip
+LEE_2023: dict[str, Any] = {  # transformer and optimiser of the DPT paper
+    "width": 32, "num_layers": 4, "num_heads": 4, "init_std": 0.02, "positions": "learned",
+    "batch_size": 64, "learning_rate": 1e-4, "schedule": "constant", "warmup_steps": 0,
+    "train_seeds": 5, "eval_tasks": 4000,
+}  # fmt: skip
+LIN_2023: dict[str, Any] = {  # of TaDM: 2 000 epochs of 80 000 contexts
+    "width": 32, "num_layers": 8, "num_heads": 4, "init_std": 0.02, "positions": "learned", "attention": "relu",
+    "norm_first": False, "final_norm": False, "train_steps": 1_250_000, "batch_size": 128, "learning_rate": 1e-3,
+    "schedule": "constant", "warmup_steps": 0, "log_every": 1000, "save_every": 20_000, "train_seeds": 5,
+    "eval_tasks": 4000,
+}  # fmt: skip
+SON_2025: dict[str, Any] = {  # of AD on grids (also Chen et al. 2025); not theirs: the initial weights, and no dropout
+    "width": 32, "num_layers": 4, "num_heads": 4, "init_std": 0.02, "norm": "rms", "positions": "rotary",
+    "mlp": "swiglu", "final_norm": False, "train_steps": 50_000, "batch_size": 512, "learning_rate": 1e-2,
+    "warmup_steps": 0, "weight_decay": 0.01, "log_every": 500, "save_every": 5000, "train_seeds": 5,
+}  # fmt: skip

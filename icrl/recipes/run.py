@@ -85,7 +85,7 @@ def start(
     """
     require_int("seed", seed, 0, MAX_SEED)
     settings = settings_of(experiment, preset, values)
-    count = experiments[experiment].num_models(settings) // settings.train_seeds
+    count = len(experiments[experiment].kinds(settings))
     hint = "--yes trains more"
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched

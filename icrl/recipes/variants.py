@@ -1,4 +1,7 @@
-"""Variants of a recipe: ``NAME=a,b,c`` changes one setting, several of them make the grid of all combinations."""
+"""Variants of a recipe: ``NAME=a,b,c`` changes one setting, several of them make the grid of all combinations.
+
+Settings that change together are joined: ``objective+source=ad:ucb,dpt:uniform`` makes two variants.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -18,28 +21,33 @@ FIXED = (
     "env",
 )  # the same for all
 
+# what all variants share, as they are compared on the same tasks and draws
+SHARED = ("vary", "train_seeds", "eval_tasks", "rollouts_per_task", "eval_steps", "competitors", "env")
+
 
 def check_vary(vary: Sequence[str]) -> None:
     """Raise ``InputError`` for what is not NAME=a,b,c with at least two different values, or a name given twice."""
-    names = []
+    names: list[str] = []
     for each in vary:
-        name, values = split_vary(each)
+        joined, values = split_vary(each)
         require(len(values) >= 2, "vary", each, "NAME=a,b,c with at least two values")
         require(len(set(values)) == len(values), "vary", each, "different values")
-        require(name not in names, "vary", each, f"{name} once")
-        require(
-            name not in FIXED, "vary", each, "a setting that variants may differ in", f"all share {', '.join(FIXED)}"
-        )
-        names.append(name)
+        for name in joined:
+            require(name not in names, "vary", each, f"{name} once")
+            require(name not in SHARED, "vary", each, "a setting that variants may differ in", "all share this one")
+            names.append(name)
 
 
-def split_vary(text: str) -> tuple[str, list[str]]:
-    """(setting, its values in words)."""
-    name, equals, values = text.partition("=")
-    require(bool(equals and name), "vary", text, "NAME=a,b,c")
-    return name.strip().removeprefix("--").replace("-", "_"), [
-        part.strip() for part in values.split(",") if part.strip()
-    ]
+def split_vary(text: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """(settings that change together, the values of each variant in words)."""
+    form = "NAME=a,b,c, or NAME+NAME=a:b,c:d"
+    left, equals, right = text.partition("=")
+    names = tuple(name.strip().removeprefix("--").replace("-", "_") for name in left.split("+"))
+    require(bool(equals) and all(names), "vary", text, form)
+    values = [tuple(value.strip().split(":")) if len(names) > 1 else (value.strip(),) for value in right.split(",")]
+    values = [value for value in values if value != ("",)]
+    require(all(len(value) == len(names) for value in values), "vary", text, form)
+    return names, values
 
 
 def grid(recipe: Any, vary: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -48,14 +56,17 @@ def grid(recipe: Any, vary: Sequence[str]) -> dict[str, dict[str, Any]]:
     Raises:
       InputError: a name that is no setting of the recipe, or a value of another kind.
     """
-    axes = [[(name, value) for value in values] for name, values in map(split_vary, vary)]
-    return {
-        ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in combination): _changes(recipe, combination)
-        for combination in itertools.product(*axes)
-    }
+    axes = [[list(zip(names, value, strict=True)) for value in values] for names, values in map(split_vary, vary)]
+    combinations = [list(itertools.chain(*each)) for each in itertools.product(*axes)]
+    return {label_of(each): _changes(recipe, each) for each in combinations}
 
 
-def _changes(recipe: Any, combination: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def label_of(combination: Sequence[tuple[str, str]]) -> str:
+    """A variant in words."""
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in combination)
+
+
+def _changes(recipe: Any, combination: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Values of the settings; a name that brings flags of its own (--model s5) may be followed by one of them."""
     known = leaves(chosen(recipe, dict(combination)))
     for name, _ in combination:

@@ -1,12 +1,11 @@
 """Stored histories as one set: on disk and on the device they give the same windows, bit for bit."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
 from icrl.core.errors import InputError
 from icrl.core.registry import agents
+from icrl.core.settings import replaced
 from icrl.core.types import History
 from icrl.datasets import histories as module
 from icrl.datasets import store
@@ -15,7 +14,7 @@ from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.experiments.ad_darkroom import ADDarkRoom
-from icrl.recipes import distillation_data as data_of
+from icrl.recipes import data as data_of
 
 ENV = DarkRoom(size=4, horizon=6)
 IDS = np.array([3, 0, 9, 5, 14])
@@ -85,24 +84,23 @@ def test_a_window_longer_than_a_history_on_disk_is_refused(parts):
     assert "\n" not in str(caught.value)
 
 
-def test_an_experiment_trains_alike_on_data_that_do_and_do_not_fit(tmp_path, monkeypatch):
-    settings = dataclasses.replace(ADDarkRoom.presets["smoke"], history_steps=60, keep_every=2, noisy_fraction=0.25)
-    sources = {
-        "source": data_of.source_part(settings),
-        "random": Part(agents["uniform"].for_env(settings.env), 2),
-    }
-    for name, part in sources.items():
-        data_of.store_part(settings, 0, tmp_path / name, part, 4)
-    histories = {name: StoredHistories(tmp_path / name) for name in sources}
-    fits = {data: data_of.union_of(settings, histories, data) for data in ("clean", "noisy")}
+def test_a_recipe_trains_alike_on_data_that_do_and_do_not_fit(tmp_path, monkeypatch):
+    changes = {"history_steps": 60, "keep_every": 2, "train_tasks": 4}
+    clean = replaced(ADDarkRoom.presets["smoke"], changes)
+    recipes = {"clean": clean, "noisy": replaced(clean, {"noisy_fraction": 0.25})}
+    for recipe in recipes.values():
+        data_of.collect_histories(recipe, tmp_path, 0)
+    assert len(list((tmp_path / "data").iterdir())) == 2  # the learners' once, and the random players'
+    fits = {name: data_of.union(recipe, tmp_path) for name, recipe in recipes.items()}
     monkeypatch.setattr(data_of, "DEVICE_BYTES", fits["clean"][1].columns.action.nbytes)
-    for data, (table, resident) in fits.items():
-        same, pooled = data_of.union_of(settings, histories, data)
+    for name, (table, resident, _) in fits.items():
+        same, pooled, _ = data_of.union(recipes[name], tmp_path)
         assert isinstance(resident, DeviceHistories) and isinstance(pooled, PooledHistories)
         np.testing.assert_array_equal(table.returns, same.returns)
-        batches = [Windows(source, np.arange(32), settings.window, 16, (0,))(0) for source in (resident, pooled)]
+        batches = [Windows(source, np.arange(32), clean.context_steps, 16, (0,))(0) for source in (resident, pooled)]
         assert all(map(np.array_equal, *batches))
     players = fits["noisy"][0].returns[24:]  # the last two of each task's eight
-    np.testing.assert_array_equal(players, histories["random"].episode_returns())
+    random = StoredHistories(next((tmp_path / "data").glob("random-*")))
+    np.testing.assert_array_equal(players, random.episode_returns())
     learners = fits["clean"][0].returns.reshape(4, 8, -1)[:, :6]
     np.testing.assert_array_equal(fits["noisy"][0].returns[:24], learners.reshape(24, -1))

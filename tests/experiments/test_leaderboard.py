@@ -164,7 +164,7 @@ def test_a_model_plays_where_tasks_look_as_it_knows_them():
     assert guest.refuses(BernoulliBandit(), 20) == ""
     assert "as in GaussianBandit" in guest.refuses(GaussianBandit(num_arms=3), 20)
     assert "as in GaussianBandit" in guest.refuses(DarkRoom(), 20)
-    short = dataclasses.make_dataclass("Short", ["max_steps"])(20)
+    short = dataclasses.make_dataclass("Short", ["capacity"])(20)
     assert "at most 20" in Guest("guest", short, home.spec).refuses(home, 21)
     players, skipped = _players(Leaderboard.presets["cpu"], DarkRoom(size=2), guest, 20)
     assert {"ucb-vi", "psrl", "ucrl2", "ucb-h", "oracle", "uniform"} <= players.keys()

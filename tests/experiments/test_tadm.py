@@ -1,7 +1,6 @@
 """Transformers as Decision Makers: variants, their data and objectives, and what the reports promise."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,40 +10,42 @@ from icrl.agents.mixture import Mixture
 from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.registry import agents
-from icrl.datasets.contexts import Batches
+from icrl.core.settings import replaced
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.experiments.tadm_bernoulli import TADMBernoulli
+from icrl.experiments.tadm_bernoulli import DPT_ON, IMITATES_UCB, TADMBernoulli
 from icrl.experiments.tadm_linear import TADMLinear
 from icrl.experiments.tadm_mdp import TADMMDP
 from icrl.layouts.pairs import Pairs
 from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
-from icrl.recipes.tadm_pipeline import Histories, TADMExperiment, _generator, label_of, split_variant
+from icrl.recipes import data
+from icrl.recipes.checks import order, regret_ratio
+from icrl.recipes.data import batches, contexts_of
+from icrl.recipes.recipe import source_agent
 from icrl.reports.report import read_results
 
 SMOKE = TADMBernoulli.presets["smoke"]
 
 
 def test_variants_say_data_and_objective():
-    assert isinstance(SMOKE.objective("imitate:ucb"), AD)
-    assert isinstance(SMOKE.objective("dpt:0.5"), DPT)
-    assert type(SMOKE.source("imitate:ucb")) is agents["ucb"]
-    mixed = SMOKE.source("dpt:0.25")
+    cpu = TADMBernoulli.presets["cpu"].variants()
+    assert [type(recipe.objective()) for recipe in cpu.values()] == [AD, DPT, DPT, DPT, DPT]
+    assert type(source_agent(SMOKE.env, cpu[IMITATES_UCB].sources[0])) is agents["ucb"]
+    mixed = source_agent(SMOKE.env, cpu[DPT_ON[10]].sources[0])
     assert (type(mixed.first), type(mixed.second), mixed.share) == (
-        agents["thompson-bernoulli"], agents["uniform"], 0.25,
+        agents["thompson-bernoulli"], agents["uniform"], 0.1,
     )  # fmt: skip
-    assert label_of("dpt:0.1") == "DPT, 10 % of data TS"
+    assert TADMBernoulli.kinds(SMOKE) == ["imitates ucb", "DPT, 50 % of data TS"]
     assert TADMBernoulli.num_models(dataclasses.replace(SMOKE, train_seeds=3)) == 6
-    mdp = TADMMDP.presets["cpu"]
-    assert mdp.context_steps == mdp.episodes * mdp.env.horizon == 100
+    assert TADMMDP.presets["cpu"].context_steps == 25 * TADMMDP.presets["cpu"].env.horizon == 100
 
 
-@pytest.mark.parametrize("variant", ["ucb", "imitate:", "dpt:x", "dpt:1.5", "dpt:nan", "ad:ucb"])
-def test_bad_variants_are_refused(variant):
-    with pytest.raises(InputError, match=r"^variants[^\n]*: got [^\n]*$"):
-        split_variant(variant)
-    with pytest.raises(InputError):
-        dataclasses.replace(SMOKE, variants=(variant,))
+@pytest.mark.parametrize(
+    "source", ["0.5*ucb", "x*ucb+y*uniform", "1.5*ucb+-0.5*uniform", "0.5*ucb+0.6*uniform", "nan*ucb+1*uniform"]
+)
+def test_bad_mixtures_are_refused(source):
+    with pytest.raises(InputError, match=r"^source: got [^\n]*$"):
+        replaced(SMOKE, {"source": (source,)})
 
 
 def test_a_mixture_lives_one_life_at_a_time():
@@ -67,26 +68,23 @@ def test_a_mixture_lives_one_life_at_a_time():
 
 
 def test_the_imitated_data_is_what_the_agent_did():
-    """UCB tries the arms in order first; the decision-pretrained model gets labels that are the best arm."""
-    generator = _generator(SMOKE, "imitate:ucb", 0, "test")
-    history = Histories(Batches(generator, 4, 0))(0)
-    assert np.array_equal(history.action[:, :3], np.tile([0, 1, 2], (4, 1)))
-    contexts = generator.fetch(np.arange(4))
-    assert np.array_equal(contexts.history.action, history.action)
+    """UCB tries the arms in order first; contexts of the same tasks have the best arm as their label."""
+    variant = SMOKE.variants()[IMITATES_UCB]
+    history = batches(variant, None, 0, 0)(0)
+    assert np.array_equal(history.action[:4, :3], np.tile([0, 1, 2], (4, 1)))
+    contexts = contexts_of(variant, 0, "pretrain/0").fetch(np.arange(4))
+    assert np.array_equal(contexts.history.action, history.action[:4])
 
 
-def test_the_same_contexts_are_seen_again(monkeypatch):
-    """Six contexts in batches of four: every epoch has each of them once."""
-    seen = []
-    monkeypatch.setattr(TADMBernoulli, "_fit", lambda settings, run, model, batches, *_: seen.append(batches))
-    fit = dataclasses.replace(SMOKE.fit, batch_size=4)
-    settings = dataclasses.replace(SMOKE, variants=("dpt:0.5",), contexts=6, fit=fit)
-    TADMBernoulli._fit_model(settings, SimpleNamespace(seed=0), 0)
-    rows = np.concatenate([seen[0](step).history.reward for step in range(3)])
+@pytest.mark.parametrize("device_bytes", [0, 2**30])
+def test_the_same_contexts_are_seen_again(monkeypatch, device_bytes):
+    """Six contexts in batches of four: every epoch has each of them once, held on the device or made again."""
+    monkeypatch.setattr(data, "DEVICE_BYTES", device_bytes)
+    settings = replaced(SMOKE.variants()[DPT_ON[50]], {"pool": 6, "batch_size": 4})
+    seen = batches(settings, None, 0, 0)
+    rows = np.concatenate([seen(step).history.reward for step in range(3)])
     once, again = (np.unique(each, axis=0) for each in (rows[:6], rows[6:]))
     assert len(once) == 6 and np.array_equal(once, again)
-    with pytest.raises(InputError, match="context: got 6"):
-        seen[0].contexts.fetch(np.array([6]))
 
 
 def test_a_query_shows_the_arms():
@@ -100,13 +98,11 @@ def test_a_query_shows_the_arms():
 
 
 def test_checks_compare_on_the_same_tasks():
-    class Promises(TADMExperiment):
-        order = ("dpt:0", "dpt:0.5", "dpt:1")
-        max_ratio = {("dpt:1", "ts"): 1.1, ("dpt:9", "ts"): 1.0}
-
     noise = np.random.default_rng(0).normal(size=(1, 200))
-    final = {"dpt:0": 20 + noise, "dpt:0.5": 10 + noise, "dpt:1": 10 - noise, "ts": 9.5 - noise}
-    checks = Promises._checks(final)
+    final = {"a": 20 + noise, "b": 10 + noise, "c": 10 - noise, "ts": 9.5 - noise}
+    measured = {name: {"regret": values[..., None]} for name, values in final.items()}
+    promises = order("a", "b", "c"), regret_ratio("ts", 1.1, "c"), regret_ratio("ts", 1.0, "nobody")
+    checks = [row for promise in promises for row in promise(SMOKE, measured)]
     assert [check["ok"] for check in checks] == [True, False, True]
     assert checks[0]["measured"]["mean"] == pytest.approx(10)
     assert checks[2]["measured"]["mean"] == pytest.approx((10 - noise.mean()) / (9.5 - noise.mean()))

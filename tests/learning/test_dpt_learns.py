@@ -11,21 +11,20 @@ from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.dpt_pipeline import DPTSettings
+from icrl.recipes.recipe import Prediction, Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
 
-SETTINGS = DPTSettings(
+SETTINGS = Recipe(
     env=GaussianBandit(num_arms=2, horizon=30, noise_std=0.1),
     backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, positions="none", init_std=0.3),
     fit=FitSettings(train_steps=600, batch_size=32, learning_rate=1e-2, warmup_steps=20),
-    competitors=("uniform",),
-    ideal="uniform",
+    prediction=Prediction(layout="query-first"),
 )
 
 
-def train(settings: DPTSettings, spoil=lambda contexts: contexts):
+def train(settings: Recipe, spoil=lambda contexts: contexts):
     env, objective = settings.env, settings.objective()
-    source = agents[settings.source].for_env(env)
+    source = agents[settings.sources[0]].for_env(env)
     batches = Batches(ContextGenerator(env, source, env.horizon, seed=0), settings.fit.batch_size, seed=0)
     policy = settings.new_policy(0, 0)
     state = initial_state(settings.fit, policy)
@@ -70,7 +69,7 @@ def test_order_of_the_past_does_not_matter_without_positions(trained):
     """One layer, no positions: what came before the latest transition is a set (which one is latest does matter)."""
     policy, _ = trained
     objective, env = SETTINGS.objective(), SETTINGS.env
-    source = agents[SETTINGS.source].for_env(env)
+    source = agents[SETTINGS.sources[0]].for_env(env)
     contexts = ContextGenerator(env, source, env.horizon, seed=5).fetch(np.arange(4))
     order = np.append(np.random.default_rng(0).permutation(env.horizon - 1), env.horizon - 1)
     permuted = contexts._replace(history=jax.tree.map(lambda x: x[:, order], contexts.history))

@@ -8,13 +8,14 @@ from flax import nnx
 
 from icrl.core.errors import InputError
 from icrl.core.registry import models
+from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.models._sizes import matched, size_of
 from icrl.models._token_policy import TokenPolicy
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.distillation_settings import PAPER
 
 TARGET = 60_000
-LIGHT = dataclasses.replace(PAPER["backbone"], num_layers=2, width=16, num_heads=2)
+PAPER = ADDarkRoom.presets["paper"].backbone
+LIGHT = dataclasses.replace(PAPER, num_layers=2, width=16, num_heads=2)
 
 
 def num_parameters(name, config, token_dim, num_actions=5):
@@ -54,7 +55,7 @@ def test_a_size_out_of_reach_is_said():
 
 # Son et al. 2025 (DICP) and Chen et al. 2025 (LHF): a token is Linear(10) of a transition or a row of Embedding(81)
 # for the state to act in. Both are columns of one linear map of 91 features, (s, a one-hot, r, s') and a one-hot state.
-PUBLISHED = {"AD on grids": (PAPER["backbone"], 69_413), "lightweight AD": (LIGHT, 9_941)}
+PUBLISHED = {"AD on grids": (PAPER, 69_413), "lightweight AD": (LIGHT, 9_941)}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -65,7 +66,7 @@ def test_published_parameter_counts(name):
 
 def test_published_counts_of_other_heads_and_tables():
     """What is not a linear embedding and an action head: the published tables and heads on top of the same backbone."""
-    backbone = size_of("transformer", PAPER["backbone"]).parameters
+    backbone = size_of("transformer", PAPER).parameters
     action, transition, act_table = 33 * 5, 11 * 32, 5 * 32
     dynamics = 33 * 2 + 33 * 81  # reward (two values), next state
     query = 3 * 32  # DPT's linear map of a query state, which its code does not use

@@ -1,0 +1,123 @@
+"""Promises of an experiment: checks over measured quantities by name, one row of the report each.
+
+A promise is a function of (recipe, measured) to rows, so that an experiment lists what it promises and nothing else.
+"Ours" is the first variant unless another is named; a promise about somebody who did not play makes no row.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from icrl.evaluation.learning_curves import trailing_mean
+from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
+from icrl.recipes.recipe import Recipe
+
+Measured = dict[str, dict[str, np.ndarray]]  # by agent: "regret" [S, N, T] cumulative, "reward" [S, N, T]
+Row = dict[str, Any]
+Promise = Callable[[Recipe, Measured], list[Row]]
+
+SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al. 2025
+
+
+def row(what: str, measured: Interval, target: str, ok: bool) -> Row:
+    """One check of the results."""
+    return {"what": what, "measured": measured.band(), "target": target, "ok": bool(ok)}
+
+
+def at_most(what: str, measured: Interval, limit: float) -> Row:
+    """The mean is at most ``limit``."""
+    return row(what, measured, f"<= {limit:g}", bool(measured.mean <= limit))
+
+
+def above_zero(what: str, measured: Interval) -> Row:
+    """The mean is above 0."""
+    return row(what, measured, "> 0", bool(measured.mean > 0))
+
+
+def regret_ratio(other: str, limit: float, ours: str | None = None) -> Promise:
+    """Regret(T) of our model is at most ``limit`` times that of ``other`` on the same tasks."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        name = ours or next(iter(measured))
+        if not {name, other} <= measured.keys():
+            return []
+        ratio = ratio_interval(measured[name]["regret"][..., -1], measured[other]["regret"][0, :, -1])
+        return [at_most(f"regret({recipe.eval_steps}) of {name} / {other}", ratio, limit)]
+
+    return promise
+
+
+def regret_limit(limit: float) -> Promise:
+    """Regret(T) of our model is at most ``limit``, at the preset's own T."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        name = next(iter(measured))
+        what = f"regret({recipe.eval_steps}) of {name}"
+        return [at_most(what, interval(measured[name]["regret"][..., -1]), limit)]
+
+    return promise
+
+
+def order(*names: str) -> Promise:
+    """Each of the variants ``names`` loses more than the next, beyond the interval of the difference."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        del recipe
+        rows = []
+        for worse, better in itertools.pairwise(names):
+            if {worse, better} <= measured.keys():
+                difference = paired_difference(measured[worse]["regret"][..., -1], measured[better]["regret"][..., -1])
+                what = f"regret of {worse} - that of {better}"
+                rows.append(row(what, difference, "> 0 beyond the interval", bool(difference.low > 0)))
+        return rows
+
+    return promise
+
+
+def improvement(recipe: Recipe, measured: Measured) -> list[Row]:
+    """Every variant earns more in the last fifth of the episodes than in the first."""
+    rows, fifth = [], max(1, recipe.num_episodes // 5)
+    for name in recipe.variants():
+        returns = episode_returns(recipe, measured[name])
+        gain = interval(returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1))
+        rows.append(above_zero(f"{name}: last fifth of episodes minus first fifth", gain))
+    return rows
+
+
+def enhancement(name: str, base: str) -> Promise:
+    """E, the mean return of variant ``name`` relative to that of ``base``, is above 0: raw, and as published."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        if not {name, base} <= measured.keys():
+            return []
+        ours, theirs = (episode_returns(recipe, measured[each]) for each in (name, base))
+        raw = ratio_interval(ours.mean(-1), theirs.mean(-1))
+        smooth = ratio_interval(*(trailing_mean(returns, SMOOTHED).mean(-1) for returns in (ours, theirs)))
+        return [
+            above_zero(f"E of {name}, raw", _minus_one(raw)),
+            above_zero(f"E of {name}, trailing mean of {SMOOTHED}", _minus_one(smooth)),
+        ]
+
+    return promise
+
+
+def leak(gap: np.ndarray) -> list[Row]:
+    """A model below the exact posterior's cross-entropy beyond noise sees something that it must not see.
+
+    ``gap`` [S, N, P] is its excess at each prefix.
+    """
+    excess = interval(gap.mean(-1))
+    what = "cross-entropy above the exact posterior's, nats (below 0: a leak)"
+    return [row(what, excess, ">= 0 within the interval", bool(excess.high >= 0))]
+
+
+def episode_returns(recipe: Recipe, curves: dict[str, np.ndarray]) -> np.ndarray:
+    """Return of each whole episode, [S, N, E] float64."""
+    reward = curves["reward"][..., : recipe.num_episodes * recipe.episode]
+    return reward.reshape(*reward.shape[:2], recipe.num_episodes, recipe.episode).sum(-1, dtype=np.float64)
+
+
+def _minus_one(ratio: Interval) -> Interval:
+    return Interval(ratio.mean - 1.0, ratio.low - 1.0, ratio.high - 1.0, ratio.method)
