@@ -101,8 +101,8 @@ class MemoryLen(Environment[TaskParams]):
         steps, time = self.length + 1, int(state.time)
         moments = min(steps, MOMENTS) + 1
         now, next_one = (done * (moments - 1) // steps for done in (time, min(time + 1, steps)))
-        bits = "".join(map(str, np.asarray(state.context).tolist())) if self.num_bits <= 3 else "bits"
-        labels = (bits, *[""] * (moments - 3), f"?{int(state.query)}", "end")
+        bits = "".join(map(str, np.asarray(state.context).tolist())) if self.num_bits <= 3 else ""
+        labels = (bits, *[""] * (moments - 3), f"?{int(state.query)}", "")
         reach = np.broadcast_to(np.arange(moments) == next_one, (2, moments)).astype(float)
         right = int(state.context[state.query])
         worth = np.where(np.arange(2) == right, 1.0, -1.0) if time == self.length else np.zeros(2)

@@ -60,7 +60,9 @@ class BarChart:
         room = (self.right - self.left) / self.num_bars
         every = max(int(np.ceil((text_width(str(self.num_bars)) + 4) / room)), 1)
         for number in range(0, self.num_bars, every):
-            write(pixels, (sum(self.column(number)) / 2, self.bottom + 4), str(number), INK, align=0.5)
+            half = text_width(str(number)) / 2
+            middle = min(max(sum(self.column(number)) / 2, self.left + half), self.right - half)
+            write(pixels, (middle, self.bottom + 4), str(number), INK, align=0.5)
 
     def column(self, number: int) -> tuple[float, float]:
         """The left and the right border of a bar's column."""

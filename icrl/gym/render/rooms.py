@@ -46,8 +46,8 @@ def draw(pixels: np.ndarray, room: Room, episode: Episode) -> None:
         if (start != end).any():
             stroke(floor, np.stack([start, end]), max(0.09 * cell, 1.5), BLUE, 0.75 * (1 - age / LATEST))
     x, y = centers[-1]
-    disc(floor, (x, y), max(0.34 * cell, 1.5), PAPER)
-    disc(floor, (x, y), max(0.29 * cell, 1.0), BLUE)
+    disc(floor, (x, y), max(0.34 * cell, 4.0), PAPER)
+    disc(floor, (x, y), max(0.29 * cell, 3.0), BLUE)
 
 
 def describe(room: Room, episode: Episode) -> str:
@@ -81,7 +81,7 @@ def _centers(cells: np.ndarray, cell: int, size: int) -> np.ndarray:
 def _draw_landmark(pixels: np.ndarray, landmark: Landmark, center: np.ndarray, cell: int, in_a_corner: bool) -> None:
     """Its picture, or its first letter; pale when spent, small where another one has the cell."""
     x, y = center
-    half = 0.42 * cell
+    half = max(0.42 * cell, 3.0)
     if in_a_corner:
         x, y, half = x + 0.22 * cell, y + 0.22 * cell, 0.2 * cell
     color = COLORS.get(landmark.name, INK)

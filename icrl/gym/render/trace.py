@@ -23,8 +23,8 @@ class Trace:
     def begin(self, obs: np.ndarray, fresh: np.ndarray) -> None:
         """Episodes begin where ``fresh`` [N]; ``obs`` [N, *O] is what is seen now everywhere."""
         self._forget(fresh)
-        if self._obs and not fresh.all():
-            obs = np.where(fresh.reshape(-1, *[1] * (obs.ndim - 1)), obs, self._obs.pop())
+        if self._obs:
+            self._obs.pop()  # the others still see the same
         self._obs.append(np.array(obs))
 
     def add(self, obs: np.ndarray, actions: np.ndarray, rewards: np.ndarray, restarted: np.ndarray) -> None:
