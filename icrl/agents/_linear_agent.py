@@ -31,10 +31,10 @@ class LinearAgent(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        features = settings.pop("features", getattr(env, "features", None))
+        features = settings.pop("features", env.features)
         if features is not None:
             return cls(num_arms=env.num_actions, dim=features.shape[1], features=features, **settings)
-        dim = getattr(env, "dim", 0)
+        dim = env.dim
         if env.spec.obs_dim != env.num_actions * dim:
             raise InputError(f"features: {env.name} neither has nor shows any, and {cls.__name__} needs them")
         return cls(num_arms=env.num_actions, dim=dim, features=None, **settings)

@@ -22,5 +22,5 @@ class A2C(PPO):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        steps, streams = settings.get("num_steps", cls.num_steps), getattr(env, "num_streams", None) or 1
+        steps, streams = settings.get("num_steps", cls.num_steps), env.num_streams or 1
         return super().for_env(env, **{"batch_size": steps * streams, **settings})

@@ -38,10 +38,9 @@ class BayesOptimal(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        stationary = hasattr(env, "arm_means") and env.spec.obs_shape == (1,)
-        require(stationary, "environment", env.name, "a stationary bandit", "this agent needs one")
+        require(env.spec.is_stationary_bandit, "environment", env.name, "a stationary bandit", "this agent needs one")
         known = {"horizon": env.spec.max_steps_in_episode}
-        known |= {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}
+        known |= env.facts("prior_a", "prior_b")
         agent = super().for_env(env, **{**known, **settings})
         bayes_optimal(agent.num_arms, agent.horizon, agent.prior_a, agent.prior_b)  # refuses what is too large
         return agent

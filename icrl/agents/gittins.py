@@ -36,11 +36,10 @@ class Gittins(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        stationary = hasattr(env, "arm_means") and env.spec.obs_shape == (1,)
-        require(stationary, "environment", env.name, "a stationary bandit", "this agent needs one")
+        require(env.spec.is_stationary_bandit, "environment", env.name, "a stationary bandit", "this agent needs one")
         horizon = env.spec.max_steps_in_episode
         known = {"discount": min(1.0 - 1.0 / horizon, MAX_DISCOUNT), "max_pulls": min(horizon, MAX_PULLS)}
-        known |= {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}
+        known |= env.facts("prior_a", "prior_b")
         agent = super().for_env(env, **{**known, **settings})
         agent.bonus_table()  # refuses bad settings, and does the work before anything is compiled
         return agent

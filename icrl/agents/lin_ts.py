@@ -25,8 +25,8 @@ class LinTS(LinearAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        known = {"prior_var": 1.0, "noise_std": getattr(env, "noise_std", 0.3)}
-        if hasattr(env, "features"):
+        known = {"prior_var": 1.0, **env.facts("noise_std")}
+        if env.features is not None:
             known["prior_var"] = 1.0 / env.features.shape[1]
         return super().for_env(env, **{**known, **settings})
 

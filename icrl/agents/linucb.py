@@ -25,7 +25,7 @@ class LinUCB(LinearAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        beta = 1.0 if hasattr(env, "features") else 2.0
+        beta = 1.0 if env.features is not None else 2.0
         return super().for_env(env, **{"beta": beta, **settings})
 
     def index(self, state: LinearStats, obs: Array, beta: Array | float) -> Array:

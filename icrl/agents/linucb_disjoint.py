@@ -25,8 +25,8 @@ class DisjointLinUCB(LinearAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        shows = env.spec.obs_dim == env.num_actions * getattr(env, "dim", 0)
-        if shows or settings.get("features", getattr(env, "features", None)) is not None:
+        shows = env.spec.obs_dim == env.num_actions * env.dim
+        if shows or settings.get("features", env.features) is not None:
             return super().for_env(env, **settings)
         return cls(num_arms=env.num_actions, dim=env.spec.obs_dim, features=None, **settings)
 

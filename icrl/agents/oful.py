@@ -27,7 +27,7 @@ class OFUL(LinearAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return super().for_env(env, **{"noise": getattr(env, "noise_std", 0.5), **settings})
+        return super().for_env(env, **{"noise": 0.5 if env.noise_std is None else env.noise_std, **settings})
 
     def index(self, state: LinearStats, obs: Array) -> Array:
         """The optimistic value of every arm, [K]."""

@@ -66,7 +66,7 @@ class PosteriorGaussian(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return super().for_env(env, **{"noise_std": getattr(env, "noise_std", 0.3), **settings})
+        return super().for_env(env, **{**env.facts("noise_std"), **settings})
 
     def posterior(self, state: ArmStats) -> CutNormal:
         """The law of each mu_a given the data."""

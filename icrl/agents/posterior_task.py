@@ -39,7 +39,7 @@ class PosteriorTask(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        numbered = env.num_tasks is not None and all(hasattr(env, name) for name in ("begin", "advance"))
+        numbered = env.num_tasks is not None and env.is_deterministic
         require(numbered, f"environment {env.name}", "no numbered tasks", "a numbered family", "this agent needs it")
         agent = cls(env=env, **settings)
         require(agent.memory in MEMORIES, "posterior-task.memory", agent.memory, " or ".join(MEMORIES))

@@ -60,7 +60,7 @@ class PPO(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        spec, streams = env.spec, getattr(env, "num_streams", None)
+        spec, streams = env.spec, env.num_streams
         defaults = {
             "obs_dim": spec.obs_dim // (streams or 1),
             "num_actions": spec.num_actions,

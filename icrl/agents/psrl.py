@@ -46,8 +46,8 @@ class PSRL(Planner):
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         num_states = finite_spec(env).num_states or 1
-        known = {"concentration": getattr(env, "concentration", 1.0 / num_states)}
-        known |= {"noise_std": env.noise_std} if hasattr(env, "noise_std") else {"reward_prior": "beta"}
+        known = {"concentration": 1.0 / num_states, **env.facts("concentration", "noise_std")}
+        known |= {} if env.noise_std is not None else {"reward_prior": "beta"}
         agent = super().for_env(env, **{**known, **settings})
         prior = agent.reward_prior
         require(prior in REWARD_PRIORS, "psrl.reward_prior", prior, " or ".join(REWARD_PRIORS))

@@ -28,8 +28,7 @@ class ThompsonBernoulli(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        known = {name: getattr(env, name) for name in ("prior_a", "prior_b") if hasattr(env, name)}
-        return super().for_env(env, **{**known, **settings})
+        return super().for_env(env, **{**env.facts("prior_a", "prior_b"), **settings})
 
     def posterior(self, state: ArmStats) -> tuple[Array, Array]:
         """Both parameters of the Beta posterior, [K] each."""

@@ -29,8 +29,8 @@ class ThompsonGaussian(ArmAgent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        known: dict[str, Any] = {"noise_std": getattr(env, "noise_std", 0.3)}
-        if hasattr(env, "features"):  # the linear setting, appendix A.3
+        known = env.facts("noise_std")
+        if env.features is not None:  # the linear setting, appendix A.3
             known |= {"prior_mean": 0.0, "prior_var": 1.0}
         return super().for_env(env, **{**known, **settings})
 

@@ -38,7 +38,7 @@ class UCBH(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(spec=finite_spec(env), **{"r_max": getattr(env, "r_max", 1.0), **settings})
+        return cls(spec=finite_spec(env), **{**env.facts("r_max"), **settings})
 
     @property
     def horizon(self) -> int:

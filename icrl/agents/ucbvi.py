@@ -27,7 +27,7 @@ class OptimisticPlanner(Planner):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return super().for_env(env, **{"r_max": getattr(env, "r_max", 1.0), **settings})
+        return super().for_env(env, **{**env.facts("r_max"), **settings})
 
     @abc.abstractmethod
     def reward_bonus(self, counts: Counts) -> Array:

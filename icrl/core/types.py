@@ -160,6 +160,57 @@ class Environment(abc.ABC, Generic[Task]):
         """Task number ``index`` [] int32 of a family that numbers its tasks; traceable."""
         raise InputError(f"env: got {self.name!r}, allowed: a family that numbers its tasks (task {index})")
 
+    # What an agent may know of the family, where it is so: fields or properties of the same name say what.
+
+    @property
+    def noise_std(self) -> float | None:
+        """Standard deviation of Gaussian reward noise; None: another noise, or none."""
+        return None
+
+    @property
+    def r_max(self) -> float | None:
+        """A bound on expected rewards; None: 1."""
+        return None
+
+    @property
+    def prior_a(self) -> float | None:
+        """First parameter of the Beta prior of arm means, as ``prior_b`` is the second; None: another prior."""
+        return None
+
+    @property
+    def prior_b(self) -> float | None:
+        """Second parameter of that prior."""
+        return None
+
+    @property
+    def concentration(self) -> float | None:
+        """Of the Dirichlet prior of a state's successors; None: another prior."""
+        return None
+
+    @property
+    def features(self) -> Array | None:
+        """Features of the arms that are the same in all tasks, [K, d]; None: there are none, or others each time."""
+        return None
+
+    @property
+    def dim(self) -> int:
+        """d, of features that the observation shows arm by arm; 0: it shows none."""
+        return 0
+
+    @property
+    def num_streams(self) -> int | None:
+        """S, copies of the environment that act as one; None: one plain environment."""
+        return None
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether a task explains what it shows without chance; the family then has ``begin`` and ``advance``."""
+        return False
+
+    def facts(self, *names: str) -> dict[str, Any]:
+        """Those of the facts ``names`` that are known, by name."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     def random_state(self, key: Array, params: Task) -> tuple[Array, EnvState]:
         """A state drawn uniformly from all of them, (obs [*O], state), for contexts of independent transitions."""
         raise InputError(f"{self.name}: has no uniform distribution over its states; use another kind of context")

@@ -44,6 +44,8 @@ class GridRoom(Environment[RoomTask]):
         require_int("horizon", self.horizon, 1, MAX_HORIZON)
         require(self.start in STARTS, "start", self.start, " or ".join(STARTS))
 
+    is_deterministic = True
+
     @property
     @abc.abstractmethod
     def num_tasks(self) -> int:

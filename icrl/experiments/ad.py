@@ -34,10 +34,11 @@ class ADAnywhere(RecipeExperiment):
         ),
         "cpu": Recipe(
             env=DarkRoom(),
-            data=DataSettings(data=HISTORIES, most_steps=200),
+            data=DataSettings(data=HISTORIES, most_steps=200, train_tasks=40),
             prediction=Prediction(objective="ad"),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
             fit=FitSettings(train_steps=3000, batch_size=32, learning_rate=5e-3),
+            evaluation=Evaluation(eval_tasks=100),
         ),
         "paper": Recipe(
             env=DarkRoom(),
