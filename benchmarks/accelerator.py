@@ -31,7 +31,8 @@ from icrl.core.registry import experiments, models
 from icrl.core.types import Contexts, History
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.recipe import Prediction, Recipe
+from icrl.recipes.parts import Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
 
 PEAKS = {"H100": 989.0, "H200": 989.0, "A100": 312.0}  # dense bfloat16, TFLOP/s, of the maker's data sheets (SXM)

@@ -23,7 +23,8 @@ from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.evaluation.online import online_returns
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.recipe import HISTORIES, DataSettings, Prediction, Recipe
+from icrl.recipes.parts import HISTORIES, DataSettings, Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
 MANY = 1024

@@ -17,7 +17,8 @@ from icrl.core.tasks import TaskSet
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.recipe import Prediction, Recipe
+from icrl.recipes.parts import Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
 STRIDE = 25

@@ -67,7 +67,8 @@ def our_step(length: int, heads: int):
     from icrl.datasets.contexts import ContextGenerator
     from icrl.envs.gaussian_bandit import GaussianBandit
     from icrl.models.transformer import TransformerConfig
-    from icrl.recipes.recipe import Prediction, Recipe
+    from icrl.recipes.parts import Prediction
+    from icrl.recipes.recipe import Recipe
     from icrl.training.step import FitSettings, initial_state, train_step
 
     settings = Recipe(

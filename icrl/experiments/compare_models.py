@@ -17,7 +17,9 @@ from icrl.core.registry import experiments, models
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import SMOKE, Evaluation, Prediction, Recipe, sizes
+from icrl.recipes.parts import Evaluation, Prediction
+from icrl.recipes.published import SMOKE, sizes
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.speeds import table_of_models
 from icrl.training.step import FitSettings
 

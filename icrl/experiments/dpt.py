@@ -10,7 +10,8 @@ from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import DataSettings, Evaluation, Recipe
+from icrl.recipes.parts import DataSettings, Evaluation
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
 

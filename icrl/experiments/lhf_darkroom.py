@@ -20,7 +20,7 @@ from icrl.experiments.ad_darkroom import BASE as AD
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import enhancement, improvement
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import SMOKE, SON_2025, sizes
+from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 

@@ -25,7 +25,9 @@ from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import order, regret_ratio
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import LIN_2023, SMOKE, Evaluation, Recipe, sizes
+from icrl.recipes.parts import Evaluation
+from icrl.recipes.published import LIN_2023, SMOKE, sizes
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 

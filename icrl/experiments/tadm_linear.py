@@ -15,7 +15,9 @@ from icrl.envs.shown_linear_bandit import ShownLinearBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import regret_ratio
 from icrl.recipes.experiment import RecipeExperiment
-from icrl.recipes.recipe import LIN_2023, SMOKE, DataSettings, Evaluation, Prediction, Recipe, sizes
+from icrl.recipes.parts import DataSettings, Evaluation, Prediction
+from icrl.recipes.published import LIN_2023, SMOKE, sizes
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
 BASE = Recipe(

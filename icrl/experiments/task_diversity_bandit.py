@@ -40,8 +40,9 @@ from icrl.models._token_policy import FrozenPolicy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.data import VALIDATION_CONTEXTS
 from icrl.recipes.measure import curve
+from icrl.recipes.parts import Prediction
 from icrl.recipes.pretraining import PretrainingExperiment
-from icrl.recipes.recipe import ByRecipe, Prediction, Recipe
+from icrl.recipes.recipe import ByRecipe, Recipe
 from icrl.recipes.run import Run
 from icrl.training.step import FitSettings
 

@@ -33,7 +33,8 @@ from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
 from icrl.filters._selection import provenance_of, save_selection
 from icrl.filters._table import HistoryTable
-from icrl.recipes.recipe import CONTEXTS, INDEPENDENT, Recipe, source_agent
+from icrl.recipes.parts import CONTEXTS, INDEPENDENT
+from icrl.recipes.recipe import Recipe, source_agent
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
@@ -102,22 +103,12 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     if drawn or env.spec.is_stationary_bandit:  # no labels, or one that serves all prefixes
         return ContextGenerator(env, source_agent(env, source, steps), steps, seed, purpose, together)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
+    num_queries = 1 if recipe.layout.num_prompt else steps + 1
+    asked = steps, seed, purpose, False, num_queries
     if source == INDEPENDENT:
-        return IndependentContexts(env, ids, steps, seed, purpose, False, steps + 1, lives=together)
+        return IndependentContexts(env, ids, *asked, lives=together)
     agent, data = source_agent(env, source, steps + skipped), recipe.data
-    return LivedContexts(
-        env,
-        ids,
-        steps,
-        seed,
-        purpose,
-        False,
-        steps + 1,
-        data.elsewhere,
-        data.skip_episodes,
-        lives=together,
-        source=agent,
-    )
+    return LivedContexts(env, ids, *asked, data.elsewhere, data.skip_episodes, lives=together, source=agent)
 
 
 # --- histories ---

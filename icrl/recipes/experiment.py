@@ -14,8 +14,10 @@ from icrl.core.types import Agent
 from icrl.models._token_policy import FrozenPolicy
 from icrl.recipes import data, measure
 from icrl.recipes.checks import Measured, Promise
+from icrl.recipes.fits import check_fit
+from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.pretraining import PretrainingExperiment
-from icrl.recipes.recipe import CONTEXTS, Recipe, check_fit
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 
 

@@ -8,7 +8,8 @@ from icrl.core.settings import check_following, follows
 from icrl.core.types import ModelConfig
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.recipes.competitors import COLLECTORS
-from icrl.recipes.recipe import ByRecipe, Prediction, Recipe
+from icrl.recipes.parts import Prediction
+from icrl.recipes.recipe import ByRecipe, Recipe
 from icrl.training.step import FitSettings
 
 HOME = "GaussianBandit-v0"  # where the model that is trained here comes from

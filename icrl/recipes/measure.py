@@ -24,7 +24,8 @@ from icrl.models._token_policy import FrozenPolicy
 from icrl.recipes.checks import Measured, Row, episode_returns, leak
 from icrl.recipes.competitors import fitting
 from icrl.recipes.data import source_histories
-from icrl.recipes.recipe import CONTEXTS, Recipe, source_agent
+from icrl.recipes.parts import CONTEXTS
+from icrl.recipes.recipe import Recipe, source_agent
 
 POINTS = 500  # of a curve of regret, evenly spaced
 

@@ -12,7 +12,8 @@ from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.registry import agents, environments, experiments, filters, layouts, models
 from icrl.core.settings import leaves, replaced
-from icrl.recipes.recipe import INDEPENDENT, check_fit
+from icrl.recipes.fits import check_fit
+from icrl.recipes.parts import INDEPENDENT
 from icrl.storage.publish import read_json
 
 BASE = experiments["ad"].presets["smoke"]
@@ -138,6 +139,7 @@ def play(folder, name, recipe, steps):
         ({"env": "GaussianBandit-v0", "data": "contexts", "source": (INDEPENDENT,)}, "no uniform distribution"),
         ({"data": "contexts", "objective": "dpt", "mask_prob": 0.5}, "mask_prob: got 0.5, allowed: 0 with"),
         ({"context": "whole", "eval_steps": 99}, "eval_steps: got 99, allowed: an integer in [1, 12]"),
+        ({"context": "last-episode"}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (
             {"streams": True, "source": ("q-learning",)},
@@ -179,6 +181,16 @@ def test_a_large_grid_wants_to_be_asked_for(tmp_path, capsys):
     widths = ",".join(map(str, range(8, 8 + 65)))
     assert main(["run", "dpt", "--preset", "smoke", "--vary", f"width={widths}", "--out", str(tmp_path / "run")]) == 2
     assert "vary: got '65 variants', allowed: at most 64; --yes trains more" in capsys.readouterr().err
+
+
+def test_a_context_that_is_fixed_for_an_episode(tmp_path):
+    """The released DPT code's memory: the query in front, the last episode behind it."""
+    words = ["--env", "DarkRoomCorner-v0", "--size", "4", "--horizon", "6", "--layout", "query-first"]
+    words += ["--context", "last-episode", "--context-steps", "6", "--source", "independent", "--eval-steps", "24"]
+    assert main(["run", "dpt", "--preset", "smoke", "--out", str(tmp_path / "run"), *words]) == 0
+    assert len(read_json(tmp_path / "run" / "results.json")["episodes"]["episode"]) == 4
+    agent = icrl.load_agent(tmp_path / "run")
+    assert type(agent.agent).__name__ == "FrozenContextAgent" and agent.max_steps is None
 
 
 def test_variants_see_the_same_tasks_and_end_in_one_report(tmp_path):

@@ -13,7 +13,8 @@ from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
 from icrl.evaluation.online import online_returns
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.recipe import HISTORIES, DataSettings, Evaluation, Prediction, Recipe
+from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
 
 ENV = DarkRoom(size=3, horizon=6)

@@ -11,7 +11,8 @@ from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import online_regret
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.recipe import Prediction, Recipe
+from icrl.recipes.parts import Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
 
 SETTINGS = Recipe(
