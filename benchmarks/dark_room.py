@@ -75,7 +75,7 @@ def distilled_steps_per_second(lives: int = 200, episodes: int = 20) -> float:
         fit=FitSettings(),
     )
     agent = settings.agent(settings.new_policy(0, 0))
-    tasks = TaskSet.of(settings.env, np.arange(20)).lives(lives // 20)
+    tasks = TaskSet.of(settings.env, np.arange(20)).repeat(lives // 20)
     work = partial(online_returns, settings.env, tasks, agent, episodes, 0)
     return lives * episodes * settings.episode / seconds(work)
 

@@ -25,7 +25,7 @@ class InContextAgent(Agent):
 
     ``policy`` maps (tokens [T, D], start, carry) to (logits [T, K], carry) and has ``initial_carry()``; it is the one
     pretrained with ``layout``. ``query`` [*O] is the observation put first by a layout with a prompt; it is constant
-    over a bandit task. The context holds ``max_steps`` transitions; for longer lives see ``RollingContextAgent``.
+    over a bandit task. The context holds ``max_steps`` transitions; for longer rollouts see ``RollingContextAgent``.
     """
 
     policy: Any

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation, small and pure: the learner whose lives AD, DICP and LHF distil."""
+"""Proximal policy optimisation, small and pure: the learner whose histories AD, DICP and LHF distil."""
 
 from typing import Any, NamedTuple, Self
 

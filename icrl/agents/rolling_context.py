@@ -1,4 +1,4 @@
-"""The in-context agent for lives longer than its context: the oldest transitions are forgotten, the rest read again."""
+"""The in-context agent for rollouts longer than its context: it forgets the oldest steps and reads the rest again."""
 
 from typing import NamedTuple
 

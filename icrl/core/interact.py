@@ -29,7 +29,7 @@ from icrl.core.types import (
 def interact(
     key: Array, env: Environment, task: TaskParams, agent: Agent, num_steps: int, agent_key: Array | None = None
 ) -> Interaction:
-    """Let ``agent`` live ``num_steps`` steps in ``task``; episodes end and restart, its memory stays.
+    """Run ``agent`` for ``num_steps`` steps in one task. Episodes auto-reset; the agent's state is kept across them.
 
     Args:
       key: typed key of the environment's draws (and of the agent's, unless ``agent_key`` is given); consumed.

@@ -60,9 +60,9 @@ class TaskSet:
         num_first = require_int("num_first", num_first, 1, len(self) - 1)
         return self[:num_first], self[num_first:]
 
-    def lives(self, each: int) -> "TaskSet":
-        """Every task ``each`` times in a row, and every life with an id, and so with draws, of its own."""
-        each = require_int("lives", each, 1, MAX_TASKS // len(self))
+    def repeat(self, each: int) -> "TaskSet":
+        """Every task ``each`` times in a row, every copy with an id, and so with draws, of its own."""
+        each = require_int("each", each, 1, MAX_TASKS // len(self))
         params = jax.tree.map(lambda leaf: jnp.repeat(leaf, each, axis=0), self.params)
         return TaskSet(params, jnp.arange(len(self) * each, dtype=jnp.uint32))
 

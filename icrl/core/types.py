@@ -27,7 +27,7 @@ EnvState = Any
 
 
 class Transition(NamedTuple):
-    """One step of a life. Stacked over time it is a ``History``: every field gains a leading axis [T]."""
+    """One step of a rollout. Stacked over time it is a ``History``: every field gains a leading axis [T]."""
 
     obs: Array  # [*O] float32, seen before acting
     action: Array  # [] int32 in 0..K-1
@@ -49,7 +49,7 @@ class Contexts(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """What is measured of a life, per step; [T] each."""
+    """What is measured of a rollout, per step; [T] each."""
 
     reward: Array  # [T] float32, as received, with noise
     regret: Array  # [T] float32 >= 0, expected loss of the action against the optimal one (no noise)
@@ -381,19 +381,19 @@ class Objective(abc.ABC):
         """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
 
     def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, under a ``FrozenPolicy``."""
+        """-log p of the labels in nats, [B, decisions] float32, under a ``Policy``."""
         return self.scores(jax.vmap(policy)(self.inputs(batch, key))[0], batch)
 
     def loss(self, policy: Any, batch: Any, key: Array) -> Array:
         """What training minimises, [] float32: mean cross-entropy, and what layers of the policy ask for besides."""
         key_inputs, key_layers = jax.random.split(key)
         tokens = self.inputs(batch, key_inputs)
-        logits, records = jax.vmap(policy.rehearse)(tokens, jax.random.split(key_layers, tokens.shape[0]))
+        logits, records = jax.vmap(policy.apply_with_aux)(tokens, jax.random.split(key_layers, tokens.shape[0]))
         return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
 
     def report(self, policy: Any, batch: Any) -> dict[str, Array]:
         """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
-        logits, records = jax.vmap(policy.rehearse)(self.inputs(batch))
+        logits, records = jax.vmap(policy.apply_with_aux)(self.inputs(batch))
         return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
 
 

@@ -40,10 +40,10 @@ class ContextSource(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ContextGenerator:
-    """Contexts of T = ``num_steps`` transitions that ``source`` leaves behind in tasks drawn from ``env``.
+    """Contexts of T = ``num_steps`` transitions, collected by ``source`` in tasks drawn from ``env``.
 
     Each context has a task of its own, or one of a pool: the first ``pool_size`` tasks of the stream, again and again
-    with other histories. ``lives`` consecutive ids are of one task.
+    with other histories. ``sequences_per_task`` consecutive ids are of one task.
     """
 
     env: Environment
@@ -51,12 +51,12 @@ class ContextGenerator:
     num_steps: int
     seed: int
     purpose: str = "pretrain"
-    lives: int = 1
+    sequences_per_task: int = 1
     pool_size: int | None = None
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
-        require_int("lives", self.lives, 1, 2**20)
+        require_int("sequences_per_task", self.sequences_per_task, 1, 2**20)
         if self.pool_size is not None:
             require_int("pool_size", self.pool_size, 1, MAX_POOL)
 
@@ -70,24 +70,24 @@ class ContextGenerator:
 
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
-        key_task, key_life = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
-        tasks = ids // self.lives
+        key_task, key_rollout = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
+        tasks = ids // self.sequences_per_task
         tasks = tasks if self.pool_size is None else self._drawn(tasks, self.pool_size)
-        return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_life, ids))
+        return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_rollout, ids))
 
     def _drawn(self, ids: Array, pool_size: int) -> Array:
         keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
         return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size))(keys).astype(jnp.uint32)
 
-    def _context(self, key_task: Array, key_life: Array) -> Contexts:
-        return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_life)
+    def _context(self, key_task: Array, key_rollout: Array) -> Contexts:
+        return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_rollout)
 
 
 @exact_products
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
-    """One context (no batch axis) that ``source`` leaves behind in ``task``; ``key`` is consumed."""
-    key_query, key_life = jax.random.split(key)
-    history = interact(key_life, env, task, source, num_steps).history
+    """One context (no batch axis) collected by ``source`` in ``task``; ``key`` is consumed."""
+    key_query, key_rollout = jax.random.split(key)
+    history = interact(key_rollout, env, task, source, num_steps).history
     query, state = env.reset(key_query, task)
     return Contexts(history, query[None], env.optimal_action(task, state)[None])
 
@@ -171,8 +171,8 @@ class Batches:
     With ``num_tasks`` None every batch holds tasks never seen before (ids count up). Otherwise batches walk through
     tasks 0 .. num_tasks - 1 in a new random order every epoch, as over a finite data set. ``shuffle`` permutes the
     transitions of each context afresh at every fetch (Lee et al. do, for all settings but the linear bandit); that is
-    legitimate only when the source does not learn, because histories of a learner are not exchangeable. ``lives``
-    contexts of each task stand side by side in a batch, for a source with as many lives.
+    legitimate only when the source does not learn, because histories of a learner are not exchangeable. In a batch
+    ``sequences_per_task`` contexts of each task stand side by side, as in its source.
     """
 
     contexts: ContextSource
@@ -180,12 +180,14 @@ class Batches:
     seed: int
     num_tasks: int | None = None
     shuffle: bool = False
-    lives: int = 1
+    sequences_per_task: int = 1
 
     def __post_init__(self) -> None:
         require_int("batch_size", self.batch_size, 1, 2**20)
-        whole = self.batch_size % self.lives == 0
-        require(whole, "batch_size", self.batch_size, f"a multiple of {self.lives}, the contexts of a task")
+        whole = self.batch_size % self.sequences_per_task == 0
+        require(
+            whole, "batch_size", self.batch_size, f"a multiple of {self.sequences_per_task}, the contexts of a task"
+        )
         if self.num_tasks is not None:
             require_int("pretrain_tasks", self.num_tasks, 1, MAX_POOL)
 
@@ -194,11 +196,11 @@ class Batches:
         position = step * self.batch_size + np.arange(self.batch_size, dtype=np.int64)
         if self.num_tasks is None:
             return position.astype(np.uint32)
-        places, lives = np.divmod(position, self.lives)
+        places, within = np.divmod(position, self.sequences_per_task)
         epochs, offsets = np.divmod(places, self.num_tasks)
         orders = [_epoch_order(self.seed, int(epoch), self.num_tasks) for epoch in epochs]
         tasks = np.array([order[offset] for order, offset in zip(orders, offsets, strict=True)], np.int64)
-        return (tasks * self.lives + lives).astype(np.uint32)
+        return (tasks * self.sequences_per_task + within).astype(np.uint32)
 
     def __call__(self, step: int) -> Contexts:
         """The contexts of the batch at ``step``."""

@@ -1,4 +1,4 @@
-"""Learning histories: the complete lives of learners in many tasks, generated on the device, kept on disk.
+"""Learning histories: the complete training runs of learners in many tasks, generated on the device, kept on disk.
 
 A record is all that one task left behind: R histories of T transitions, made by one or several sources (``Part``).
 """

@@ -25,9 +25,9 @@ from icrl.datasets.histories import StoredHistories, episodes
 from icrl.storage.publish import make_folder, publishing_folder
 
 DESCRIPTION = (
-    "Learning histories: whole lives of learners, in many tasks. The infos of an episode tell its task_id, its history "
+    "Learning histories: whole runs of learners, in many tasks. The infos of an episode tell its task_id, its history "
     "(number among those of the task) and its number in the history (episode); together, in order, the episodes of a "
-    "history are one life. An episode without a flag at its end was cut off with its history."
+    "history are one rollout. An episode without a flag at its end was cut off with its history."
 )
 
 

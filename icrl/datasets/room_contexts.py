@@ -1,6 +1,6 @@
-"""Contexts in families that number their tasks (rooms): independent transitions, or walks that an agent lived.
+"""Contexts with a query at every prefix: independent transitions, or rollouts of an agent.
 
-Independent transitions show each state as often as any other. A life shows a few of them again and again, in order,
+Independent transitions show each state as often as any other. A rollout shows a few of them again and again, in order,
 from the start of an episode: a model that is to learn from its own past must have seen such contexts as well.
 """
 
@@ -25,8 +25,8 @@ class RoomContexts(abc.ABC):
     """Contexts of T = ``num_steps`` transitions, each a function of (seed, purpose, its id).
 
     A context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``; it
-    has one query, for all prefixes, or with ``num_queries`` = T + 1 one for each. ``lives`` consecutive ids are of one
-    task (not with ``ordered``).
+    has one query, for all prefixes, or with ``num_queries`` = T + 1 one for each. ``sequences_per_task`` consecutive
+    ids are of one task (not with ``ordered``).
     """
 
     env: Environment
@@ -36,7 +36,7 @@ class RoomContexts(abc.ABC):
     purpose: str = "pretrain"
     ordered: bool = False
     num_queries: int = 1  # Q: 1 or num_steps + 1
-    lives: int = dataclasses.field(default=1, kw_only=True)
+    sequences_per_task: int = dataclasses.field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         require_int("context_steps", self.num_steps, 1, 2**24)
@@ -49,14 +49,14 @@ class RoomContexts(abc.ABC):
 
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
-        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.lives)
-        key_lives = keys_for(key_for(self.seed, f"{self.purpose}/life"), ids)
+        keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.sequences_per_task)
+        key_rollouts = keys_for(key_for(self.seed, f"{self.purpose}/life"), ids)
         if self.task_ids is None:
-            return jax.vmap(self._context)(key_lives, jax.vmap(self.env.sample_task)(keys))
+            return jax.vmap(self._context)(key_rollouts, jax.vmap(self.env.sample_task)(keys))
         tasks = jnp.asarray(self.task_ids, jnp.int32)
         drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
         numbers = tasks[ids % len(tasks) if self.ordered else drawn]
-        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_lives, numbers)  # type: ignore[attr-defined]
+        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_rollouts, numbers)  # type: ignore[attr-defined]
 
     def _context(self, key: Array, task: Any) -> Contexts:
         history, query, states = self._seen(key, task)
@@ -78,7 +78,7 @@ class IndependentContexts(RoomContexts):
     """Independent transitions: state and action uniform, not a walk (Lee et al. 2023, A.4, its code).
 
     Queries are uniform states too. When there is one for each prefix, they are the very states of the transitions to
-    come (which are independent of those that went before) and one more, as in a context that is lived.
+    come (which are independent of those that went before) and one more, as in a rollout.
     """
 
     def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
@@ -95,16 +95,16 @@ class IndependentContexts(RoomContexts):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LivedContexts(RoomContexts):
-    """Consecutive transitions of the life of ``source``, from the start of its episode e, uniform in 0 .. ``skip``.
+class RolloutContexts(RoomContexts):
+    """Consecutive transitions of a rollout of ``source``, from the start of its episode e, uniform in 0 .. ``skip``.
 
     Query t is the state acted upon after t transitions or, with probability ``elsewhere``, a uniform one: a context
-    that stands still during an episode is asked about any state.
+    that is fixed during an episode is queried at any state.
     """
 
     source: Agent = dataclasses.field(kw_only=True)
     elsewhere: float = 0.5
-    skip: int = 0  # most episodes of the life before the context
+    skip: int = 0  # most episodes of the rollout before the context
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,12 +112,12 @@ class LivedContexts(RoomContexts):
         require_int("skip", self.skip, 0, 2**20)
 
     def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
-        key_life, key_skip, key_states, key_where = split(key, 4)
+        key_rollout, key_skip, key_states, key_where = split(key, 4)
         horizon, length = self.env.spec.max_steps_in_episode, self.num_steps + 1
-        life = interact(key_life, self.env, task, self.source, self.skip * horizon + length)
+        rollout = interact(key_rollout, self.env, task, self.source, self.skip * horizon + length)
         first = jax.random.randint(key_skip, (), 0, self.skip + 1) * horizon
         window = jax.tree.map(
-            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (life.history, life.env_states)
+            lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (rollout.history, rollout.env_states)
         )
         if self.elsewhere == 0.0:
             return jax.tree.map(lambda field: field[:-1], window[0]), window[0].obs, window[1]

@@ -17,7 +17,7 @@ class Streams(Environment[Any]):
 
     The learner sees observations [S, *O], plays actions [S] and gets rewards [S]; its history is [T, S, ...]: one
     stream for each copy, all shaped by the one policy (the data of Son et al. 2025 and Chen et al. 2025). S
-    independent learners are S lives in ``inner`` instead. Copies restart each on its own.
+    independent learners are S rollouts in ``inner`` instead. Copies restart each on its own.
     """
 
     inner: Environment

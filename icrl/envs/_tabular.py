@@ -53,7 +53,7 @@ class TabularMDP(Environment[TabularTask]):
     num_states: int = 10  # S
     num_actions: int = 5  # K
     horizon: int = 10  # H, steps in an episode
-    noise_std: float = 1.0
+    noise_std: float = 1.0  # standard deviation of the reward noise
 
     def __post_init__(self) -> None:
         require_int("num_states", self.num_states, 2, MAX_STATES)

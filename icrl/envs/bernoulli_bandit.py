@@ -28,8 +28,8 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
 
     exact_sampler = "thompson-bernoulli"
 
-    prior_a: float = 1.0
-    prior_b: float = 1.0
+    prior_a: float = 1.0  # of the arms' means, Beta(a, b)
+    prior_b: float = 1.0  # of the arms' means, Beta(a, b)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -30,8 +30,8 @@ class Chain(TabularMDP):
     num_states: int = 5
     num_actions: int = dataclasses.field(default=2, init=False)  # FORWARD and BACK
     horizon: int = 20
-    noise_std: float = 0.0
-    slip: float = 0.2
+    noise_std: float = 0.0  # standard deviation of the reward noise
+    slip: float = 0.2  # probability that an action has the other one's effect
 
     r_max = LARGE  # a bound on expected rewards that an agent may know
 

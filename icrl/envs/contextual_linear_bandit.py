@@ -14,7 +14,7 @@ from icrl.envs._sphere_features import SphereFeatures
 class ContextualLinearBandit(SphereFeatures):
     """Reward N(<theta, x_a>, noise_std^2) with theta and the features x_a of every arm and pull on the unit sphere."""
 
-    noise_std: float = 0.3
+    noise_std: float = 0.3  # standard deviation of the reward noise
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from icrl.envs._sphere_features import SphereFeatures
 class ContextualLogisticBandit(SphereFeatures):
     """P(reward 1) = sigmoid <theta, x_a>; theta on the sphere of radius ``theta_norm``, x_a on the unit sphere."""
 
-    theta_norm: float = 4.0
+    theta_norm: float = 4.0  # length of theta
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -26,7 +26,7 @@ class CorrelatedBandit(Bandit[LinearBanditTask]):
 
     num_arms: int = 10
     horizon: int = 200
-    noise_std: float = 0.3
+    noise_std: float = 0.3  # standard deviation of the reward noise
     length: float = 2.0  # how far similarity reaches, in arms
 
     def __post_init__(self) -> None:

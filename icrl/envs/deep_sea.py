@@ -74,7 +74,7 @@ class DeepSea(TabularMDP):
 class DeepSeaStochastic(DeepSea):
     """The stochastic form of bsuite: moves to the right fail once in N, noise N(0, 1) at both ends."""
 
-    noise_std: float = 1.0
+    noise_std: float = 1.0  # standard deviation of the reward noise
     slips: bool = True
 
 

@@ -24,7 +24,7 @@ class Garnet(TabularMDP):
     num_states: int = 20
     num_actions: int = 4
     horizon: int = 20
-    noise_std: float = 0.1
+    noise_std: float = 0.1  # standard deviation of the reward noise
     branching: int = 3  # b
 
     r_max = 1.0  # a bound on expected rewards that an agent may know

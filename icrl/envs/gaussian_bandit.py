@@ -26,7 +26,7 @@ class GaussianBandit(Bandit[GaussianBanditTask]):
 
     exact_sampler = "posterior-gaussian"
 
-    noise_std: float = 0.3
+    noise_std: float = 0.3  # standard deviation of the reward noise
 
     def __post_init__(self) -> None:
         super().__post_init__()

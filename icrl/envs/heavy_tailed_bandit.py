@@ -21,7 +21,7 @@ class HeavyTailedBandit(Bandit[GaussianBanditTask]):
     order ``df`` and above do not exist.
     """
 
-    noise_std: float = 0.3
+    noise_std: float = 0.3  # standard deviation of the reward noise
     df: float = 3.0  # degrees of freedom
 
     def __post_init__(self) -> None:

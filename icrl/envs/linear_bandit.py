@@ -40,8 +40,8 @@ class LinearBandit(Bandit[LinearBanditTask]):
     num_arms: int = 10
     horizon: int = 200
     dim: int = 2  # d
-    noise_std: float = 0.3
-    feature_seed: int | None = None
+    noise_std: float = 0.3  # standard deviation of the reward noise
+    feature_seed: int | None = None  # of the arms' features; none: those of the released code
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,9 +24,9 @@ class OddEvenBandit(Bandit[BernoulliBanditTask]):
 
     num_arms: int = 10
     horizon: int = 100
-    odd_prob: float = 0.95
-    good: float = 0.9
-    bad: float = 0.1
+    odd_prob: float = 0.95  # probability that the good arm is odd-numbered
+    good: float = 0.9  # probability that the good arm pays
+    bad: float = 0.1  # probability that another arm pays
 
     def __post_init__(self) -> None:
         super().__post_init__()

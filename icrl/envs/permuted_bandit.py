@@ -24,8 +24,8 @@ class PermutedBandit(Bandit[GaussianBanditTask]):
 
     num_arms: int = 11
     horizon: int = 10_000
-    noise_std: float = 0.0
-    scale: float = 1.0
+    noise_std: float = 0.0  # standard deviation of the reward noise
+    scale: float = 1.0  # of the means, which lie in [0, scale]
 
     def __post_init__(self) -> None:
         super().__post_init__()

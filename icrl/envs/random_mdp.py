@@ -23,8 +23,8 @@ class RandomMDP(TabularMDP):
     """
 
     concentration: float = 1.0  # of the Dirichlet prior of every row
-    reward_mean: float = 1.0
-    reward_std: float = 1.0
+    reward_mean: float = 1.0  # of the normal prior of mean rewards
+    reward_std: float = 1.0  # of the normal prior of mean rewards
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -16,8 +16,8 @@ from icrl.envs._drifting import Drifting, DriftingTask
 class RandomWalkBandit(Drifting):
     """mu_a(0) ~ U[0, 1], then steps N(0, step_std^2), reflected at 0 and 1: uniform at all times; Gaussian rewards."""
 
-    step_std: float = 0.03
-    noise_std: float = 0.3
+    step_std: float = 0.03  # standard deviation of a mean's step
+    noise_std: float = 0.3  # standard deviation of the reward noise
 
     def __post_init__(self) -> None:
         super().__post_init__()

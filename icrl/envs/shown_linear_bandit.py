@@ -31,7 +31,7 @@ class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
     num_arms: int = 10
     horizon: int = 200
     dim: int = 5  # d
-    noise_std: float = 1.5
+    noise_std: float = 1.5  # standard deviation of the reward noise
 
     def __post_init__(self) -> None:
         super().__post_init__()

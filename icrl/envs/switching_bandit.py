@@ -17,7 +17,7 @@ from icrl.envs._drifting import Drifting, DriftingTask
 class SwitchingBandit(Drifting):
     """Means ~ U[0, 1]^K at the start, and again after each pull with probability ``change_prob``; rewards 1 and 0."""
 
-    change_prob: float = 0.01
+    change_prob: float = 0.01  # probability that the means are drawn again after a pull
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,9 +3,9 @@
 A causal transformer learns to predict what PPO does next from several episodes of what PPO did; frozen, it has to
 improve by itself over the episodes of rooms with goals it never saw.
 
-Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 3 minutes after 4 of collection; 8 held-out goals, 25 lives in
-each): the return of an episode goes from 1.33 in the first to 14.8 [11.4, 18.3] in the 50th, mean over the 50 episodes
-10.0; optimum 17.2, the source's end 16.3 (on training goals).
+Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 3 minutes after 4 of collection; 8 held-out goals, 25 rollouts
+in each): the return of an episode goes from 1.33 in the first to 14.8 [11.4, 18.3] in the 50th, mean over all 50 of
+them 10.0; optimum 17.2, the source's end 16.3 (on training goals).
 
 Preset paper, the first of its five training seeds, products in bfloat16 (2026-11-26, one NVIDIA H200, 5 minutes beside
 another run; ``--train-seeds 1 --matmuls bfloat16``): 1.42 in the first episode, 15.2 [13.4, 16.9] in the 1 000th, mean

@@ -6,7 +6,7 @@ after 5 000, 1.66 after 10 000, 1.81 after 50 000; expert distillation .22 to .5
 Preset ``cpu`` distils the optimum with noise that fades (Zisman et al. 2024) instead of A3C, which has the same shape
 of improvement in minutes, and sees two episodes at a time.
 
-Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 11 minutes; 40 held-out tasks, 5 lives in each): the return
+Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 11 minutes; 40 held-out tasks, 5 rollouts in each): the return
 of an episode goes from 0.19 in the first to 0.78 [0.62, 0.93] in the 100th, the last fifth above the first by 0.26
 [0.16, 0.36]; the published 1.26 after 5 000 steps is not reached. Q-learning from scratch 1.17 by then; optimum 2.
 """

@@ -18,7 +18,7 @@ Departures of preset ``cpu``, each with its reason:
 - Offline, 25 contexts a goal instead of 5: with 5, whether the goal is in the data alone moves the mean by 4.4.
 
 Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 7 min 12 s; 95 % intervals over the 20 goals). Offline: 58.2
-[53.9, 62.5] on random and 86.3 [76.7, 96.0] on expert data. Online, five lives a goal, the same draws for all:
+[53.9, 62.5] on random and 86.3 [76.7, 96.0] on expert data. Online, five rollouts a goal, the same draws for all:
 
     episode                           1     2     3     5    10    20
     DPT, last episode               0.5  13.5  28.1  47.9  64.3  73.2
@@ -28,7 +28,7 @@ Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 7 min 12 s; 95 % interv
 
 The intervals of single episodes are wide (47.9 [32.6, 63.3]). Over all 20 the rolling context (the last episode and the
 one under way) is above the last episode alone by 5.7 [2.3, 9.0]. It remembers one whole episode, so cells searched
-before are searched again; longer windows (400, 1 000; three lives) gave no more to a model trained on two episodes.
+before are searched again; longer windows (400, 1 000; three rollouts) gave no more to a model trained on two episodes.
 Half-way, at step 1 750 (2026-11-24), the rolling context had 57.4, 73.7 and 79.9 in episodes 5, 10 and 20: within the
 intervals, no better. A uniform walk for the fading optimum (1 250 steps) was worse: 43.3 [26.6, 60.0] in episode 5.
 """
@@ -47,7 +47,7 @@ from icrl.envs.dark_room import DarkRoomCorner
 from icrl.evaluation.offline import offline_returns
 from icrl.evaluation.online import online_returns
 from icrl.evaluation.statistics import Interval, interval
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.dpt_room_settings import INDEPENDENT, DPTDarkRoomSettings
 from icrl.recipes.pretraining import PretrainingExperiment
@@ -76,7 +76,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
             context_episodes=2,
             skip_episodes=1,
             eval_episodes=6,
-            eval_lives=2,
+            rollouts_per_task=2,
             offline_contexts=2,
             window=36,
         ),
@@ -134,7 +134,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         return settings.contexts(run.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
 
     @classmethod
-    def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+    def pretrain(cls, settings: DPTDarkRoomSettings, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """One policy per training seed."""
         started, held_out = time.monotonic(), cls.held_out(settings, run)
         policies = [
@@ -144,7 +144,7 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         return policies, {"training": time.monotonic() - started}
 
     @classmethod
-    def evaluate(cls, settings: DPTDarkRoomSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+    def evaluate(cls, settings: DPTDarkRoomSettings, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """Section ``episodes`` and the checks."""
         returns, offline = _online(settings, run.seed, policies), _offline(settings, run.seed, policies)
         curves = {name: _curve(name, interval(values)) for name, values in returns.items()}
@@ -158,19 +158,19 @@ class DPTDarkRoom(PretrainingExperiment[DPTDarkRoomSettings]):
         }
 
 
-def _tasks(settings: DPTDarkRoomSettings, lives: int) -> TaskSet:
-    """Every held-out task ``lives`` times."""
-    return TaskSet.of(settings.env, np.asarray(settings.task_ids[1])).lives(lives)
+def _tasks(settings: DPTDarkRoomSettings, rollouts: int) -> TaskSet:
+    """Every held-out task ``rollouts`` times."""
+    return TaskSet.of(settings.env, np.asarray(settings.task_ids[1])).repeat(rollouts)
 
 
 def _by_task(settings: DPTDarkRoomSettings, values: np.ndarray) -> np.ndarray:
-    """Means over the lives in a task: [tasks x lives, ...] to [tasks, ...]."""
+    """Means over the rollouts in a task: [tasks x rollouts, ...] to [tasks, ...]."""
     return values.reshape(len(settings.task_ids[1]), -1, *values.shape[1:]).mean(1)
 
 
-def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
+def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[Policy]) -> dict[str, np.ndarray]:
     """Return of each episode [S, tasks, E]; S = 1 for all but the model."""
-    env, tasks = settings.env, _tasks(settings, settings.eval_lives)
+    env, tasks = settings.env, _tasks(settings, settings.rollouts_per_task)
 
     def lived(agent: Agent, agent_seed: int, label: str) -> np.ndarray:
         returns = online_returns(env, tasks, agent, settings.eval_episodes, seed, agent_seed, label)
@@ -188,7 +188,7 @@ def _online(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolic
     return found
 
 
-def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[FrozenPolicy]) -> dict[str, np.ndarray]:
+def _offline(settings: DPTDarkRoomSettings, seed: int, policies: list[Policy]) -> dict[str, np.ndarray]:
     """Return of the greedy policy on given contexts, [S, tasks] by kind of context."""
     env, tasks = settings.env, _tasks(settings, settings.offline_contexts)
     numbers = np.arange(len(tasks)).reshape(settings.offline_contexts, -1).T.ravel()  # context i is of task i % count

@@ -32,7 +32,7 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import interval, ratio_interval, task_interval
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.arena import MODEL, Arena, Guest, arena_of, invited, trained
 from icrl.recipes.leaderboard_settings import HOME, LeaderboardSettings
@@ -93,12 +93,12 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
         return 0 if settings.model_run else 1
 
     @classmethod
-    def pretrain(cls, settings: LeaderboardSettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+    def pretrain(cls, settings: LeaderboardSettings, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """The model, unless one is invited."""
         return ([], {}) if settings.model_run else DPTBandit.pretrain(settings.pretraining, run)
 
     @classmethod
-    def evaluate(cls, settings: LeaderboardSettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+    def evaluate(cls, settings: LeaderboardSettings, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """Sections ``worlds`` and ``checks`` of the results."""
         guest = invited(settings) if settings.model_run else trained(settings, policies[0])
         arenas = [

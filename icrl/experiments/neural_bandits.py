@@ -66,15 +66,15 @@ class NeuralBanditSettings:
     learners: tuple[str, ...] = tuple(GRIDS)  # neural agents that are compared
     width: int = 100  # hidden units of every network
     num_perturbations: int = 0  # perturbed networks (S of Deb et al.); 0: the plain one
-    tune_lives: int = 2  # lives behind each tuned setting
-    eval_lives: int = 10  # other lives, behind every reported mean
+    tune_rollouts: int = 2  # lives behind each tuned setting
+    eval_rollouts: int = 10  # other lives, behind every reported mean
     least_gain: float = 1.0  # regret of the best constant arm over that of a learner, at least
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.learners if name not in GRIDS]
         require(bool(self.learners) and not unknown, "learners", self.learners, f"some of {', '.join(GRIDS)}")
-        require_int("tune_lives", self.tune_lives, 1, 10**5)
-        require_int("eval_lives", self.eval_lives, 2, 10**5)
+        require_int("tune_rollouts", self.tune_rollouts, 1, 10**5)
+        require_int("eval_rollouts", self.eval_rollouts, 2, 10**5)
         require_float("least_gain", self.least_gain, 0.0, open_low=True)
 
     def candidates(self, name: str) -> list[tuple[str, Agent]]:
@@ -98,12 +98,15 @@ class NeuralBandits(Experiment[NeuralBanditSettings]):
             env=ClassificationBandit(horizon=20),
             learners=("neural-greedy", "neu-fast-cb"),
             width=4,
-            tune_lives=1,
-            eval_lives=2,
+            tune_rollouts=1,
+            eval_rollouts=2,
         ),
         "cpu": NeuralBanditSettings(env=ClassificationBandit(table="digits", horizon=10_000), least_gain=5.0),
         "paper": NeuralBanditSettings(
-            env=ClassificationBandit(table="digits", horizon=10_000), num_perturbations=5, eval_lives=20, least_gain=5.0
+            env=ClassificationBandit(table="digits", horizon=10_000),
+            num_perturbations=5,
+            eval_rollouts=20,
+            least_gain=5.0,
         ),
     }
 
@@ -118,8 +121,8 @@ class NeuralBandits(Experiment[NeuralBanditSettings]):
     def run(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
         """Tune, evaluate, and the results document."""
         env, started = settings.env, time.monotonic()
-        every = TaskSet.draw(env, run.seed, "lives", settings.tune_lives + settings.eval_lives)
-        tuning, lives = every.split(settings.tune_lives)
+        every = TaskSet.draw(env, run.seed, "lives", settings.tune_rollouts + settings.eval_rollouts)
+        tuning, lives = every.split(settings.tune_rollouts)
         chosen = {name: tuned(settings, name, tuning, run.seed) for name in settings.learners}
         tuned_after = time.monotonic() - started
         labels = {UNIFORM: UNIFORM, **{name: f"{name} ({words})" for name, (words, _) in chosen.items()}}
@@ -133,7 +136,7 @@ class NeuralBandits(Experiment[NeuralBanditSettings]):
             claim=_claim(regrets, settings),
             train_seeds=[run.seed],
             env={"id": env.name, **flat(env)},
-            num_tasks=settings.eval_lives,
+            num_tasks=settings.eval_rollouts,
             num_steps=env.horizon,
             online=_section(regrets, labels, env.horizon),
             checks=_checks(regrets, settings) if run.preset != "smoke" else [],

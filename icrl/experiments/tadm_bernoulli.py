@@ -1,6 +1,6 @@
 """Transformers as Decision Makers on Bernoulli bandits (Lin, Bai, Mei 2023, section 5, experiments 2 to 4).
 
-Two tokens a step. One model imitates UCB; the others learn the best arm from lives of uniform play and Thompson
+Two tokens a step. One model imitates UCB; the others learn the best arm from rollouts of uniform play and Thompson
 sampling mixed in four shares: the less of the data comes from the policy that the model will follow itself, the more
 it loses. Published, regret(200): imitates UCB 6.12 +- .28 (UCB itself 6.20 +- .29); shares of TS 0, .1, .5, 1: 24.6,
 13.0, 11.1, 11.1; Thompson sampling 10.5 to 10.7.

@@ -36,7 +36,7 @@ from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.evaluation.offline import recorded_contexts, states_along
 from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval, interval
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.data import VALIDATION_CONTEXTS
 from icrl.recipes.measure import curve
@@ -63,7 +63,7 @@ class DiversitySettings(ByRecipe):
     pool_sizes: tuple[str, ...] = ("1", "8", "64", "512")  # D, pretraining tasks of each model, increasing
     source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
     train_seeds: int = 1  # independently pretrained models of each D, each with a pool of its own
-    eval_tasks: int = 1000  # lives in the pool, and fresh tasks
+    eval_tasks: int = 1000  # rollouts in the pool, and fresh tasks
     offline_tasks: int = 200  # fresh tasks behind the relative distance
 
     def __post_init__(self) -> None:
@@ -138,7 +138,7 @@ class TaskDiversityBandit(PretrainingExperiment[DiversitySettings]):
         return [f"{size:,} task{'' if size == 1 else 's'}" for size in settings.sizes]
 
     @classmethod
-    def pretrain(cls, settings: DiversitySettings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+    def pretrain(cls, settings: DiversitySettings, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """One policy per pool size and training seed."""
         started, policies = time.monotonic(), []
         source = agents[settings.source].for_env(settings.env)
@@ -152,7 +152,7 @@ class TaskDiversityBandit(PretrainingExperiment[DiversitySettings]):
         return policies, {"training": time.monotonic() - started}
 
     @classmethod
-    def evaluate(cls, settings: DiversitySettings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+    def evaluate(cls, settings: DiversitySettings, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """Sections ``diversity`` and ``checks`` of the results."""
         regrets: dict[str, dict[str, list[Interval]]] = {"pool": {}, "fresh": {}}
         columns = []
@@ -179,16 +179,16 @@ class TaskDiversityBandit(PretrainingExperiment[DiversitySettings]):
 
 
 def _final_regrets(
-    settings: DiversitySettings, size: int, group: list[FrozenPolicy], seed: int
+    settings: DiversitySettings, size: int, group: list[Policy], seed: int
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Regrets after all steps, [S, N] by agent, of lives in each seed's pool and in the fresh tasks that all share."""
+    """Regrets after all steps, [S, N] by agent, of rollouts in each seed's pool and in fresh tasks that all share."""
     env = settings.env
     fresh = TaskSet.draw(env, seed, "test", settings.eval_tasks)
     general = agents["thompson-bernoulli"].for_env(env)
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     for train_seed, policy in enumerate(group):
         pool = settings.contexts(size, seed, train_seed).pool()
-        lives = pool.lives(-(-settings.eval_tasks // size))[: settings.eval_tasks]
+        lives = pool.repeat(-(-settings.eval_tasks // size))[: settings.eval_tasks]
         players: dict[str, Agent] = {MODEL: settings.agent(policy), MEMORY: _memory(env, pool), GENERAL: general}
         for place, tasks in (("pool", lives), ("fresh", fresh)):
             for name, agent in players.items():
@@ -209,7 +209,7 @@ def _prefixes(settings: DiversitySettings) -> np.ndarray:
     return np.unique(np.append(0, spaced).astype(int))
 
 
-def _distances(settings: DiversitySettings, size: int, policy: FrozenPolicy, seed: int) -> np.ndarray:
+def _distances(settings: DiversitySettings, size: int, policy: Policy, seed: int) -> np.ndarray:
     """The relative distance of one model at each prefix of contexts in fresh tasks, [P]."""
     env = settings.env
     tasks = TaskSet.draw(env, seed, "offline", settings.offline_tasks)
@@ -235,7 +235,7 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.sum((p - q) * np.log(p / q), axis=-1).mean(0) / 2
 
 
-def model_probs(layout: Layout, policy: FrozenPolicy, contexts: Contexts, at: Array) -> np.ndarray:
+def model_probs(layout: Layout, policy: Policy, contexts: Contexts, at: Array) -> np.ndarray:
     """Softmax of a model after the prefixes ``at`` [P] of contexts [N, T, ...]: [N, P, K]."""
     decisions = layout.decisions(contexts.history.action.shape[1])[at]
 

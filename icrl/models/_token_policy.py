@@ -42,7 +42,7 @@ class Structure:
 
 
 @struct.dataclass
-class FrozenPolicy:
+class Policy:
     """A ``TokenPolicy`` as pytrees of its parameters: what jitted code passes around instead of the module."""
 
     params: Any
@@ -50,7 +50,7 @@ class FrozenPolicy:
     slow: Any = struct.field(default_factory=dict)  # what follows some parameters slowly; {} in most models
 
     @classmethod
-    def split(cls, policy: TokenPolicy) -> "FrozenPolicy":
+    def split(cls, policy: TokenPolicy) -> "Policy":
         """Take a module apart once, outside ``jit``."""
         graphdef, params, slow = nnx.split(policy, nnx.Param, Slow)  # type: ignore[misc]
         return cls(params=nnx.to_pure_dict(params), structure=Structure(graphdef), slow=nnx.to_pure_dict(slow))
@@ -74,7 +74,7 @@ class FrozenPolicy:
 
     # --- The channel of the layers that want more than a gradient, see ``auxiliary.py`` ---
 
-    def rehearse(self, tokens: Array, key: Array | None = None) -> tuple[Array, list[Any]]:
+    def apply_with_aux(self, tokens: Array, key: Array | None = None) -> tuple[Array, list[Any]]:
         """Logits [T, K] for tokens [T, token_dim], and what each auxiliary layer recorded; noisy with a typed key."""
         policy = self.merge()
         layers = auxiliary_layers(policy)
@@ -93,14 +93,14 @@ class FrozenPolicy:
 
     def gates(self, tokens: Array) -> list[Array]:
         """Gates [T, E] of each branch of experts in ``branches`` for tokens [T, token_dim], without noise."""
-        return [record.gates for record in self.rehearse(tokens)[1]]
+        return [record.gates for record in self.apply_with_aux(tokens)[1]]
 
     @property
     def branches(self) -> list[str]:
         """The labels of the branches of experts."""
         return [layer.label for layer in self._layers()]
 
-    def followed(self) -> "FrozenPolicy":
+    def update_ema(self) -> "Policy":
         """The policy whose slow values have moved one step."""
         policy = self.merge()
         for layer in auxiliary_layers(policy):
@@ -108,7 +108,7 @@ class FrozenPolicy:
         return self.replace(slow=nnx.to_pure_dict(nnx.state(policy, Slow)))  # type: ignore[attr-defined]
 
     @property
-    def couples_rows(self) -> bool:
+    def needs_whole_batch(self) -> bool:
         """Whether the loss of a batch is more than the mean of its rows' losses."""
         return bool(self._layers())
 

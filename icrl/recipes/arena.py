@@ -7,7 +7,7 @@ from typing import NamedTuple
 from icrl.core.registry import environments, experiments
 from icrl.core.types import Agent, Environment, EnvSpec
 from icrl.envs._bandit import Bandit
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.recipes.competitors import fitting
 from icrl.recipes.leaderboard_settings import LeaderboardSettings
 from icrl.recipes.run import reopen
@@ -34,7 +34,7 @@ class Guest:
         if not same:
             return f"needs observations and actions as in {known.name}"
         room = self.agent.capacity
-        return "" if room is None or num_steps <= room else f"needs lives of at most {room} steps"
+        return "" if room is None or num_steps <= room else f"needs rollouts of at most {room} steps"
 
 
 class Arena(NamedTuple):
@@ -48,7 +48,7 @@ class Arena(NamedTuple):
     skipped: dict[str, str]  # why the others do not
 
 
-def trained(settings: LeaderboardSettings, policy: FrozenPolicy) -> Guest:
+def trained(settings: LeaderboardSettings, policy: Policy) -> Guest:
     """The model that was trained for this leaderboard."""
     return Guest(f"DPT on {settings.env.name} (ours)", settings.agent(policy), settings.env.spec)
 

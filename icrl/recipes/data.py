@@ -28,7 +28,7 @@ from icrl.datasets.contexts import (
 )
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.pooled import PooledHistories
-from icrl.datasets.room_contexts import IndependentContexts, LivedContexts
+from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts
 from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
 from icrl.filters._selection import provenance_of, save_selection
@@ -106,9 +106,11 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     num_queries = 1 if recipe.layout.num_prompt else steps + 1
     asked = steps, seed, purpose, False, num_queries
     if source == INDEPENDENT:
-        return IndependentContexts(env, ids, *asked, lives=together)
+        return IndependentContexts(env, ids, *asked, sequences_per_task=together)
     agent, data = source_agent(env, source, steps + skipped), recipe.data
-    return LivedContexts(env, ids, *asked, data.elsewhere, data.skip_episodes, lives=together, source=agent)
+    return RolloutContexts(
+        env, ids, *asked, data.elsewhere, data.skip_episodes, sequences_per_task=together, source=agent
+    )
 
 
 # --- histories ---

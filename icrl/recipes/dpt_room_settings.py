@@ -13,10 +13,10 @@ from icrl.core.registry import agents, layouts, models
 from icrl.core.settings import check_following, flat, follows
 from icrl.core.types import Layout, ModelConfig
 from icrl.datasets.contexts import Batches, MixedContexts, StoredContexts
-from icrl.datasets.room_contexts import IndependentContexts, LivedContexts, RoomContexts
+from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.envs._splits import dpt_goal_split, shuffled_split
 from icrl.envs.dark_room import DarkRoom
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.objectives.dpt import DPT
 from icrl.recipes.pretraining import check_pairs, untrained_policy
 from icrl.training.step import FitSettings
@@ -36,13 +36,13 @@ class DPTDarkRoomSettings:
     one_hot: bool = False  # cells enter one-hot; else as two raw numbers, as in Lee et al.'s code
     sources: tuple[str, ...] = (INDEPENDENT,)  # context i is of number i % n: independent, or an agent that lived it
     context_episodes: int = 1  # episodes in a pretraining context
-    skip_episodes: int = 0  # most episodes of an agent's life before the context begins
+    skip_episodes: int = 0  # most episodes of a source's rollout before the context begins
     elsewhere: float = 0.5  # probability that a lived context is asked about any state instead of the next one
     data: str = ""  # folder of stored contexts (icrl collect) to train on; empty: generate them on the device
     pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
     train_seeds: int = 1  # independently pretrained models
     eval_episodes: int = 40  # episodes lived online in each held-out task
-    eval_lives: int = 5  # lives in each held-out task
+    rollouts_per_task: int = 5  # rollouts in each held-out task
     offline_contexts: int = 25  # contexts of each kind that are given in each held-out task
     window: int = 0  # transitions in the rolling context of a second online evaluation; 0: none
     competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
@@ -61,7 +61,7 @@ class DPTDarkRoomSettings:
             require_int("pretrain_contexts", self.pretrain_contexts, 1, 2**31 - 1)
         require_int("train_seeds", self.train_seeds, 1, 1000)
         require_int("eval_episodes", self.eval_episodes, 5, 2**20)
-        require_int("eval_lives", self.eval_lives, 1, 2**20)
+        require_int("rollouts_per_task", self.rollouts_per_task, 1, 2**20)
         require_int("offline_contexts", self.offline_contexts, 1, 2**20)
         require_int("window", self.window, 0, 2**20)
         whole = self.window == 0 or (self.window > self.context_steps and self.window % self.context_steps == 0)
@@ -99,17 +99,17 @@ class DPTDarkRoomSettings:
         """The pretraining objective with its layout."""
         return DPT(self.new_layout())
 
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+    def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network, with room for the longest context it will meet."""
         layout = self.new_layout()
         tokens = layout.num_tokens(max(self.pretrain_steps, self.window))
         return untrained_policy(self, layout, tokens, seed, train_seed)
 
-    def agent(self, policy: FrozenPolicy, greedy: bool = False) -> FrozenContextAgent:
+    def agent(self, policy: Policy, greedy: bool = False) -> FrozenContextAgent:
         """The pretrained policy with the last episode as its context."""
         return FrozenContextAgent(policy=policy, layout=self.new_layout(), max_steps=self.context_steps, greedy=greedy)
 
-    def rolling_agent(self, policy: FrozenPolicy) -> RollingContextAgent:
+    def rolling_agent(self, policy: Policy) -> RollingContextAgent:
         """The pretrained policy with the latest transitions as its context, those of the episode under way included."""
         query = self.env.reset(jax.random.key(0))[0]
         return RollingContextAgent(
@@ -118,16 +118,17 @@ class DPTDarkRoomSettings:
 
     def batches(self, seed: int, train_seed: int) -> Batches:
         """Training batches, from the stored contexts if there are any, else generated as training goes."""
-        pool, size, lives = self.pretrain_contexts, self.fit.batch_size, self.backbone.sequences_per_task
+        pool, size, per_task = self.pretrain_contexts, self.fit.batch_size, self.backbone.sequences_per_task
         if not self.data:
-            return Batches(self.training_contexts(seed, train_seed), size, seed + train_seed, pool, lives=lives)
+            made = self.training_contexts(seed, train_seed)
+            return Batches(made, size, seed + train_seed, pool, sequences_per_task=per_task)
         stored = self.stored_contexts()
-        known = stored.num_tasks // lives
-        return Batches(stored, size, seed + train_seed, min(pool or known, known), lives=lives)
+        known = stored.num_tasks // per_task
+        return Batches(stored, size, seed + train_seed, min(pool or known, known), sequences_per_task=per_task)
 
     def training_contexts(self, seed: int, train_seed: int) -> MixedContexts:
         """The stream that a training seed learns from."""
-        return self.contexts(seed, f"pretrain/{train_seed}", lives=self.backbone.sequences_per_task)
+        return self.contexts(seed, f"pretrain/{train_seed}", per_task=self.backbone.sequences_per_task)
 
     def stored_contexts(self) -> StoredContexts:
         """The contexts in folder ``data``, refused if they are others than these settings make."""
@@ -143,17 +144,19 @@ class DPTDarkRoomSettings:
             "num_queries": self._num_queries(self.pretrain_steps),
             "skip_episodes": self.skip_episodes,
             "elsewhere": self.elsewhere,
-            "lives": self.backbone.sequences_per_task,
+            "sequences_per_task": self.backbone.sequences_per_task,
         }
 
     def _num_queries(self, num_steps: int) -> int:
         """One for each prefix if the layout can ask them."""
         return 1 if self.new_layout().num_prompt else num_steps + 1
 
-    def contexts(self, seed: int, purpose: str, held_out: bool = False, lives: int = 1) -> MixedContexts:
-        """The stream of pretraining contexts of one purpose, ``lives`` consecutive ones of one task."""
+    def contexts(self, seed: int, purpose: str, held_out: bool = False, per_task: int = 1) -> MixedContexts:
+        """The stream of pretraining contexts of one purpose, ``per_task`` consecutive ones of one task."""
         steps = self.pretrain_steps
-        made = {name: self.contexts_of(name, steps, seed, purpose, held_out, lives=lives) for name in self.sources}
+        made = {
+            name: self.contexts_of(name, steps, seed, purpose, held_out, per_task=per_task) for name in self.sources
+        }
         return MixedContexts(tuple(made[name] for name in self.sources))
 
     def contexts_of(
@@ -164,16 +167,16 @@ class DPTDarkRoomSettings:
         purpose: str,
         held_out: bool,
         ordered: bool = False,
-        lives: int = 1,
+        per_task: int = 1,
     ) -> RoomContexts:
         """Contexts of one source."""
         ids, queries = np.asarray(self.task_ids[held_out]), self._num_queries(num_steps)
+        asked = num_steps, seed, purpose, ordered, queries
         if source == INDEPENDENT:
-            return IndependentContexts(self.env, ids, num_steps, seed, purpose, ordered, queries, lives=lives)
+            return IndependentContexts(self.env, ids, *asked, sequences_per_task=per_task)
         skip = 0 if ordered else self.skip_episodes
-        life = num_steps + skip * self.context_steps
+        rollout = num_steps + skip * self.context_steps
         fades = "anneal_steps" in agents[source].__dataclass_fields__  # an exploration that fades does so over the life
-        agent = agents[source].for_env(self.env, **({"anneal_steps": life} if fades else {}))
-        return LivedContexts(
-            self.env, ids, num_steps, seed, purpose, ordered, queries, self.elsewhere, skip, source=agent, lives=lives
-        )
+        agent = agents[source].for_env(self.env, **({"anneal_steps": rollout} if fades else {}))
+        where = self.elsewhere, skip
+        return RolloutContexts(self.env, ids, *asked, *where, source=agent, sequences_per_task=per_task)

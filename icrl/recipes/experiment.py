@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 from icrl.core.errors import InputError, require_int
 from icrl.core.registry import agents
 from icrl.core.types import Agent
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.recipes import data, measure
 from icrl.recipes.checks import Measured, Promise
 from icrl.recipes.fits import check_fit
@@ -70,7 +70,7 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
         return data.held_out(next(iter(settings.variants().values())), run.folder, run.seed)
 
     @classmethod
-    def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+    def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """Collect the histories that the variants need, and train every model."""
         started, policies = time.monotonic(), []
         for variant in settings.variants().values():
@@ -84,7 +84,7 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
-    def restore(cls, settings: Recipe, run: Run, model: int) -> FrozenPolicy:
+    def restore(cls, settings: Recipe, run: Run, model: int) -> Policy:
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
         found = list(models_of(settings))[model]
@@ -97,9 +97,9 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
         return list(models_of(settings))[model].recipe.agent(policy)
 
     @classmethod
-    def evaluate(cls, settings: Recipe, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+    def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """All sections of the results that the environment allows."""
-        by_label: dict[str, tuple[Recipe, list[FrozenPolicy]]] = {}
+        by_label: dict[str, tuple[Recipe, list[Policy]]] = {}
         for model, policy in zip(models_of(settings), policies, strict=True):
             by_label.setdefault(model.label, (model.recipe, []))[1].append(policy)
         groups = {label: [recipe.agent(policy) for policy in own] for label, (recipe, own) in by_label.items()}

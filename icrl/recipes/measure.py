@@ -20,7 +20,7 @@ from icrl.core.types import Agent
 from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy, offline_suboptimality, recorded_contexts
 from icrl.evaluation.online import online_curves
 from icrl.evaluation.statistics import Interval, interval
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.recipes.checks import Measured, Row, episode_returns, leak
 from icrl.recipes.competitors import fitting
 from icrl.recipes.data import source_histories
@@ -37,7 +37,7 @@ def test_tasks(recipe: Recipe, seed: int) -> TaskSet:
         tasks = TaskSet.draw(recipe.env, seed, "test", count)
     else:
         tasks = TaskSet.of(recipe.env, np.asarray(recipe.task_ids[1][:count]))
-    return tasks.lives(recipe.evaluation.rollouts_per_task)
+    return tasks.repeat(recipe.evaluation.rollouts_per_task)
 
 
 def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple[Measured, dict[str, str]]:
@@ -107,7 +107,7 @@ def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
 
 
 def offline_sections(
-    recipe: Recipe, seed: int, policies: list[FrozenPolicy], name: str, label: str
+    recipe: Recipe, seed: int, policies: list[Policy], name: str, label: str
 ) -> tuple[dict[str, Any], list[Row]]:
     """Sections ``offline`` and ``cross_entropy`` of one variant, where the exact sampler of a bandit is known.
 

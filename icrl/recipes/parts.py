@@ -126,9 +126,7 @@ class Evaluation:
     eval_tasks: int = 200  # held-out tasks, at most
     rollouts_per_task: int = 1  # rollouts in each, averaged
     eval_steps: int | None = None  # T; none: C with contexts, with histories a history's length
-    context: str = (
-        ""  # what decisions rest on: whole (all steps), rolling (a window of C), last-episode; empty: as fits
-    )
+    context: str = ""  # what decisions rest on: whole, rolling (a window of C) or last-episode; empty: as fits
     forget: int | None = None  # steps that leave a full window at once; none: an episode, or a quarter of C
     competitors: tuple[str, ...] = ("all",)  # agents on the same draws; all: every one that fits and learns
     offline_competitors: tuple[str, ...] = ()  # agents that choose on given contexts, for bandits; none: the exact one

@@ -16,7 +16,7 @@ from icrl.core.seeding import key_for
 from icrl.core.settings import flat
 from icrl.core.types import Agent, Environment, Layout, ModelConfig, Objective
 from icrl.evaluation.experts import routing
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.run import Run
 from icrl.training.fit import fit, restore
 from icrl.training.step import FitSettings
@@ -48,10 +48,10 @@ class PretrainingSettings(Protocol):
     def objective(self) -> Objective:
         """What is predicted from what."""
 
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+    def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network."""
 
-    def agent(self, policy: FrozenPolicy) -> Agent:
+    def agent(self, policy: Policy) -> Agent:
         """The frozen policy as an agent of the family's environments."""
 
 
@@ -70,12 +70,12 @@ def check_pairs(settings: PretrainingSettings) -> None:
 
 def untrained_policy(
     settings: PretrainingSettings, layout: Layout, num_tokens: int, seed: int, train_seed: int
-) -> FrozenPolicy:
+) -> Policy:
     """A new network for ``layout`` with room for ``num_tokens``; a function of the settings and the two seeds."""
     rngs = nnx.Rngs(key_for(seed, "init", train_seed))
     backbone = models[settings.model](settings.backbone, num_tokens, rngs)
     policy = TokenPolicy(layout.token_dim, settings.env.num_actions, backbone, settings.backbone.init_std, rngs)
-    return FrozenPolicy.split(policy)
+    return Policy.split(policy)
 
 
 class Experiment(Generic[AnySettings]):
@@ -127,7 +127,7 @@ class PretrainingExperiment(Experiment[Settings]):
     """Base of those that pretrain models. Model m keeps its checkpoints as seed m; its training seed is m % S."""
 
     @classmethod
-    def pretrain(cls, settings: Settings, run: Run) -> tuple[list[FrozenPolicy], dict[str, float]]:
+    def pretrain(cls, settings: Settings, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """Train (or restore and go on with) every model; and the seconds that each stage took."""
         raise NotImplementedError(f"{cls.__name__} must define pretrain")
 
@@ -137,7 +137,7 @@ class PretrainingExperiment(Experiment[Settings]):
         raise NotImplementedError(f"{cls.__name__} must define held_out")
 
     @classmethod
-    def evaluate(cls, settings: Settings, run: Run, policies: list[FrozenPolicy]) -> dict[str, Any]:
+    def evaluate(cls, settings: Settings, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """``claim``, ``num_tasks``, ``num_steps``, ``checks`` and the sections of the results."""
         raise NotImplementedError(f"{cls.__name__} must define evaluate")
 
@@ -158,13 +158,13 @@ class PretrainingExperiment(Experiment[Settings]):
         return cls._results(settings, run, policies, {"training": 0.0})
 
     @classmethod
-    def restore(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
+    def restore(cls, settings: Settings, run: Run, model: int) -> Policy:
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
         return cls._restored(settings, run, model)
 
     @classmethod
-    def _restored(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
+    def _restored(cls, settings: Settings, run: Run, model: int) -> Policy:
         return restore(settings.fit, cls._untrained(settings, run, model), run.folder, model)
 
     @classmethod
@@ -181,24 +181,24 @@ class PretrainingExperiment(Experiment[Settings]):
         batches: Callable[[int], Any],
         held_out: Any,
         objective: Objective | None = None,
-    ) -> FrozenPolicy:
+    ) -> Policy:
         """Train (or restore and go on with) one model, on the settings' objective unless told another."""
         policy, key = cls._untrained(settings, run, model), key_for(run.seed, "objective", model % settings.train_seeds)
         objective = settings.objective() if objective is None else objective
         return fit(settings.fit, policy, objective, batches, run.folder, key=key, seed=model, held_out=held_out)
 
     @classmethod
-    def _untrained(cls, settings: Settings, run: Run, model: int) -> FrozenPolicy:
+    def _untrained(cls, settings: Settings, run: Run, model: int) -> Policy:
         """Models of the same training seed begin alike, whatever their data."""
         return settings.new_policy(run.seed, model % settings.train_seeds)
 
     @classmethod
     def _results(
-        cls, settings: Settings, run: Run, policies: list[FrozenPolicy], seconds: dict[str, float]
+        cls, settings: Settings, run: Run, policies: list[Policy], seconds: dict[str, float]
     ) -> dict[str, Any]:
         started = time.monotonic()
         found = cls.evaluate(settings, run, policies)
-        if policies[0].couples_rows:
+        if policies[0].needs_whole_batch:
             found["routing"] = routing(settings.objective(), policies[0], cls.held_out(settings, run))
         kinds = cls.kinds(settings)
         if len(kinds) > 1:

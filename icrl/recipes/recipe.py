@@ -23,7 +23,7 @@ from icrl.core.types import Agent, Environment, Layout, ModelConfig, Objective
 from icrl.datasets.pooled import kept_steps
 from icrl.envs._splits import shuffled_split
 from icrl.models._sizes import matched
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction, mixed
@@ -156,12 +156,12 @@ class Recipe:
         made: Objective = objectives[self.prediction.objective](self.layout)
         return made
 
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+    def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network."""
         layout = self.layout
         return untrained_policy(self, layout, layout.num_tokens(self.context_steps), seed, train_seed)
 
-    def agent(self, policy: FrozenPolicy) -> Agent:
+    def agent(self, policy: Policy) -> Agent:
         """The pretrained policy as an agent of the family's environments."""
         query = self.env.reset(jax.random.key(0))[0]
         parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.context_steps}
@@ -226,10 +226,10 @@ class ByRecipe(abc.ABC):
         """The pretraining objective."""
         return self.pretraining.objective()
 
-    def new_policy(self, seed: int, train_seed: int) -> FrozenPolicy:
+    def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network."""
         return self.pretraining.new_policy(seed, train_seed)
 
-    def agent(self, policy: FrozenPolicy) -> Agent:
+    def agent(self, policy: Policy) -> Agent:
         """The pretrained policy as an agent."""
         return self.pretraining.agent(policy)

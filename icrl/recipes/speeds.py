@@ -14,7 +14,7 @@ from icrl.core.types import Array
 from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy
 from icrl.evaluation.statistics import interval, ratio_interval
 from icrl.models._sizes import size_of
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.recipes import data
 from icrl.recipes.checks import Measured
 from icrl.recipes.recipe import Recipe
@@ -23,7 +23,7 @@ from icrl.training.step import initial_state, train_step
 
 ACTING = 64  # tasks side by side when acting is timed
 TIMINGS = {"smoke": 1, "cpu": 5, "paper": 5}  # turns in which every model's speed is measured; the median counts
-Groups = dict[str, tuple[Recipe, list[FrozenPolicy]]]  # by label of a variant
+Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant
 
 
 def table_of_models(recipe: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 
 @jax.jit
-def _read(policy: FrozenPolicy, tokens: Array) -> Array:
+def _read(policy: Policy, tokens: Array) -> Array:
     """Logits [N, T, K] of tokens [N, T, D], read one at a time as in acting."""
 
     def step(carry: Any, token: Array) -> tuple[Any, Array]:

@@ -19,7 +19,7 @@ import numpy as np
 from icrl.core.errors import IcrlError, require
 from icrl.core.progress import Progress
 from icrl.core.types import Array, Objective
-from icrl.models._token_policy import FrozenPolicy
+from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import append_jsonl, truncate_jsonl
 from icrl.training.step import FitSettings, TrainState, initial_state, train_step
@@ -38,7 +38,7 @@ class Interrupted(IcrlError):
 
 
 @partial(jax.jit, static_argnames=("objective",))
-def report(objective: Objective, policy: FrozenPolicy, batch: Any) -> dict[str, Array]:
+def report(objective: Objective, policy: Policy, batch: Any) -> dict[str, Array]:
     """The objective's report of a batch, [] float32 each."""
     return objective.report(policy, batch)
 
@@ -71,7 +71,7 @@ class StopRequest:
 
 def fit(
     settings: FitSettings,
-    policy: FrozenPolicy,
+    policy: Policy,
     objective: Objective,
     batches: Callable[[int], Any],
     folder: Path,
@@ -79,7 +79,7 @@ def fit(
     key: Array,
     seed: int = 0,
     held_out: Any = None,
-) -> FrozenPolicy:
+) -> Policy:
     """Pretrain ``policy`` and return it, continuing from the newest checkpoint in ``folder`` if there is one.
 
     Args:
@@ -120,7 +120,7 @@ def fit(
     return _now(policy, state)
 
 
-def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int) -> FrozenPolicy:
+def restore(settings: FitSettings, policy: Policy, folder: Path, seed: int) -> Policy:
     """The policy at the newest intact checkpoint of training seed ``seed`` in ``folder``; ``policy`` is the template.
 
     Raises:
@@ -131,9 +131,9 @@ def restore(settings: FitSettings, policy: FrozenPolicy, folder: Path, seed: int
     return _now(policy, _newest_state(settings, policy, saves))
 
 
-def _now(policy: FrozenPolicy, state: TrainState) -> FrozenPolicy:
+def _now(policy: Policy, state: TrainState) -> Policy:
     """The policy that training has reached."""
-    return FrozenPolicy(params=state.params, slow=state.slow, structure=policy.structure)
+    return Policy(params=state.params, slow=state.slow, structure=policy.structure)
 
 
 def saves_of(folder: Path, seed: int) -> Path:
@@ -141,7 +141,7 @@ def saves_of(folder: Path, seed: int) -> Path:
     return folder / "checkpoints" / f"seed-{seed}"
 
 
-def _newest_state(settings: FitSettings, policy: FrozenPolicy, saves: Path) -> TrainState:
+def _newest_state(settings: FitSettings, policy: Policy, saves: Path) -> TrainState:
     """The state of the newest checkpoint in ``saves``, or that of step 0."""
     state = initial_state(settings, policy)
     return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state

@@ -15,7 +15,7 @@ import optax
 from icrl.core.devices import host_workers
 from icrl.core.errors import require, require_float, require_int
 from icrl.core.types import Array, Objective
-from icrl.models._token_policy import FrozenPolicy, Structure
+from icrl.models._token_policy import Policy, Structure
 
 SCHEDULES = ("cosine", "constant")
 CPU_MICRO_BATCH = 4  # sequences whose activations stay in a core's cache; an accelerator takes the whole batch
@@ -64,12 +64,12 @@ class FitSettings:
         """AdamW under the schedule."""
         return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
 
-    def resolved(self, policy: FrozenPolicy) -> Self:
+    def resolved(self, policy: Policy) -> Self:
         """With a micro-batch: one that suits the platform and divides the batch, or all of it if its rows must meet."""
         if self.micro_batch is not None:
             return self
         wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
-        if policy.couples_rows:
+        if policy.needs_whole_batch:
             wanted = self.batch_size
         divisors = (size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
         return dataclasses.replace(self, micro_batch=max(divisors))
@@ -91,7 +91,7 @@ class TrainState(NamedTuple):
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
 
 
-def initial_state(settings: FitSettings, policy: FrozenPolicy) -> TrainState:
+def initial_state(settings: FitSettings, policy: Policy) -> TrainState:
     """The state of step 0."""
     params, slow = jax.tree.map(jnp.array, (policy.params, policy.slow))  # a copy: the train step donates its input
     recent = jnp.zeros(settings.log_every, jnp.float32)
@@ -109,7 +109,7 @@ def train_step(
     ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
     in their training seed or data only share the compiled code.
     """
-    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
+    policy = Policy(params=state.params, slow=state.slow, structure=structure)
     settings = settings.resolved(policy)
     shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
     gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
@@ -134,7 +134,7 @@ def _gradient(
     settings: FitSettings,
     objective: Objective,
     pieces: int,
-    policy: FrozenPolicy,
+    policy: Policy,
     step: Array,
     batch: Any,
     key: Array,
@@ -161,10 +161,10 @@ def _updated(
     settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
 ) -> TrainState:
     """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""
-    policy = FrozenPolicy(params=state.params, slow=state.slow, structure=structure)
+    policy = Policy(params=state.params, slow=state.slow, structure=structure)
     value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)
     params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).followed().slow  # type: ignore[attr-defined]
+    slow = policy.replace(params=params).update_ema().slow  # type: ignore[attr-defined]
     return TrainState(params, slow, opt_state, state.step + 1, recent)

@@ -12,11 +12,11 @@ from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.core.types import History
 from icrl.datasets.contexts import MixedContexts, StoredContexts, store_contexts
-from icrl.datasets.room_contexts import IndependentContexts, LivedContexts
+from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.evaluation.offline import offline_returns
 from icrl.layouts.query_first import QueryFirst
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
 
 ENV = DarkRoomCorner(size=4, horizon=6)
@@ -29,7 +29,7 @@ def stream(**settings):
 
 def lived(source="uniform", **settings):
     agent = agents[source].for_env(ENV)
-    return LivedContexts(ENV, GOALS, 12, seed=0, num_queries=13, source=agent, **settings)
+    return RolloutContexts(ENV, GOALS, 12, seed=0, num_queries=13, source=agent, **settings)
 
 
 def optimal(goal, cells):
@@ -43,7 +43,7 @@ def optimal(goal, cells):
 def policy():
     layout = QueryFirst(ENV.spec)
     backbone = Transformer(TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.5), 7, nnx.Rngs(0))
-    return FrozenPolicy.split(TokenPolicy(layout.token_dim, 5, backbone, 0.5, nnx.Rngs(1)))
+    return Policy.split(TokenPolicy(layout.token_dim, 5, backbone, 0.5, nnx.Rngs(1)))
 
 
 def test_a_context_depends_on_its_id_alone_and_is_stored_exactly(tmp_path):

@@ -71,7 +71,7 @@ def test_regret_of_the_memorising_posterior_averaged_over_pools():
         for number in range(60):
             pool = TaskSet.draw(ENV, number, "pool", size)
             memory = PosteriorPool.for_env(ENV, means=pool.params.means)
-            places = pool.lives(-(-50 // size))[:50], TaskSet.draw(ENV, number, "fresh", 50)
+            places = pool.repeat(-(-50 // size))[:50], TaskSet.draw(ENV, number, "fresh", 50)
             rows.append([online_regret(ENV, tasks, memory, 200, seed=number)[:, -1].mean() for tasks in places])
         rows = np.asarray(rows)
         print(size, rows.mean(0), rows.std(0) / 60**0.5)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from icrl.core.errors import InputError
-from icrl.core.registry import experiments, models
+from icrl.core.registry import environments, experiments, models
 from icrl.core.settings import chosen, flat, leaves, replaced
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models.s5 import S5Config
@@ -37,6 +37,17 @@ def test_settings_of_every_model_survive_the_file(experiment, preset, model):
 @pytest.mark.parametrize("model", models)
 def test_every_setting_of_a_model_has_a_default_and_a_comment(model):
     assert all(leaf.help for leaf in leaves(models[model].Config()).values())
+
+
+@pytest.mark.parametrize("experiment", experiments)
+def test_every_setting_of_a_preset_has_a_help_text(experiment):
+    for preset in experiments[experiment].presets.values():
+        assert not [leaf.name for leaf in leaves(preset).values() if not leaf.help]
+
+
+@pytest.mark.parametrize("env", environments)
+def test_every_setting_of_an_environment_has_a_help_text(env):
+    assert not [leaf.name for leaf in leaves(environments[env]()).values() if not leaf.help]
 
 
 def test_values_and_model_are_replaced_at_once():

@@ -15,7 +15,7 @@ from icrl.core.registry import agents, layouts
 from icrl.core.types import History
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
 
 STEPS, WINDOW = 30, 12
@@ -35,7 +35,7 @@ def case(request):
     layout = layouts[name](env.spec)
     config = TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.3)
     backbone = Transformer(config, layout.num_tokens(STEPS), nnx.Rngs(0))
-    policy = FrozenPolicy.split(TokenPolicy(layout.token_dim, env.num_actions, backbone, 0.3, nnx.Rngs(1)))
+    policy = Policy.split(TokenPolicy(layout.token_dim, env.num_actions, backbone, 0.3, nnx.Rngs(1)))
     history = interact(
         jax.random.key(1), env, env.sample_task(jax.random.key(0)), agents["uniform"].for_env(env), STEPS
     ).history

@@ -17,7 +17,7 @@ from flax import nnx
 from siblings import SIBLINGS, by_day
 
 from icrl.core.registry import models
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers import attention, recurrence
 from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
 
@@ -63,9 +63,9 @@ def new_policy(name: str, settings: dict, capacity: int) -> TokenPolicy:
 
 
 @cache
-def build(case: tuple) -> FrozenPolicy:
+def build(case: tuple) -> Policy:
     """The policy of a case, with no parameter left at the value 0 or 1 that many begin with."""
-    policy = FrozenPolicy.split(new_policy(case[0], dict(case[1]), CAPACITY))
+    policy = Policy.split(new_policy(case[0], dict(case[1]), CAPACITY))
     leaves, tree = jax.tree.flatten(policy.params)
     keys = jax.random.split(jax.random.key(2), len(leaves))
     moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
@@ -251,7 +251,7 @@ IN_BFLOAT16 = {"convert_element_type", "dot_general", "reshape", "transpose", "s
 @pytest.mark.parametrize("name", models)
 @pytest.mark.parametrize("form", ["parallel", "step"])
 def test_bfloat16_is_for_matrix_products_alone(name, form):
-    policy = FrozenPolicy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
+    policy = Policy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
     x, start = tokens_and_starts(2)
     carry = policy.initial_carry() if form == "step" else None
     found = list(equations(jax.make_jaxpr(policy)(x, start, carry).jaxpr))
@@ -264,7 +264,7 @@ def test_products_are_as_exact_as_asked_for():
     """Whatever the platform likes: a GPU would multiply float32 with 10 bits of mantissa."""
     x, start = tokens_and_starts(2)
     for matmuls, coarse in (("float32", False), ("tensorfloat32", True)):
-        policy = FrozenPolicy.split(new_policy("transformer", {"matmuls": matmuls}, CAPACITY))
+        policy = Policy.split(new_policy("transformer", {"matmuls": matmuls}, CAPACITY))
         found = equations(jax.make_jaxpr(policy)(x, start, policy.initial_carry()).jaxpr)
         asked = [each.params["precision"] for each in found if each.primitive.name == "dot_general"]
         exact = [precision == (jax.lax.Precision.HIGHEST, jax.lax.Precision.HIGHEST) for precision in asked]
@@ -273,7 +273,7 @@ def test_products_are_as_exact_as_asked_for():
 
 def test_policies_that_differ_in_their_numbers_alone_share_their_code():
     one, other, wider = (
-        FrozenPolicy.split(new_policy("gru", {"width": width}, CAPACITY)).structure for width in (16, 16, 24)
+        Policy.split(new_policy("gru", {"width": width}, CAPACITY)).structure for width in (16, 16, 24)
     )
     assert one is not other and one == other and hash(one) == hash(other) and one != wider
 
@@ -281,7 +281,7 @@ def test_policies_that_differ_in_their_numbers_alone_share_their_code():
 @pytest.mark.parametrize("name", [by_day(name, day=name in ("transformer", "s5", "mamba2")) for name in models])
 def test_bfloat16_is_near_float32(name):
     x, start = tokens_and_starts(40)
-    exact, low = (FrozenPolicy.split(new_policy(name, {"matmuls": form}, CAPACITY)) for form in ("float32", "bfloat16"))
+    exact, low = (Policy.split(new_policy(name, {"matmuls": form}, CAPACITY)) for form in ("float32", "bfloat16"))
     read = compiled(lambda policy, carry: policy(x, start, carry)[0])
     expected, found, stepped = read(exact, None), read(low, None), read(low, low.initial_carry())
     size = jnp.max(jnp.abs(expected))
@@ -372,7 +372,7 @@ def test_forms_and_their_gradients_agree_in_float64(case):
 class TestLongLaws:
     def test_long_sequences_in_every_form(self, case):
         name, settings = case
-        policy = FrozenPolicy.split(new_policy(name, dict(settings), 47 * PIECE + 48))
+        policy = Policy.split(new_policy(name, dict(settings), 47 * PIECE + 48))
         x, start = tokens_and_starts(47 * PIECE)
         for what, form in FORMS.items():
             assert_close(compiled(form)(policy, x, start), compiled(parallel)(policy, x, start), what=what)

@@ -11,7 +11,7 @@ from flax import nnx
 
 from icrl.core.errors import InputError
 from icrl.core.registry import models
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers.auxiliary import auxiliary_layers
 from icrl.models.layers.moe import Experts, MoEConfig, running_mean
 from icrl.models.layers.routing import contrastive_loss, cv_squared, expected_load, top_gates
@@ -22,12 +22,12 @@ SMALL = {"token_experts": 4, "task_experts": 5}
 
 
 @functools.cache
-def build(name: str, **mixture) -> FrozenPolicy:
+def build(name: str, **mixture) -> Policy:
     rngs, cls = nnx.Rngs(0), models[name]
     config = cls.Config(
         width=8, num_layers=2, init_std=0.3, mixture=MoEConfig(**{"moe": "token-task", **SMALL, **mixture})
     )
-    return FrozenPolicy.split(TokenPolicy(6, 3, cls(config, 256, rngs), 0.3, rngs))
+    return Policy.split(TokenPolicy(6, 3, cls(config, 256, rngs), 0.3, rngs))
 
 
 def tokens(seed: int = 1, length: int = LENGTH):
@@ -169,13 +169,13 @@ class TestRouting:
             MoEConfig(**{"moe": "token", field: value})
 
 
-def weighted() -> FrozenPolicy:
+def weighted() -> Policy:
     return build("s5", balance_weight=0.1, contrast_weight=0.1)
 
 
 def auxiliary(policy, rows, key):
     """What training adds to the prediction's loss, when every logit is asked to be small."""
-    logits, records = jax.vmap(policy.rehearse)(rows, jax.random.split(key, len(rows)))
+    logits, records = jax.vmap(policy.apply_with_aux)(rows, jax.random.split(key, len(rows)))
     return jnp.mean(logits**2) + policy.auxiliary_loss(records)
 
 
@@ -191,9 +191,9 @@ class TestTraining:
 
     def test_noise_only_with_a_key(self):
         policy, x = weighted(), tokens(length=40)
-        quiet, _ = policy.rehearse(x)
+        quiet, _ = policy.apply_with_aux(x)
         np.testing.assert_array_equal(quiet, policy(x)[0])
-        loud, again, other = (policy.rehearse(x, jax.random.key(seed))[0] for seed in (0, 0, 1))
+        loud, again, other = (policy.apply_with_aux(x, jax.random.key(seed))[0] for seed in (0, 0, 1))
         np.testing.assert_array_equal(loud, again)
         assert float(jnp.abs(loud - quiet).max()) > 0 and float(jnp.abs(loud - other).max()) > 0
 
@@ -206,13 +206,13 @@ class TestTraining:
 
         fast, slow = routers(policy)
         np.testing.assert_array_equal(fast, slow)
-        moved = policy.replace(params=jax.tree.map(lambda leaf: leaf + 1.0, policy.params)).followed()
+        moved = policy.replace(params=jax.tree.map(lambda leaf: leaf + 1.0, policy.params)).update_ema()
         np.testing.assert_allclose(routers(moved)[1], slow + 0.005, rtol=1e-5)
         assert moved.merge() is not None and jax.tree.structure(moved.slow) == jax.tree.structure(policy.slow)
 
     def test_statistics_are_shares(self):
         policy = weighted()
-        _, records = jax.vmap(policy.rehearse)(jnp.stack([tokens(seed, 40) for seed in range(4)]))
+        _, records = jax.vmap(policy.apply_with_aux)(jnp.stack([tokens(seed, 40) for seed in range(4)]))
         found = policy.statistics(records)
         shares = [float(found[f"layer_1_task_share_{expert}"]) for expert in range(5)]
         assert abs(sum(shares) - 1) < 1e-5 and 0 <= float(found["layer_1_token_evenness"]) <= 1.0001
@@ -220,5 +220,5 @@ class TestTraining:
 
     def test_models_without_experts_ask_for_nothing(self):
         plain = build("s5", moe="none")
-        assert plain.slow == {} and not plain.couples_rows and plain.rehearse(tokens(length=4))[1] == []
+        assert plain.slow == {} and not plain.needs_whole_batch and plain.apply_with_aux(tokens(length=4))[1] == []
         assert dataclasses.replace(MoEConfig(moe="token")).sequences_per_task == 1

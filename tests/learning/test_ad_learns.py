@@ -43,7 +43,7 @@ def lived(history_steps: slice, settings: Recipe = SETTINGS) -> np.ndarray:
             settings.fit, settings.objective(), policy.structure, state, batches(number), jax.random.key(0)
         )
     agent = settings.agent(policy.replace(params=state.params))
-    tasks = TaskSet.of(ENV, np.arange(9)).lives(10)
+    tasks = TaskSet.of(ENV, np.arange(9)).repeat(10)
     return online_returns(ENV, tasks, agent, settings.num_episodes, seed=1).mean(0)
 
 

@@ -53,7 +53,7 @@ def returns_of(model, backbone) -> np.ndarray:
         state = train_step(FIT, AD(layout), policy.structure, state, batch, jax.random.key(0))
     query = ENV.reset(jax.random.key(0))[0]
     agent = InContextAgent(policy=policy.replace(params=state.params), query=query, layout=layout, max_steps=L + 1)
-    return online_returns(ENV, TaskSet.of(ENV, [0]).lives(1000), agent, 1, seed=1)[:, 0]
+    return online_returns(ENV, TaskSet.of(ENV, [0]).repeat(1000), agent, 1, seed=1)[:, 0]
 
 
 def test_the_episode_is_bsuites():

@@ -37,8 +37,8 @@ class Killed(Exception):
     pass
 
 
-def contexts(purpose="pretrain", lives=1):
-    return ContextGenerator(SETTINGS.env, agents["uniform"].for_env(SETTINGS.env), 8, 0, purpose, lives)
+def contexts(purpose="pretrain", sequences_per_task=1):
+    return ContextGenerator(SETTINGS.env, agents["uniform"].for_env(SETTINGS.env), 8, 0, purpose, sequences_per_task)
 
 
 def train(folder, killed_at=None):
@@ -101,12 +101,12 @@ def test_which_expert_serves_whom_is_drawn(undisturbed):
 
 
 def test_contexts_of_a_task_stand_side_by_side():
-    one, two = contexts(lives=1), contexts(lives=2)
+    one, two = contexts(sequences_per_task=1), contexts(sequences_per_task=2)
     pairs, singles = two.fetch(np.arange(6)), one.fetch(np.arange(3))
     np.testing.assert_array_equal(pairs.label[0::2], singles.label)
     np.testing.assert_array_equal(pairs.label[0::2], pairs.label[1::2])
     assert np.any(np.asarray(pairs.history.reward[0::2] != pairs.history.reward[1::2]), axis=1).all()
-    ids = np.concatenate([Batches(two, 4, 0, num_tasks=6, lives=2).ids(step) for step in range(3)])
+    ids = np.concatenate([Batches(two, 4, 0, num_tasks=6, sequences_per_task=2).ids(step) for step in range(3)])
     assert sorted(ids) == list(range(12)) and (ids[0::2] + 1 == ids[1::2]).all() and (ids[0::2] % 2 == 0).all()
 
 

@@ -31,7 +31,7 @@ LIVES = 20
 def test_exact_posterior_in_the_dark_room(memory, published):
     env = DarkRoomCorner()
     agent = agents["posterior-task"].for_env(env, memory=memory)
-    returns = online_returns(env, TaskSet.of(env, dpt_goal_split()[1]).lives(LIVES), agent, 20, seed=0)
+    returns = online_returns(env, TaskSet.of(env, dpt_goal_split()[1]).repeat(LIVES), agent, 20, seed=0)
     found = returns[:, [1, 2, 4, 9, 19]]
     # the sheet does not state its own error: ours twice
     error = 4.3 * 2**0.5 * found.std(0, ddof=1) / len(found) ** 0.5
@@ -65,7 +65,7 @@ def test_the_posterior_of_all_steps_is_that_of_all_episodes_and_the_one_under_wa
 
 def test_ucb_vi_and_q_learning_find_the_goal():
     env = DarkRoom(size=5, horizon=12)
-    tasks = TaskSet.of(env, np.arange(0, 25, 3)).lives(2)
+    tasks = TaskSet.of(env, np.arange(0, 25, 3)).repeat(2)
     optimum = float(np.mean(jax.vmap(env.optimal_return)(tasks.params)))
     ucb_vi = online_returns(env, tasks, UCBVI.for_env(env), 40, seed=0)
     assert ucb_vi[:, -10:].mean() > 0.95 * optimum

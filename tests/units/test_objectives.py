@@ -16,7 +16,7 @@ from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom
 from icrl.layouts.pairs import Pairs
 from icrl.layouts.query_first import QueryFirst
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
 from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
@@ -30,7 +30,7 @@ def policy():
     layout = Pairs(ENV.spec)
     config = TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.5)
     backbone = Transformer(config, layout.num_tokens(STEPS), nnx.Rngs(0))
-    return FrozenPolicy.split(TokenPolicy(layout.token_dim, ENV.num_actions, backbone, 0.5, nnx.Rngs(1)))
+    return Policy.split(TokenPolicy(layout.token_dim, ENV.num_actions, backbone, 0.5, nnx.Rngs(1)))
 
 
 @pytest.fixture(scope="module")

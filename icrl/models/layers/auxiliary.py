@@ -1,7 +1,7 @@
 """What a layer may want besides the gradient of the prediction: noise, a loss of its own, a slow copy of a parameter.
 
 A model's call says nothing of this. Such a layer is an ``AuxiliaryLayer``; where one is found in the network,
-``FrozenPolicy.rehearse`` gives it a key and collects what it recorded, ``Objective.loss`` adds its loss, and the
+``Policy.apply_with_aux`` gives it a key and collects what it recorded, ``Objective.loss`` adds its loss, and the
 train step lets its slow values follow. A frozen policy gives no key: acting is deterministic and records nothing.
 """
 
