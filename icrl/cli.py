@@ -49,7 +49,7 @@ def _dispatch(argv: list[str]) -> int:
     if args.command == "show":
         return _show(args)
     if args.command == "list":
-        return _list(args.kind, args.json)
+        return _list_fitting(args) if args.env is not None else _list(args.kind, args.json)
     if args.command == "verify":
         return _verify(Path(args.folder))
     if args.command == "inspect":
@@ -94,6 +94,7 @@ def _top_parser() -> _Parser:
     listing = commands.add_parser("list", help="what exists: envs, agents, models, ...")
     listing.add_argument("kind", nargs="?", default=None, metavar="KIND")
     listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.add_argument("--env", default=None, help="with agents: who fits this environment, and why not the others")
 
     for name, text in (
         ("evaluate", "evaluate a run's checkpoints again and rewrite its report"),
@@ -274,6 +275,23 @@ def _list(kind: str | None, as_json: bool) -> int:
         for row in found:
             size = "".join(f"{count:>9,} {what.replace('_', ' ')}  " for what, count in sizes.get(row.name, {}).items())
             print(f"  {row.name:<{width}}  {size}{row.file:<40}  {row.paper}")
+    return 0
+
+
+def _list_fitting(args: argparse.Namespace) -> int:
+    """Print the agents that fit an environment, and the reasons of the others."""
+    if args.kind != "agents":
+        raise InputError(f"--env: got {args.env!r}, allowed: with `icrl list agents`")
+    from icrl.core.registry import agents, environments
+    from icrl.recipes.competitors import fitting
+
+    field = fitting(environments[args.env](), tuple(agents))
+    if args.json:
+        print(json.dumps({"fit": sorted(field.players), "refused": field.refused}, indent=1))
+        return 0
+    width = max(map(len, agents))
+    for name in agents:
+        print(f"  {name:<{width}}  {field.refused.get(name, 'fits')}")
     return 0
 
 

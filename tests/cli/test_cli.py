@@ -257,6 +257,14 @@ def test_bad_input_is_one_line_with_code_2_and_leaves_nothing(argv, words, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_fits_an_environment(capsys):
+    code, out, _ = call(capsys, "list", "agents", "--env", "RiverSwim-v0", "--json")
+    found = json.loads(out)
+    assert code == 0 and {"psrl", "ucb-vi", "oracle", "uniform"} <= set(found["fit"])
+    assert "states" in found["refused"]["ucb"] and not set(found["fit"]) & found["refused"].keys()
+    assert call(capsys, "list", "envs", "--env", "RiverSwim-v0")[0] == 2
+
+
 def test_folders_that_cannot_be_used(run, copy, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("precious")
