@@ -1,14 +1,14 @@
-"""The in-context agent of DPT on MDPs: its context stands still during an episode, its query changes every step."""
+"""The in-context agent of DPT on MDPs: its context is fixed during an episode, its query changes every step."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._model_agent import ModelAgent
 from icrl.core import struct
-from icrl.core.errors import InputError
 from icrl.core.registry import agents
-from icrl.core.types import Agent, Array, Environment, History, Layout, Transition
+from icrl.core.types import Array, History, Transition
 
 
 class FrozenContextState(NamedTuple):
@@ -23,7 +23,7 @@ class FrozenContextState(NamedTuple):
 
 @agents.register("frozen-context", paper="Lee et al. 2023, algorithm 1 and its released code")
 @struct.dataclass
-class FrozenContextAgent(Agent):
+class FrozenContextAgent(ModelAgent):
     """Acts on a context that stands still during an episode and is then replaced by that episode.
 
     The paper's text appends episodes, its code keeps the latest C transitions, and with C = H that is one episode.
@@ -32,23 +32,12 @@ class FrozenContextAgent(Agent):
     context is read again at every step; one that reads a query before each action reads it once an episode.
     """
 
-    policy: Any
-    layout: Layout = struct.field(pytree_node=False)
-    max_steps: int = struct.field(pytree_node=False)  # C = H
     context: History | None = None
     greedy: bool = struct.field(pytree_node=False, default=False)
 
-    @classmethod
-    def for_env(cls, env: Environment, **settings: Any) -> Self:
-        if "policy" not in settings:
-            raise InputError("frozen-context agent: needs a trained policy; use icrl.load_agent(folder)")
-        return cls(**settings)
-
     def init(self, key: Array) -> FrozenContextState:
         del key
-        zero = jnp.zeros(self.max_steps, jnp.int32)
-        obs, flag = jnp.zeros((self.max_steps, *self.layout.obs_shape), jnp.float32), zero.astype(bool)
-        empty = History(obs, zero, zero.astype(jnp.float32), obs, flag, flag)
+        empty = self.empty_history()
         if self.context is None:
             carry = None if self.layout.num_prompt else self.policy.initial_carry()
             return FrozenContextState(empty, jnp.int32(0), carry, empty, jnp.int32(0))
@@ -56,14 +45,7 @@ class FrozenContextAgent(Agent):
         return FrozenContextState(self.context, jnp.int32(self.max_steps), told, empty, jnp.int32(0))
 
     def act(self, key: Array, state: FrozenContextState, obs: Array) -> Array:
-        if self.greedy:
-            return self.act_greedy(key, state, obs)
-        return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
-
-    def act_greedy(self, key: Array, state: FrozenContextState, obs: Array) -> Array:
-        """The most likely action."""
-        del key
-        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+        return self.act_greedy(key, state, obs) if self.greedy else super().act(key, state, obs)
 
     def logits(self, state: FrozenContextState, obs: Array) -> Array:
         """What the model says of each action at ``obs``, [K] float32."""

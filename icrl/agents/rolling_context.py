@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._model_agent import ModelAgent
 from icrl.agents.in_context import InContextAgent, InContextState
 from icrl.core import struct
 from icrl.core.registry import agents
@@ -14,15 +15,15 @@ from icrl.core.types import Array, History, Transition
 class RollingState(NamedTuple):
     """The window of transitions behind the model's memory."""
 
-    window: History  # [C, ...], C = max_steps; the first ``fill`` are what the model has read
+    window: History  # [C, ...]; the first ``fill`` are what the model has read
     fill: Array  # [] int32 in 0 .. C - 1
     memory: InContextState
 
 
 @agents.register("rolling-context", paper="Laskin et al. 2022, algorithm 1; Son et al. 2025")
 @struct.dataclass
-class RollingContextAgent(InContextAgent):
-    """An ``InContextAgent`` whose context of at most ``max_steps`` = C transitions moves along.
+class RollingContextAgent(ModelAgent):
+    """A context of at most ``max_steps`` = C transitions that moves along.
 
     When the window is full, its oldest ``forget`` = R transitions leave and the C - R others are read afresh, so each
     decision rests on the latest C - R .. C - 1 transitions, exactly as in training on windows of C. R = 1 is the
@@ -30,24 +31,23 @@ class RollingContextAgent(InContextAgent):
     (C - R) / R tokens a step. Tasks of a batch take their steps together, so under ``vmap`` nothing is read in vain.
     """
 
+    query: Array = struct.field(kw_only=True)  # [*O] float32, see ``InContextAgent``
     forget: int = struct.field(pytree_node=False, default=1)
 
     @property
-    def capacity(self) -> int | None:
-        return None
+    def reader(self) -> InContextAgent:
+        """The agent that reads the window."""
+        return InContextAgent(policy=self.policy, query=self.query, layout=self.layout, max_steps=self.max_steps)
 
-    def init(self, key: Array) -> RollingState:  # type: ignore[override]
-        obs = jnp.zeros((self.max_steps, *self.query.shape), jnp.float32)
-        number, flag = jnp.zeros(self.max_steps, jnp.int32), jnp.zeros(self.max_steps, jnp.bool_)
-        window = History(obs, number, number.astype(jnp.float32), obs, flag, flag)
-        return RollingState(window, jnp.int32(0), super().init(key))
+    def init(self, key: Array) -> RollingState:
+        return RollingState(self.empty_history(), jnp.int32(0), self.reader.init(key))
 
-    def logits(self, state: RollingState, obs: Array) -> Array:  # type: ignore[override]
-        return super().logits(state.memory, obs)
+    def logits(self, state: RollingState, obs: Array) -> Array:
+        return self.reader.logits(state.memory, obs)
 
-    def update(self, state: RollingState, transition: Transition) -> RollingState:  # type: ignore[override]
+    def update(self, state: RollingState, transition: Transition) -> RollingState:
         window = jax.tree.map(lambda rows, row: rows.at[state.fill].set(row), state.window, transition)
-        after = RollingState(window, state.fill + 1, super().update(state.memory, transition))
+        after = RollingState(window, state.fill + 1, self.reader.update(state.memory, transition))
         return jax.lax.cond(after.fill == self.max_steps, self._forget_oldest, lambda same: same, after)
 
     def _forget_oldest(self, state: RollingState) -> RollingState:
@@ -57,9 +57,9 @@ class RollingContextAgent(InContextAgent):
 
     def _read_again(self, history: History) -> InContextState:
         """The memory of history [T, ...] alone, read in one go."""
-        memory = InContextAgent.init(self, jax.random.key(0))
+        memory = self.reader.init(jax.random.key(0))
         if history.action.shape[0] == 0:
             return memory
         tokens = self.layout.sequence(history, jnp.append(history.obs, history.next_obs[-1:], axis=0))
         read = slice(self.layout.num_prompt, tokens.shape[0] - self.layout.num_before)
-        return self._after(tokens[read], memory.carry)
+        return self.reader.after(tokens[read], memory.carry)

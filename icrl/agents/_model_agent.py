@@ -1,0 +1,49 @@
+"""What the agents share that are a pretrained sequence model: they sample from its softmax, or take its mode."""
+
+import abc
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+from icrl.core import struct
+from icrl.core.errors import InputError
+from icrl.core.types import Agent, Array, Environment, History, Layout
+
+
+@struct.dataclass
+class ModelAgent(Agent):
+    """Frozen weights; all learning is in the context. Subclasses say which transitions a decision rests on.
+
+    ``policy`` maps (tokens [T, D], start, carry) to (logits [T, K], carry) and has ``initial_carry()``; it is the one
+    pretrained with ``layout``.
+    """
+
+    policy: Any
+    layout: Layout = struct.field(pytree_node=False)
+    max_steps: int = struct.field(pytree_node=False)  # C, transitions that the context can hold
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        if "policy" not in settings:
+            raise InputError(f"{cls.__name__}: needs a trained policy; use icrl.load_agent(folder)")
+        return cls(**settings)
+
+    @abc.abstractmethod
+    def logits(self, state: Any, obs: Array) -> Array:
+        """What the model says of each action at ``obs``, [K] float32."""
+
+    def act(self, key: Array, state: Any, obs: Array) -> Array:
+        """A sample from the softmax of the logits, temperature 1."""
+        return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
+
+    def act_greedy(self, key: Array, state: Any, obs: Array) -> Array:
+        """The most likely action."""
+        del key
+        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+
+    def empty_history(self) -> History:
+        """Room for C transitions, all zero: [C, ...]."""
+        zero = jnp.zeros(self.max_steps, jnp.int32)
+        obs, flag = jnp.zeros((self.max_steps, *self.layout.obs_shape), jnp.float32), zero.astype(bool)
+        return History(obs, zero, zero.astype(jnp.float32), obs, flag, flag)
