@@ -27,7 +27,7 @@ def lived(env, agent, num_tasks, num_steps):
     keys = keys_for(key_for(0, "twin lives"), np.arange(num_tasks, dtype=np.uint32))
     life = jax.jit(jax.vmap(lambda key, task: interact(key, env, task, agent, num_steps).history))
     history = life(keys, tasks)
-    features = getattr(tasks, "features", getattr(env, "features", None))
+    features = getattr(tasks, "features", env.features)
     if features is not None:
         shape = (num_tasks, *features.shape[-2:])
         features = np.broadcast_to(np.asarray(features, np.float64), shape)
