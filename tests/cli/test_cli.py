@@ -229,7 +229,7 @@ BAD = [
     (("run", "lhf-darkroom", "--filter", "lhff"), "unknown filter 'lhff'; did you mean lhf"),
     (("run", "lhf-darkroom", "--vary", "filter=lhf,lhf"), "vary: got 'filter=lhf,lhf', allowed: different values"),
     (("run", "ad-darkroom", "--context-steps", "2000"), "context_steps: got 2000"),
-    (("run", "ad-darkroom", "--source", "posterior-gaussian"), "source: got 'posterior-gaussian', allowed: one that learns in parallel"),
+    (("run", "ad-darkroom", "--source", "posterior-gaussian"), "allowed: one that learns in parallel streams"),
     (("run", "ad-darkroom", "--data", "nowhere"), "data: got 'nowhere'"),
     (("run", "ad-darkroom", "--train-fraction", "1.0"), "train_fraction: got 1.0"),
     (("run", "ad-darkroom", "--layout", "query-first"), "layout: got 'query-first'"),
