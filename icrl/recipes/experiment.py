@@ -113,6 +113,7 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
             "claim": _claim(settings, measured, models),
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],
             "num_steps": settings.eval_steps,
+            "tasks_were_seen": settings.env.num_tasks is not None and settings.task_ids is None,
             "online": measure.online_section(settings, measured, models),
             "episodes": measure.episodes_section(variant, measured, models, run.folder),
             "tables": [*tables, measure.table(settings, measured, models, refused)],
@@ -131,9 +132,9 @@ def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
     ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
-    same = recipe.env.num_tasks == 1
+    seen = recipe.env.num_tasks is not None and recipe.task_ids is None
     return (
         f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
         + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
-        + (". The family has one task, which the models were trained on." if same else ".")
+        + (f". The family's {recipe.env.num_tasks} task(s) were seen in training." if seen else ".")
     )

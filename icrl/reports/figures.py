@@ -8,7 +8,7 @@ import numpy as np
 
 from icrl.reports.charts import INK, STRONG, STYLE, Look, canvas, chart, log_x, look_of, shorten
 from icrl.reports.lines import Line, agent_lines, bands, draw_lines, make_room
-from icrl.reports.schema import CrossEntropy, Diversity, Results, Training, tasks_behind
+from icrl.reports.schema import CrossEntropy, Diversity, Results, Training, tasks_behind, tasks_in_words
 from icrl.reports.world_figures import draw_worlds
 
 
@@ -61,7 +61,7 @@ def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
 def _online_regret(results: Results) -> Any:
     online = results["online"]
     assert online is not None
-    title = f"Regret while learning in {results['num_tasks']:,} unseen tasks"
+    title = f"Regret while learning in {tasks_in_words(results, results['num_tasks'])}"
     subtitle = bands(online["agents"])
     figure, axes = chart(title, subtitle, "step in the task", "cumulative pseudo-regret (reward units)")
     make_room(figure, draw_lines(axes, online["steps"], agent_lines(online["agents"], "regret")))
@@ -99,7 +99,7 @@ def _relative_distance(section: Diversity) -> Any:
 def _episode_returns(results: Results) -> Any:
     episodes = results["episodes"]
     assert episodes is not None
-    title = f"Return of each episode while learning in {results['num_tasks']:,} unseen tasks"
+    title = f"Return of each episode while learning in {tasks_in_words(results, results['num_tasks'])}"
     figure, axes = chart(title, f"{bands(episodes['agents'])}; not smoothed", "episode in the task", "return")
     make_room(figure, draw_lines(axes, episodes["episode"], agent_lines(episodes["agents"], "returns")))
     return figure
@@ -108,7 +108,7 @@ def _episode_returns(results: Results) -> Any:
 def _offline_suboptimality(results: Results) -> Any:
     offline = results["offline"]
     assert offline is not None
-    title = f"Greedy choice after a recorded prefix, {tasks_behind(results, offline):,} unseen tasks"
+    title = f"Greedy choice after a recorded prefix, {tasks_in_words(results, tasks_behind(results, offline))}"
     subtitle = bands(offline["agents"])
     figure, axes = chart(title, subtitle, "transitions in the prefix", "suboptimality (reward units per step)")
     log_x(axes, offline["prefix"])
@@ -119,7 +119,7 @@ def _offline_suboptimality(results: Results) -> Any:
 def _cross_entropy(results: Results) -> Any:
     section = results["cross_entropy"]
     assert section is not None
-    title = f"Cross-entropy of the optimal action, {tasks_behind(results, section):,} unseen tasks"
+    title = f"Cross-entropy of the optimal action, {tasks_in_words(results, tasks_behind(results, section))}"
     bands = "bands: 95 % intervals" + ("; the gap is paired on the same tasks" if section["gap"] else "")
     panels = 2 if section["gap"] else 1
     figure, axes = chart(title, bands, "transitions in the prefix", "cross-entropy (nats)", panels)

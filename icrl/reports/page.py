@@ -11,7 +11,17 @@ from html import escape
 from typing import Any
 
 from icrl.reports.numbers import format_cell, format_ratio, format_value, short_number
-from icrl.reports.schema import Results, World, final_rows, last, leaderboard, return_rows, tasks_behind, world_title
+from icrl.reports.schema import (
+    Results,
+    World,
+    final_rows,
+    last,
+    leaderboard,
+    return_rows,
+    tasks_behind,
+    tasks_in_words,
+    world_title,
+)
 
 KIND_WORDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 ONE_SEED = (
@@ -72,8 +82,9 @@ def render_html(results: Results, pictures: Mapping[str, bytes]) -> str:
 
 def _facts(results: Results) -> str:
     seeds = len(results["train_seeds"])
+    tasks = tasks_in_words(results, results["num_tasks"], "held-out tasks")
     facts = (
-        f"{results['experiment']}, preset {results['preset']}; {results['num_tasks']:,} held-out tasks, "
+        f"{results['experiment']}, preset {results['preset']}; {tasks}, "
         f"{results['num_steps']:,} steps each, {seeds} training seed{'' if seeds == 1 else 's'}."
     )
     return f"{facts} {ONE_SEED}" if seeds == 1 else facts
@@ -196,7 +207,7 @@ def _caption(name: str, results: Results) -> str:
     """What is drawn, over how many tasks, and what the band is."""
     online, offline, entropy = results.get("online"), results.get("offline"), results.get("cross_entropy")
     section = {"offline_suboptimality": offline, "cross_entropy": entropy}.get(name)
-    tasks = f"Means over {tasks_behind(results, section):,} held-out tasks"
+    tasks = f"Means over {tasks_in_words(results, tasks_behind(results, section), 'held-out tasks')}"
     if name == "online_regret" and online:
         return (
             f"Cumulative pseudo-regret of agents that start with no knowledge of their task. {tasks}, at the line's "

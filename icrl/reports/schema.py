@@ -145,6 +145,7 @@ class Results(TypedDict):
     env: dict[str, Any]  # {"id": ..., settings ...}
     num_tasks: int  # held-out tasks behind every mean
     num_steps: int  # T
+    tasks_were_seen: NotRequired[bool]  # the family has so few tasks that models were trained on those they play in
     title: str
     claim: str  # one sentence
     checks: list[Check]
@@ -166,6 +167,11 @@ class Results(TypedDict):
 def tasks_behind(results: Results, section: Any) -> int:
     """How many held-out tasks the means of a section (or of the whole document) are over."""
     return (section or {}).get("num_tasks", results["num_tasks"])
+
+
+def tasks_in_words(results: Results, count: int, unseen: str = "unseen tasks") -> str:
+    """``count`` tasks in words: "200 unseen tasks", or that models had been trained on them."""
+    return f"{count:,} {'rollouts in tasks seen in training' if results.get('tasks_were_seen') else unseen}"
 
 
 def final_rows(results: Results) -> Iterator[tuple[str, AgentCurve, Value, float | None]]:

@@ -224,6 +224,8 @@ def test_the_same_run_from_a_file(tmp_path, capsys):
     assert main(["run", "--config", str(tmp_path / "run.toml"), "--out", str(tmp_path / "second")]) == 0
     first, second = (read_json(tmp_path / name / "results.json") for name in ("first", "second"))
     assert first["online"] == second["online"]
+    assert first["tasks_were_seen"] and "seen in training" in first["claim"]
+    assert "seen in training" in (tmp_path / "first" / "report.html").read_text()
     assert second["seed"] == 3
     assert [read_json(tmp_path / name / "config.json")["settings"] for name in ("first", "second")] == [
         read_json(tmp_path / "first" / "config.json")["settings"]
