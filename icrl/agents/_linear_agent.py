@@ -41,7 +41,7 @@ class LinearAgent(Agent):
 
     def init(self, key: Array) -> LinearStats:
         del key
-        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim)), jnp.zeros(self.dim))
+        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim), jnp.float32), jnp.zeros(self.dim, jnp.float32))
 
     def features_at(self, obs: Array) -> Array:
         """x_a of every arm, [K, d]."""
@@ -59,7 +59,7 @@ class LinearAgent(Agent):
         <V^-1 b, x_a> = <w_a, u>, the width ||x_a||_{V^-1} = ||w_a||, and theta ~ N(V^-1 b, s^2 V^-1) gives
         <theta, x_a> = <w_a, u + s z> with z ~ N(0, I).
         """
-        matrix = ridge * jnp.eye(self.dim) + state.gram
+        matrix = ridge * jnp.eye(self.dim, dtype=jnp.float32) + state.gram
         whitened = eliminate(matrix, jnp.column_stack([state.moment, self.features_at(obs).T]), ridge)
         return whitened[:, 1:], whitened[:, 0]
 

@@ -79,16 +79,16 @@ class NeuralAgent(Agent):
         key_signs, key = jax.random.split(key) if self.num_perturbations else (None, key)
         shape, size = (self.num_arms, self.width, self.dim), self.num_arms * self.width * self.dim
         normal = jax.random.normal(
-            key, (size + self.width,)
+            key, (size + self.width,), jnp.float32
         )  # one draw, as every call of a generator costs compile time
-        hidden = normal[:size].reshape(shape) * jnp.sqrt(2.0 / (self.dim * self.num_arms))
-        weights = Weights(hidden, normal[size:] / jnp.sqrt(self.width))
+        hidden = normal[:size].reshape(shape) * jnp.sqrt(jnp.float32(2.0 / (self.dim * self.num_arms)))
+        weights = Weights(hidden, normal[size:] / jnp.sqrt(jnp.float32(self.width)))
         return NeuralState(weights, None if key_signs is None else self._perturbation(key_signs, weights))
 
     def losses(self, state: NeuralState, obs: Array) -> Array:
         """Predicted loss of every arm in the context ``obs``, [K]: the mean over perturbations, if there are any."""
         hidden = jax.nn.relu(state.weights.hidden @ obs.reshape(-1))
-        outputs = hidden @ state.weights.output + self._shifts(state)[:, None]
+        outputs = (hidden @ state.weights.output)[None] + self._shifts(state)[:, None]
         return jnp.mean(self.link(outputs), axis=0)
 
     def act_greedy(self, key: Array, state: NeuralState, obs: Array) -> Array:
@@ -135,7 +135,7 @@ class NeuralAgent(Agent):
     def _shifts(self, state: NeuralState) -> Array:
         """The shifts c <theta - theta_0, eps_s> / m^{1/4} for each s, [S]; the one shift 0 without perturbation."""
         if state.perturbation is None:
-            return jnp.zeros(1)
+            return jnp.zeros(1, jnp.float32)
         start, signs = state.perturbation
         moved = jax.tree.map(jnp.subtract, state.weights, start)
         along = jnp.tensordot(signs.hidden, moved.hidden, 3) + signs.output @ moved.output

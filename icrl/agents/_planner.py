@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import argmax_random_ties
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.precision import in_32_bits
 from icrl.core.threefry import split
 from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 
@@ -22,7 +23,7 @@ class Counts(NamedTuple):
     @property
     def tries(self) -> Array:
         """n(s, a), [S, K] int32."""
-        return self.visits.sum(-1)
+        return self.visits.sum(-1, dtype=jnp.int32)
 
     @property
     def tried(self) -> Array:
@@ -66,6 +67,7 @@ class Planner(Agent):
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return cls(spec=finite_spec(env), **settings)
 
+    @in_32_bits
     def init(self, key: Array) -> PlannerState:
         key_plan, key_later = split(key)
         states, actions = self.spec.num_states, self.spec.num_actions
@@ -78,6 +80,7 @@ class Planner(Agent):
     def act(self, key: Array, state: PlannerState, obs: Array) -> Array:
         return argmax_random_ties(key, state.q[state.step, self.spec.state_index(obs)])
 
+    @in_32_bits
     def update(self, state: PlannerState, transition: Transition) -> PlannerState:
         here, there = self.spec.state_index(transition.obs), self.spec.state_index(transition.next_obs)
         visits = state.counts.visits.at[here, transition.action, there].add(1)

@@ -42,9 +42,9 @@ class AnnealedOracle(Oracle):
         key_noise, key_action, key_optimal = jax.random.split(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
-        noisy = jax.random.uniform(key_noise) < epsilon
-        any_action = jax.random.randint(key_action, (), 0, self.num_actions)
-        return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0), obs)).astype(jnp.int32)
+        noisy = jax.random.uniform(key_noise, (), jnp.float32) < epsilon
+        any_action = jax.random.randint(key_action, (), 0, self.num_actions, jnp.int32)
+        return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)).astype(jnp.int32)
 
     def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:  # type: ignore[override]
         del transition

@@ -28,15 +28,15 @@ class DirichletMix(Agent):
 
     def init(self, key: Array) -> Array:
         key_spread, key_arm, key_weight = jax.random.split(key, 3)
-        spread = jax.random.exponential(key_spread, (self.num_arms,))
-        favourite = jnp.arange(self.num_arms) == jax.random.randint(key_arm, (), 0, self.num_arms)
-        weight = jax.random.randint(key_weight, (), 0, NUM_WEIGHTS) / (NUM_WEIGHTS - 1)
+        spread = jax.random.exponential(key_spread, (self.num_arms,), jnp.float32)
+        favourite = jnp.arange(self.num_arms) == jax.random.randint(key_arm, (), 0, self.num_arms, jnp.int32)
+        weight = jax.random.randint(key_weight, (), 0, NUM_WEIGHTS, jnp.int32).astype(jnp.float32) / (NUM_WEIGHTS - 1)
         return jnp.cumsum((1.0 - weight) * spread / jnp.sum(spread) + weight * favourite)
 
     def act(self, key: Array, state: Array, obs: Array) -> Array:
         del obs
         # Inverse CDF; scaled by the last entry because a float32 sum of probabilities may end just below 1.
-        point = jax.random.uniform(key) * state[-1]
+        point = jax.random.uniform(key, (), jnp.float32) * state[-1]
         return jnp.sum(state[:-1] <= point).astype(jnp.int32)
 
     def update(self, state: Array, transition: Transition) -> Array:

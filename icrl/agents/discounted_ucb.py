@@ -33,7 +33,7 @@ class DiscountedUCB(ArmAgent):
 
     def init(self, key: Array) -> FadedStats:  # type: ignore[override]
         del key
-        return FadedStats(jnp.zeros(self.num_arms), jnp.zeros(self.num_arms))
+        return FadedStats(jnp.zeros(self.num_arms, jnp.float32), jnp.zeros(self.num_arms, jnp.float32))
 
     def act(self, key: Array, state: FadedStats, obs: Array) -> Array:  # type: ignore[override]
         del key, obs

@@ -34,17 +34,18 @@ class IDS(ThompsonBernoulli):
         """Delta and v, [K] each."""
         mean_at, mass, below = self.on_grid(state)
         below = jnp.maximum(below, 1e-30)
-        part = jnp.cumsum(mass * mean_at, axis=-1) - mass * mean_at / 2  # E[mu_a; mu_a below a point]
+        part = jnp.cumsum(mass * mean_at[None], axis=-1) - mass * mean_at[None] / 2  # E[mu_a; mu_a below a point]
         log_below = jnp.log(below)
-        is_best = mass * jnp.exp(jnp.sum(log_below, axis=0) - log_below)  # [K, GRID]: best arm, and where it lies
+        all_below = jnp.sum(log_below, axis=0, keepdims=True)
+        is_best = mass * jnp.exp(all_below - log_below)  # [K, GRID]: best arm, and where it lies
         best = jnp.maximum(jnp.sum(is_best, axis=-1), 1e-30)  # P(arm is the best)
         # E[mu_b | a is the best]: of a itself its mean where it lies, of any other b its mean below that
         of_others = jnp.einsum("ag,bg->ab", is_best, part / below) / best[:, None]
-        of_itself = jnp.sum(is_best * mean_at, axis=-1) / best
+        of_itself = jnp.sum(is_best * mean_at[None], axis=-1) / best
         given_best = jnp.where(jnp.eye(self.num_arms, dtype=bool), of_itself[:, None], of_others)  # [best arm, arm]
         best = best / jnp.sum(best)
         regret = best @ (of_itself[:, None] - given_best)  # what b loses where it is the best is exactly 0
-        information = best @ (given_best - best @ given_best) ** 2
+        information = best @ (given_best - (best @ given_best)[None]) ** 2
         return jnp.maximum(regret, 0.0), information
 
 
@@ -58,7 +59,7 @@ def best_pair(key: Array, regret: Array, information: Array) -> tuple[Array, Arr
     b, d = D_i - D_j, v_i - v_j
     inner = D_j / jnp.where(b == 0, 1.0, b) - 2 * v_j / jnp.where(d == 0, 1.0, d)
     shares = jnp.stack([jnp.ones_like(b), jnp.where((b == 0) | (d == 0), 1.0, jnp.clip(inner, 0.0, 1.0))])
-    ratio = (D_j + b * shares) ** 2 / jnp.maximum(v_j + d * shares, 1e-20)  # [2, i, j]
+    ratio = (D_j[None] + b[None] * shares) ** 2 / jnp.maximum(v_j[None] + d[None] * shares, 1e-20)  # [2, i, j]
     tie = jnp.where(ratio == jnp.min(ratio), uniform(key, ratio.shape), -1.0)
     choice, i, j = jnp.unravel_index(jnp.argmax(tie), ratio.shape)
     return i, j, shares[choice, i, j]

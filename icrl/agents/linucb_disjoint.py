@@ -32,8 +32,8 @@ class DisjointLinUCB(LinearAgent):
 
     def init(self, key: Array) -> LinearStats:
         del key
-        zeros = jnp.zeros((self.num_arms, self.dim))
-        return LinearStats(jnp.int32(0), jnp.zeros((self.num_arms, self.dim, self.dim)), zeros)
+        zeros = jnp.zeros((self.num_arms, self.dim), jnp.float32)
+        return LinearStats(jnp.int32(0), jnp.zeros((*zeros.shape, self.dim), jnp.float32), zeros)
 
     def features_at(self, obs: Array) -> Array:
         """x_a of every arm, [K, d]."""
@@ -49,7 +49,7 @@ class DisjointLinUCB(LinearAgent):
 
     def index(self, state: LinearStats, obs: Array, alpha: Array | float) -> Array:
         """The optimistic value of every arm, [K]."""
-        matrices = jnp.eye(self.dim) + state.gram
+        matrices = jnp.eye(self.dim, dtype=jnp.float32)[None] + state.gram
         columns = jnp.stack([state.moment, self.features_at(obs)], axis=-1)  # [K, d, 2]
         moment, x = jnp.moveaxis(jax.vmap(eliminate, in_axes=(0, 0, None))(matrices, columns, 1.0), -1, 0)
         return jnp.sum(moment * x, axis=-1) + alpha * jnp.sqrt(jnp.sum(jnp.square(x), axis=-1))

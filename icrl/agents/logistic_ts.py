@@ -36,7 +36,7 @@ class LogisticTS(LinearAgent):
 
     def init(self, key: Array) -> NormalLaw:  # type: ignore[override]
         del key
-        return NormalLaw(jnp.zeros(self.dim), self.prior_var * jnp.eye(self.dim))
+        return NormalLaw(jnp.zeros(self.dim, jnp.float32), self.prior_var * jnp.eye(self.dim, dtype=jnp.float32))
 
     def values(self, state: NormalLaw, obs: Array, z: Array | float) -> Array:
         """<theta, x_a> [K] for the theta that lies ``z`` [d] posterior standard deviations from the mean."""

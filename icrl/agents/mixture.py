@@ -46,7 +46,7 @@ class Mixture(Agent):
 
     def init(self, key: Array) -> MixtureState:
         key_which, key_first, key_second = split(key, 3)
-        is_first = jax.random.bernoulli(key_which, self.share)
+        is_first = jax.random.bernoulli(key_which, jnp.float32(self.share))
         return MixtureState(is_first, (self.first.init(key_first), self.second.init(key_second)))
 
     def act(self, key: Array, state: MixtureState, obs: Array) -> Array:

@@ -18,6 +18,6 @@ class NeuralEpsilon(NeuralAgent):
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         key_coin, key_any, key_greedy = jax.random.split(key, 3)
-        explores = jax.random.uniform(key_coin) < self.epsilon
+        explores = jax.random.uniform(key_coin, (), jnp.float32) < self.epsilon
         anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
         return jnp.where(explores, anything, self.act_greedy(key_greedy, state, obs))

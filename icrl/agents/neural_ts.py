@@ -19,5 +19,5 @@ class NeuralTS(NeuralGram):
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         spread = self.nu * jnp.sqrt(self.lam) * self.widths(state, obs)
-        drawn = self.losses(state, obs) + spread * jax.random.normal(key, (self.num_arms,))
+        drawn = self.losses(state, obs) + spread * jax.random.normal(key, (self.num_arms,), jnp.float32)
         return jnp.argmin(drawn).astype(jnp.int32)

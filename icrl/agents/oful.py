@@ -31,7 +31,7 @@ class OFUL(LinearAgent):
 
     def index(self, state: LinearStats, obs: Array) -> Array:
         """The optimistic value of every arm, [K]."""
-        matrix = self.lam * jnp.eye(self.dim) + state.gram
+        matrix = self.lam * jnp.eye(self.dim, dtype=jnp.float32) + state.gram
         columns = [state.moment, self.features_at(obs).T, matrix]
         whitened = eliminate(matrix, jnp.column_stack(columns), self.lam)  # L^-1 [b, x_1 .. x_K, V]
         moment, arms, root = whitened[:, 0], whitened[:, 1 : 1 + self.num_arms], whitened[:, 1 + self.num_arms :]

@@ -29,7 +29,7 @@ class Oracle(Agent):
 
     def init(self, key: Array) -> Array:
         del key
-        return jnp.zeros((0,))
+        return jnp.zeros(0, jnp.float32)
 
     def act(self, key: Array, state: Array, obs: Any) -> Array:
         del key, state

@@ -41,15 +41,21 @@ class CutNormal(NamedTuple):
         A mirrored law counts its levels from the upper end. That changes neither draws from uniform levels nor
         sums over levels that are symmetric about 1/2.
         """
-        cut = self.mean + self.side * self.std * ndtri(self.outside + level * self.inside)
+        flat, side, mean, std, outside, inside = self._arms(level)
+        cut = mean + side * std * ndtri(outside + level * inside)
         uniform = self.low + level * (self.high - self.low)
-        return jnp.where(self.flat, uniform, jnp.clip(cut, self.low, self.high))
+        return jnp.where(flat, uniform, jnp.clip(cut, self.low, self.high))
 
     def prob_below(self, value: Array) -> Array:
         """Distribution function at ``value`` [..., K or 1] in [low, high]; [..., K]."""
-        level = (ndtr(self.side * (value - self.mean) / self.std) - self.outside) / self.inside
-        cut = jnp.clip(jnp.where(self.side > 0, level, 1.0 - level), 0.0, 1.0)
-        return jnp.where(self.flat, (value - self.low) / (self.high - self.low), cut)
+        flat, side, mean, std, outside, inside = self._arms(value)
+        level = (ndtr(side * (value - mean) / std) - outside) / inside
+        cut = jnp.clip(jnp.where(side > 0, level, 1.0 - level), 0.0, 1.0)
+        return jnp.where(flat, (value - self.low) / (self.high - self.low), cut)
+
+    def _arms(self, like: Array) -> list[Array]:
+        """What differs from arm to arm, [..., K] with as many axes as ``like``."""
+        return [jnp.expand_dims(leaf, range(like.ndim - 1)) for leaf in self[2:]]
 
 
 @agents.register("posterior-gaussian", paper="Lee et al. 2023")
@@ -72,7 +78,7 @@ class PosteriorGaussian(ArmAgent):
         """The law of each mu_a given the data."""
         std = jnp.maximum(self.noise_std, 1e-6) / jnp.sqrt(jnp.maximum(state.count, 1))
         mean = jnp.clip(state.mean, self.low - FARTHEST * std, self.high + FARTHEST * std)
-        side = jnp.where(mean > (self.low + self.high) / 2, 1.0, -1.0)
+        side = jnp.where(mean > (self.low + self.high) / 2, jnp.float32(1.0), -1.0)
         ends = side * (self.low - mean) / std, side * (self.high - mean) / std
         outside = ndtr(jnp.minimum(*ends))
         inside = ndtr(jnp.maximum(*ends)) - outside
@@ -107,6 +113,6 @@ class PosteriorGaussian(ArmAgent):
             return total + v * (1.0 - v) * jnp.prod(rivals, axis=-1), None
 
         # A scan, not one big array: this is called on a hundred thousand states at once.
-        nodes = (jnp.arange(NODES) + 0.5) / NODES
-        total, _ = jax.lax.scan(add_node, jnp.zeros(self.num_arms), nodes)
+        nodes = (jnp.arange(NODES, dtype=jnp.float32) + 0.5) / NODES
+        total, _ = jax.lax.scan(add_node, jnp.zeros(self.num_arms, jnp.float32), nodes)
         return total / jnp.sum(total)

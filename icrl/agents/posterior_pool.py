@@ -48,5 +48,5 @@ class PosteriorPool(ArmAgent):
 
     def optimal_action_probs(self, state: ArmStats) -> Array:
         """P(arm a is the best | data), [K]: the law of ``act``."""
-        best = jax.nn.one_hot(jnp.argmax(self.means, axis=1), self.num_arms)
+        best = jax.nn.one_hot(jnp.argmax(self.means, axis=1), self.num_arms, dtype=jnp.float32)
         return jax.nn.softmax(self.log_likelihood(state)) @ best

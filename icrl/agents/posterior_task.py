@@ -48,17 +48,17 @@ class PosteriorTask(Agent):
     def init(self, key: Array) -> PosteriorState:
         del key
         everything = jnp.ones(self.env.num_tasks, bool)
-        return PosteriorState(everything, everything, self._begin(jnp.zeros(2)), jnp.int32(0))
+        return PosteriorState(everything, everything, self._begin(jnp.zeros(2, jnp.float32)), jnp.int32(0))
 
     def act(self, key: Array, state: PosteriorState, obs: Array) -> Array:
-        drawn = jax.random.categorical(key, jnp.where(state.known, 0.0, -jnp.inf))
+        drawn = jax.random.categorical(key, jnp.where(state.known, jnp.float32(0.0), -jnp.inf))
         there = jax.tree.map(lambda leaf: leaf[drawn], self._states(state, obs))
         return self.env.optimal_action(self.env.task(drawn), there)
 
     def update(self, state: PosteriorState, transition: Transition) -> PosteriorState:
         tasks, before = jax.vmap(self.env.task)(jnp.arange(self.env.num_tasks)), self._states(state, transition.obs)
         after, reward = jax.vmap(self.env.advance, in_axes=(0, 0, None))(tasks, before, transition.action)
-        explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs, axis=-1)
+        explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs[None], axis=-1)
         recent = state.recent & explains
         step = (state.step + 1) % self.env.spec.max_steps_in_episode
         over = step == 0

@@ -173,18 +173,23 @@ def _init_mlp(key: Array, size_in: int, size_out: int, last_gain: float) -> list
     sizes, gains = (size_in, HIDDEN, HIDDEN, size_out), (2**0.5, 2**0.5, last_gain)
     layers = []
     for k, rows, columns, gain in zip(jax.random.split(key, 3), sizes[:-1], sizes[1:], gains, strict=True):
-        weight = gain * rows**-0.5 * jax.random.normal(k, (rows, columns))
-        layers.append({"w": weight, "b": jnp.zeros(columns)})
+        weight = gain * rows**-0.5 * jax.random.normal(k, (rows, columns), jnp.float32)
+        layers.append({"w": weight, "b": jnp.zeros(columns, jnp.float32)})
     return layers
 
 
 def _mlp(layers: list[dict[str, Array]], x: Array) -> Array:
     for layer in layers[:-1]:
-        x = jnp.tanh(x @ layer["w"] + layer["b"])
-    return x @ layers[-1]["w"] + layers[-1]["b"]
+        x = jnp.tanh(_affine(layer, x))
+    return _affine(layers[-1], x)
+
+
+def _affine(layer: dict[str, Array], x: Array) -> Array:
+    """The layer's x W + b for x [..., rows]."""
+    return x @ layer["w"] + layer["b"].reshape(*[1] * (x.ndim - 1), -1)
 
 
 def _log_prob(logits: Array, action: Array) -> Array:
     """Of actions [...] under logits [..., K]; a masked sum, as gathers are slow on CPU."""
-    chosen = jax.nn.one_hot(action, logits.shape[-1])
+    chosen = jax.nn.one_hot(action, logits.shape[-1], dtype=logits.dtype)
     return jnp.sum(jax.nn.log_softmax(logits) * chosen, -1)

@@ -71,7 +71,7 @@ class PSRL(Planner):
         noise_var = jnp.maximum(jnp.square(self.noise_std), 1e-12)
         precision = 1.0 / self.prior_var + counts.tries / noise_var
         mean = (self.prior_mean / self.prior_var + counts.reward / noise_var) / precision
-        return mean + jax.random.normal(key, mean.shape) / jnp.sqrt(precision)
+        return mean + jax.random.normal(key, mean.shape, jnp.float32) / jnp.sqrt(precision)
 
     def _draw_beta(self, key: Array, counts: Counts) -> Array:
         successes = jnp.clip(counts.reward, 0.0, counts.tries)

@@ -53,15 +53,15 @@ class ThompsonBernoulli(ArmAgent):
         ``prior_b`` of at least 1/2.
         """
         a, b = (parameter[:, None] for parameter in self.posterior(state))
-        angle = (jnp.arange(GRID) + 0.5) * (jnp.pi / 2 / GRID)
+        angle = (jnp.arange(GRID, dtype=jnp.float32)[None] + 0.5) * (jnp.pi / 2 / GRID)
         log_density = (2 * a - 1) * jnp.log(jnp.sin(angle)) + (2 * b - 1) * jnp.log(jnp.cos(angle))
         mass = jax.nn.softmax(log_density, axis=-1)
-        return jnp.sin(angle) ** 2, mass, jnp.cumsum(mass, axis=-1) - mass / 2
+        return jnp.sin(angle[0]) ** 2, mass, jnp.cumsum(mass, axis=-1) - mass / 2
 
     def optimal_action_probs(self, state: ArmStats) -> Array:
         """P(arm a is the best | data), [K]: the law of ``act``. Off by less than 1e-3 where the grid fits."""
         _, mass, below = self.on_grid(state)
-        rivals = jnp.where(jnp.eye(self.num_arms, dtype=bool)[:, :, None], 1.0, below)  # [arm, rival, GRID]
+        rivals = jnp.where(jnp.eye(self.num_arms, dtype=bool)[:, :, None], 1.0, below[None])  # [arm, rival, GRID]
         probs = jnp.sum(mass * jnp.prod(rivals, axis=1), axis=-1)
         return probs / jnp.sum(probs)
 
@@ -89,7 +89,7 @@ def log_gamma_draws(key: Array, shape: Array) -> Array:
     def propose(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         tries, draw, accepted = carry
         level, u = uniform_pairs(key, tries, shape.size)
-        x = jnp.sqrt(2.0) * jax.lax.erf_inv(2.0 * level - 1.0)
+        x = jnp.sqrt(jnp.float32(2.0)) * jax.lax.erf_inv(2.0 * level - 1.0)
         v = (1.0 + c * x) ** 3
         log_v, log_u = jnp.log(jnp.maximum(v, 1e-30)), jnp.log(u)
         log_p = x * x / 2.0 + d * (1.0 - v + log_v)

@@ -50,6 +50,6 @@ class ThompsonGaussian(ArmAgent):
         """Mode of 100 posterior draws, the offline rule of Lee et al."""
         del obs
         mean, std = self.posterior(state)
-        draws = mean + std * normal(key, (OFFLINE_DRAWS, *mean.shape))
-        votes = jnp.sum(jnp.argmax(draws, -1)[:, None] == jnp.arange(self.num_arms), axis=0)
+        draws = mean[None] + std[None] * normal(key, (OFFLINE_DRAWS, *mean.shape))
+        votes = jnp.sum(jnp.argmax(draws, -1)[:, None] == jnp.arange(self.num_arms)[None], axis=0)
         return jnp.argmax(votes).astype(jnp.int32)

@@ -40,8 +40,8 @@ class OptimisticPlanner(Planner):
     def plan(self, key: Array, counts: Counts, q: Array) -> Array:
         """Optimistic Q [H, S, K]; nothing is drawn."""
         del key
-        reward = jnp.where(counts.tries > 0, counts.mean_reward + self.reward_bonus(counts), jnp.inf)
-        reward = jnp.broadcast_to(reward, q.shape)
+        bonus = jnp.broadcast_to(self.reward_bonus(counts), q.shape)
+        reward = jnp.where(counts.tries[None] > 0, counts.mean_reward[None] + bonus, jnp.inf)
         return optimistic_induction(partial(self.successor, counts), reward, self.ceiling(q))
 
     def ceiling(self, q: Array) -> Array:
@@ -80,7 +80,7 @@ class UCBVI(OptimisticPlanner):
     bonus_scale: Any = 0.01
 
     def reward_bonus(self, counts: Counts) -> Array:
-        return self.bonus_scale * self.r_max * self.left * jnp.sqrt(self.log_term(counts) / counts.tried)
+        return self.bonus_scale * self.r_max * self.left * jnp.sqrt(self.log_term(counts) / counts.tried)[None]
 
 
 @struct.dataclass
@@ -116,7 +116,7 @@ class UCBVIBF(_AsPublished):
     def reward_bonus(self, counts: Counts) -> Array:
         horizon, log = self.spec.max_steps_in_episode, self.log_term(counts)
         bonus = 14.0 * horizon * log / (3.0 * counts.tried)
-        bonus += (jnp.sqrt(8.0) * horizon + jnp.sqrt(log / 2.0)) / jnp.sqrt(counts.tried)
+        bonus += (jnp.sqrt(jnp.float32(8.0)) * horizon + jnp.sqrt(log / 2.0)) / jnp.sqrt(counts.tried)
         return self.bonus_scale * self.r_max * bonus
 
     def successor(self, counts: Counts, value: Array) -> Array:

@@ -51,4 +51,4 @@ def best_in_ball(transition: Array, radius: Array, value: Array) -> Array:
     rows = rows.at[..., -1].set(jnp.minimum(rows[..., -1] + radius / 2, 1.0))
     worse = jnp.cumsum(rows, axis=-1) - rows
     surplus = rows.sum(-1, keepdims=True) - 1.0
-    return jnp.sum((rows - jnp.clip(surplus - worse, 0.0, rows)) * value, axis=-1)
+    return jnp.sum((rows - jnp.clip(surplus - worse, 0.0, rows)) * value[None, None], axis=-1)

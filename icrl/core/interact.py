@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from icrl.core.precision import exact_products
+from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.threefry import fold_in
 from icrl.core.types import (
     Agent,
@@ -25,6 +25,7 @@ from icrl.core.types import (
 )
 
 
+@in_32_bits
 @exact_products
 def interact(
     key: Array, env: Environment, task: TaskParams, agent: Agent, num_steps: int, agent_key: Array | None = None
@@ -64,6 +65,7 @@ def interact(
     return Interaction(history, curves, agent_state, states)
 
 
+@in_32_bits
 @exact_products
 def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentState]:
     """Show ``agent`` a recorded history and ask for its greedy choice before each step and after the last.

@@ -1,4 +1,7 @@
-"""Products of float32 in float32 wherever agents, environments and policies run, on every platform.
+"""Numbers of 32 bits and exact products wherever agents, environments and policies run, on every platform.
+
+Arrays that are made or drawn name their type. What Python's numbers and optax make of them would still follow
+``jax_enable_x64``, and round differently: a program that has switched it on is to get the numbers of one that has not.
 
 Accelerators multiply float32 more coarsely unless told otherwise, GPUs with 10 bits of mantissa (TensorFloat-32). The
 forms of a model then agree to a few 1e-4 instead of 1e-5, and an agent's algebra is as coarse. What wants speed says so
@@ -7,10 +10,14 @@ itself (``matmuls`` of a model's settings).
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
+_NARROW = {"float64": (float, "float32"), "complex128": (complex, "complex64")} | {
+    "int64": (int, "int32"),
+    "uint64": (int, "uint32"),
+}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -24,3 +31,28 @@ def exact_products(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return traced
+
+
+def in_32_bits(function: Callable[P, R]) -> Callable[P, R]:
+    """``function``, run and traced as without ``jax_enable_x64``; arrays of 64 bits are rounded as they enter.
+
+    A thread that ``function`` starts is not covered: jax's switches are a thread's own.
+    """
+
+    @functools.wraps(function)
+    def narrow(*args: P.args, **kwargs: P.kwargs) -> R:
+        if not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+            return function(*args, **kwargs)
+        with jax.enable_x64(False):
+            args, kwargs = jax.tree.map(_rounded, (args, kwargs))  # type: ignore[assignment]
+            return function(*args, **kwargs)
+
+    return narrow
+
+
+def _rounded(leaf: Any) -> Any:
+    """An array of 64-bit numbers in 32 bits, as weakly typed as it was; anything else as it is."""
+    if not isinstance(leaf, jax.Array) or str(leaf.dtype) not in _NARROW:
+        return leaf
+    scalar, dtype = _NARROW[str(leaf.dtype)]
+    return jax.lax.convert_element_type(leaf, scalar if leaf.weak_type else dtype)

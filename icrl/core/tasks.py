@@ -9,6 +9,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.precision import in_32_bits
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.types import Array, Environment
 
@@ -73,6 +74,7 @@ class TaskSet:
         return [hashlib.sha256(row).hexdigest() for row in rows]
 
 
+@in_32_bits
 def sample_tasks(env: Environment, key: Array, ids: Array) -> Any:
     """Stacked tasks for ids [N] under ``key``; traceable, so a pretraining stream can call it inside ``jit``."""
     return jax.vmap(env.sample_task)(keys_for(key, ids))

@@ -3,9 +3,9 @@
 On a CPU jax runs the rounds of its generator, Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers"), as a loop
 of kernels of their own. Written out, a draw becomes a part of the kernel that uses it: UCB on bandits lives twice as
 many steps a second, a uniform player in rooms five times (2026-11-26, two cores, `benchmarks`). ``fold_in``, ``split``,
-``bits``, ``uniform`` and ``normal`` give the bits of those of ``jax.random``, with its default settings, for typed
-threefry keys (a range of ``uniform`` but for rounding), and are those for all other keys. ``words``, ``below``,
-``fraction`` and ``uniform_pairs`` have no counterpart there: they waste no words.
+``bits``, ``uniform`` and ``normal`` give the bits of those of ``jax.random`` for typed threefry keys (a range of
+``uniform`` but for rounding), and are those for all other keys, and for all keys where ``jax_threefry_partitionable``
+is off. ``words``, ``below``, ``fraction`` and ``uniform_pairs`` have no counterpart there: they waste no words.
 """
 
 import math
@@ -107,10 +107,14 @@ def uniform_pairs(key: Array, block: Array, size: int) -> tuple[Array, Array]:
 
 
 def _is_ours(key: Array) -> bool:
-    """Whether ``key`` is a typed key of this generator; none is while jax watches that keys are used once."""
+    """Whether ``key`` is a typed key of this generator, in the form that jax gives it by default.
+
+    None is while jax watches that keys are used once.
+    """
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     watched = jax.config.jax_debug_key_reuse  # type: ignore[attr-defined]
-    return typed and str(jax.random.key_impl(key)) == IMPLEMENTATION and not watched
+    default = jax.config.jax_threefry_partitionable  # type: ignore[attr-defined]
+    return typed and str(jax.random.key_impl(key)) == IMPLEMENTATION and default and not watched
 
 
 def _halves(key: Array) -> tuple[Array, Array]:

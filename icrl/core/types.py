@@ -17,6 +17,7 @@ from flax import nnx
 
 from icrl.core import struct
 from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.precision import in_32_bits
 from icrl.core.scenes import Episode, Readings, Scene
 from icrl.core.threefry import split
 
@@ -250,11 +251,13 @@ class Environment(abc.ABC, Generic[Task]):
         return spaces.Box(self.spec.obs_low, self.spec.obs_high, self.spec.obs_shape, jnp.float32)
 
     @partial(jax.jit, static_argnames=("self",))
+    @in_32_bits
     def reset(self, key: Array, params: Task | None = None) -> tuple[Array, EnvState]:
         """Start an episode: (obs [*O], state)."""
         return self.reset_env(key, self.default_params if params is None else params)
 
     @partial(jax.jit, static_argnames=("self",))
+    @in_32_bits
     def step(
         self, key: Array, state: EnvState, action: Array, params: Task | None = None
     ) -> tuple[Array, EnvState, Array, Array, Array, dict[str, Array]]:

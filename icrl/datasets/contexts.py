@@ -15,7 +15,7 @@ import numpy as np
 
 from icrl.core.errors import require, require_int
 from icrl.core.interact import interact
-from icrl.core.precision import exact_products
+from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.progress import Progress
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.tasks import TaskSet
@@ -77,12 +77,13 @@ class ContextGenerator:
 
     def _drawn(self, ids: Array, pool_size: int) -> Array:
         keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size))(keys).astype(jnp.uint32)
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size, jnp.int32))(keys).astype(jnp.uint32)
 
     def _context(self, key_task: Array, key_rollout: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_rollout)
 
 
+@in_32_bits
 @exact_products
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
     """One context (no batch axis) collected by ``source`` in ``task``; ``key`` is consumed."""
@@ -218,7 +219,7 @@ def _epoch_order(seed: int, epoch: int, num_tasks: int) -> np.ndarray:
 @jax.jit
 def shuffle_time(key: Array, history: History) -> History:
     """Permute the transitions of each row of history [B, T, ...], every row by its own random permutation."""
-    order = jnp.argsort(jax.random.bits(key, history.action.shape), axis=1)
+    order = jnp.argsort(jax.random.bits(key, history.action.shape, jnp.uint32), axis=1)
     return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)
 
 

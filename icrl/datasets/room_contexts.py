@@ -54,7 +54,7 @@ class RoomContexts(abc.ABC):
         if self.task_ids is None:
             return jax.vmap(self._context)(key_rollouts, jax.vmap(self.env.sample_task)(keys))
         tasks = jnp.asarray(self.task_ids, jnp.int32)
-        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks)))(keys)
+        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks), jnp.int32))(keys)
         numbers = tasks[ids % len(tasks) if self.ordered else drawn]
         return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_rollouts, numbers)  # type: ignore[attr-defined]
 
@@ -115,13 +115,13 @@ class RolloutContexts(RoomContexts):
         key_rollout, key_skip, key_states, key_where = split(key, 4)
         horizon, length = self.env.spec.max_steps_in_episode, self.num_steps + 1
         rollout = interact(key_rollout, self.env, task, self.source, self.skip * horizon + length)
-        first = jax.random.randint(key_skip, (), 0, self.skip + 1) * horizon
+        first = jax.random.randint(key_skip, (), 0, self.skip + 1, jnp.int32) * horizon
         window = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (rollout.history, rollout.env_states)
         )
         if self.elsewhere == 0.0:
             return jax.tree.map(lambda field: field[:-1], window[0]), window[0].obs, window[1]
-        away = jax.random.bernoulli(key_where, self.elsewhere, (length,))
+        away = jax.random.bernoulli(key_where, jnp.float32(self.elsewhere), (length,))
         here, there = (window[0].obs, window[1]), self._anywhere(key_states, task)
         query, states = jax.tree.map(lambda a, b: jax.vmap(jnp.where)(away, a, b), there, here)
         return jax.tree.map(lambda field: field[:-1], window[0]), query, states

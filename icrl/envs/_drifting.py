@@ -24,7 +24,7 @@ MAX_PATH = 2**20  # means in a path
 class DriftingTask(TaskParams):
     """The path of the means."""
 
-    means: Array = struct.field(default_factory=lambda: jnp.zeros((200, 5)))  # [T, K] float32 in [0, 1]
+    means: Array = struct.field(default_factory=lambda: jnp.zeros((200, 5), jnp.float32))  # [T, K] float32 in [0, 1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Drifting(Environment[DriftingTask]):
 
     def reset_env(self, key: Array, params: DriftingTask) -> tuple[Array, BanditState]:
         del key, params
-        return jnp.ones(1), BanditState(time=jnp.int32(0))
+        return jnp.ones(1, jnp.float32), BanditState(time=jnp.int32(0))
 
     def step_env(
         self, key: Array, state: BanditState, action: Array, params: DriftingTask
     ) -> tuple[Array, BanditState, Array, Array, dict[str, Array]]:
         reward = self.draw_reward(key, params.means[state.time, action])
-        return jnp.ones(1), BanditState(time=state.time + 1), reward, jnp.bool_(False), {}
+        return jnp.ones(1, jnp.float32), BanditState(time=state.time + 1), reward, jnp.bool_(False), {}
 
     def is_truncated(self, state: BanditState, params: DriftingTask) -> Array:
         return state.time >= params.max_steps_in_episode

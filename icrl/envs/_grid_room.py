@@ -113,7 +113,7 @@ class GridRoom(Environment[RoomTask]):
 
     def sample_task(self, key: Array) -> RoomTask:
         """Draw uniformly from all tasks."""
-        return self.task(jax.random.randint(key, (), 0, self.num_tasks))
+        return self.task(jax.random.randint(key, (), 0, self.num_tasks, jnp.int32))
 
     def reset_env(self, key: Array, params: RoomTask) -> tuple[Array, EnvState]:
         del params

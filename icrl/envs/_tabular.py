@@ -83,7 +83,7 @@ class TabularMDP(Environment[TabularTask]):
     def random_state(self, key: Array, params: TabularTask) -> tuple[Array, TabularState]:
         """A uniformly drawn state at the start of an episode."""
         del params
-        return _begin(jax.random.randint(key, (), 0, self.num_states))
+        return _begin(jax.random.randint(key, (), 0, self.num_states, jnp.int32))
 
     def step_env(
         self, key: Array, state: TabularState, action: Array, params: TabularTask

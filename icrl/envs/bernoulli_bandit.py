@@ -39,7 +39,8 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
     def sample_task(self, key: Array) -> BernoulliBanditTask:
         shape = (self.num_arms,)
         is_uniform = self.prior_a == self.prior_b == 1.0
-        means = uniform(key, shape) if is_uniform else jax.random.beta(key, self.prior_a, self.prior_b, shape)
+        prior = self.prior_a, self.prior_b
+        means = uniform(key, shape) if is_uniform else jax.random.beta(key, *prior, shape, jnp.float32)
         return BernoulliBanditTask(means=means, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: BernoulliBanditTask) -> Array:

@@ -65,7 +65,7 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
 
     def draw_context(self, key: Array, params: ClassificationTask) -> Array:
         """The number of a row, [] int32; N / 2^32 is how far from uniform it is, at most."""
-        return (jax.random.bits(key) % params.labels.shape[0]).astype(jnp.int32)
+        return (jax.random.bits(key, (), jnp.uint32) % params.labels.shape[0]).astype(jnp.int32)
 
     def observe(self, params: ClassificationTask, context: Array) -> Array:
         return params.features[context]
@@ -82,7 +82,7 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
 
     def constant_regret(self, params: ClassificationTask) -> Array:
         """Expected regret per pull of always pulling arm a, [K] float32; the least is that of the best constant arm."""
-        return 1.0 - jnp.mean(params.labels[:, None] == jnp.arange(self.num_actions), axis=0)
+        return 1.0 - jnp.mean(params.labels[:, None] == jnp.arange(self.num_actions)[None], axis=0, dtype=jnp.float32)
 
     def validate_task(self, params: ClassificationTask) -> None:
         super().validate_task(params)
@@ -94,7 +94,7 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
 def _blobs(key: Array) -> tuple[Array, Array]:
     """A table of equally large Gaussian clouds with centres ~ N(0, I), as directions: (features [N, d], labels [N])."""
     key_centres, key_noise = jax.random.split(key)
-    centres = jax.random.normal(key_centres, (CLASSES, DIM))
+    centres = jax.random.normal(key_centres, (CLASSES, DIM), jnp.float32)
     labels = jnp.arange(ROWS, dtype=jnp.int32) % CLASSES
-    x = centres[labels] + SPREAD * jax.random.normal(key_noise, (ROWS, DIM))
+    x = centres[labels] + SPREAD * jax.random.normal(key_noise, (ROWS, DIM), jnp.float32)
     return jnp.clip(x / jnp.linalg.norm(x, axis=1, keepdims=True), -1.0, 1.0), labels

@@ -42,7 +42,7 @@ class CorrelatedBandit(Bandit[LinearBanditTask]):
         return jnp.asarray(np.sqrt(self.num_arms) * np.linalg.cholesky(covariance), jnp.float32)
 
     def sample_task(self, key: Array) -> LinearBanditTask:
-        theta = normal(key, (self.num_arms,)) / jnp.sqrt(self.num_arms)
+        theta = normal(key, (self.num_arms,)) / jnp.sqrt(jnp.float32(self.num_arms))
         return LinearBanditTask(theta=theta, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: LinearBanditTask) -> Array:

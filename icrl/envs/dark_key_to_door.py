@@ -57,7 +57,7 @@ class DarkKeyToDoor(GridRoom[DarkKeyToDoorTask]):
         """A uniformly drawn cell at the start of an episode, with or without the key, with equal chances."""
         key_cell, key_has = jax.random.split(key)
         state = self.random_cell(key_cell)[1]
-        return observed(state.replace(has_key=jax.random.bernoulli(key_has)))
+        return observed(state.replace(has_key=jax.random.bernoulli(key_has, jnp.float32(0.5))))
 
     def advance(
         self, params: DarkKeyToDoorTask, state: DarkKeyToDoorState, action: Array

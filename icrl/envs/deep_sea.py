@@ -49,7 +49,7 @@ class DeepSea(TabularMDP):
         super().__post_init__()
 
     def sample_task(self, key: Array) -> TabularTask:
-        return self.task_where(jax.random.bernoulli(key, 0.5, (self.num_states,)).astype(jnp.int32))
+        return self.task_where(jax.random.bernoulli(key, jnp.float32(0.5), (self.num_states,)).astype(jnp.int32))
 
     def task_where(self, right: Array) -> TabularTask:
         """The task in which action ``right`` [N^2] int32 goes right."""
@@ -66,7 +66,7 @@ class DeepSea(TabularMDP):
     def noise_at(self, position: Array) -> Array:
         row, column = position // self.horizon, position % self.horizon
         last = self.horizon - 1
-        return jnp.where((row == last) & ((column == 0) | (column == last)), self.noise_std, 0.0)
+        return jnp.where((row == last) & ((column == 0) | (column == last)), jnp.float32(self.noise_std), 0.0)
 
 
 @environments.register("DeepSeaStochastic-v0", paper="Osband et al. 2019")

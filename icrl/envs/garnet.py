@@ -36,8 +36,8 @@ class Garnet(TabularMDP):
     def sample_task(self, key: Array) -> TabularTask:
         key_order, key_weight, key_reward = jax.random.split(key, 3)
         table = (self.num_states, self.num_actions)
-        order = jnp.argsort(jax.random.uniform(key_order, (*table, self.num_states)))
-        weight = jax.random.exponential(key_weight, (*table, self.num_states))
+        order = jnp.argsort(jax.random.uniform(key_order, (*table, self.num_states), jnp.float32))
+        weight = jax.random.exponential(key_weight, (*table, self.num_states), jnp.float32)
         reached = jnp.where(order < self.branching, weight, 0.0)  # a rank below b: b of them, wherever they stand
         transition = reached / jnp.sum(reached, axis=-1, keepdims=True)
-        return self.task_of(transition, jax.random.uniform(key_reward, table))
+        return self.task_of(transition, jax.random.uniform(key_reward, table, jnp.float32))

@@ -40,4 +40,4 @@ class HeavyTailedBandit(Bandit[GaussianBanditTask]):
         del params
         u, v = uniform(key, (2,))
         t = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u))) * jnp.cos(2.0 * jnp.pi * v)
-        return mean + self.noise_std * jnp.sqrt((self.df - 2.0) / self.df) * t
+        return mean + self.noise_std * jnp.sqrt(jnp.float32((self.df - 2.0) / self.df)) * t

@@ -56,10 +56,10 @@ class LinearBandit(Bandit[LinearBanditTask]):
         if self.feature_seed is None and (self.num_arms, self.dim) == (10, 2):
             return jnp.array(RELEASED_FEATURES, jnp.float32)
         key = jax.random.key(self.feature_seed or 0)
-        return normal(key, (self.num_arms, self.dim)) / jnp.sqrt(self.dim)
+        return normal(key, (self.num_arms, self.dim)) / jnp.sqrt(jnp.float32(self.dim))
 
     def sample_task(self, key: Array) -> LinearBanditTask:
-        theta = normal(key, (self.dim,)) / jnp.sqrt(self.dim)
+        theta = normal(key, (self.dim,)) / jnp.sqrt(jnp.float32(self.dim))
         return LinearBanditTask(theta=theta, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: LinearBanditTask) -> Array:

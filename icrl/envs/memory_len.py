@@ -72,8 +72,8 @@ class MemoryLen(Environment[TaskParams]):
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MemoryState]:
         del params
         key_context, key_query = jax.random.split(key)
-        context = jax.random.bernoulli(key_context, 0.5, (self.num_bits,)).astype(jnp.int32)
-        query = jax.random.randint(key_query, (), 0, self.num_bits)
+        context = jax.random.bernoulli(key_context, jnp.float32(0.5), (self.num_bits,)).astype(jnp.int32)
+        query = jax.random.randint(key_query, (), 0, self.num_bits, jnp.int32)
         state = MemoryState(jnp.int32(0), context, query)
         return self._observe(state), state
 
@@ -82,7 +82,7 @@ class MemoryLen(Environment[TaskParams]):
     ) -> tuple[Array, MemoryState, Array, Array, dict[str, Array]]:
         del key, params
         right = action == state.context[state.query]
-        reward = jnp.where(state.time == self.length, jnp.where(right, 1.0, -1.0), 0.0).astype(jnp.float32)
+        reward = jnp.where(state.time == self.length, jnp.where(right, jnp.float32(1.0), -1.0), 0.0)
         state = state.replace(time=state.time + 1)  # type: ignore[attr-defined]
         return self._observe(state), state, reward, jnp.bool_(False), {}
 
@@ -116,7 +116,7 @@ class MemoryLen(Environment[TaskParams]):
     def regret(self, params: TaskParams, state: MemoryState, action: Array) -> Array:
         """2 for a wrong last action, 0 otherwise."""
         wrong = action != self.optimal_action(params, state)
-        return jnp.where((state.time == self.length) & wrong, 2.0, 0.0).astype(jnp.float32)
+        return jnp.where((state.time == self.length) & wrong, jnp.float32(2.0), 0.0)
 
     def optimal_return(self, params: TaskParams) -> Array:
         del params

@@ -40,14 +40,14 @@ class OddEvenBandit(Bandit[BernoulliBanditTask]):
 
     def task(self, index: Array | int) -> BernoulliBanditTask:
         """The task number ``index`` in 0 .. K - 1; traceable."""
-        means = jnp.where(jnp.arange(self.num_arms) == index, self.good, self.bad)
+        means = jnp.where(jnp.arange(self.num_arms) == index, jnp.float32(self.good), self.bad)
         return BernoulliBanditTask(means=means, max_steps_in_episode=self.horizon)
 
     def sample_task(self, key: Array) -> BernoulliBanditTask:
         key_side, key_arm = jax.random.split(key)
         arms = jnp.arange(self.num_arms)
         side = (uniform(key_side) < self.odd_prob).astype(jnp.int32)
-        weight = jnp.where(arms % 2 == side, 1.0, 1e-9)  # a single arm is even, whatever was drawn
+        weight = jnp.where(arms % 2 == side, jnp.float32(1.0), 1e-9)  # a single arm is even, whatever was drawn
         return self.task(jax.random.categorical(key_arm, jnp.log(weight)))
 
     def arm_means(self, params: BernoulliBanditTask) -> Array:

@@ -33,7 +33,7 @@ class PermutedBandit(Bandit[GaussianBanditTask]):
         require_float("scale", self.scale, 0.0, open_low=True)
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
-        means = self.scale * jax.random.permutation(key, jnp.linspace(0.0, 1.0, self.num_arms))
+        means = self.scale * jax.random.permutation(key, jnp.linspace(0.0, 1.0, self.num_arms, dtype=jnp.float32))
         return GaussianBanditTask(means=means, max_steps_in_episode=self.horizon)
 
     def arm_means(self, params: GaussianBanditTask) -> Array:

@@ -40,7 +40,7 @@ class RandomMDP(TabularMDP):
     def sample_task(self, key: Array) -> TabularTask:
         key_transition, key_reward = jax.random.split(key)
         table = (self.num_states, self.num_actions)
-        prior = jnp.full(self.num_states, self.concentration)
-        transition = jax.random.dirichlet(key_transition, prior, table)
-        reward = self.reward_mean + self.reward_std * jax.random.normal(key_reward, table)
+        prior = jnp.full(self.num_states, self.concentration, jnp.float32)
+        transition = jax.random.dirichlet(key_transition, prior, table, jnp.float32)
+        reward = self.reward_mean + self.reward_std * jax.random.normal(key_reward, table, jnp.float32)
         return self.task_of(transition, reward)

@@ -20,8 +20,8 @@ PROBES = 256  # contexts behind ``optimal_return``
 class RandomMLPTask(TaskParams):
     """The weights of one network."""
 
-    hidden: Array = struct.field(default_factory=lambda: jnp.zeros((32, 8)))  # W [m, d] float32
-    output: Array = struct.field(default_factory=lambda: jnp.zeros((5, 32)))  # V [K, m] float32
+    hidden: Array = struct.field(default_factory=lambda: jnp.zeros((32, 8), jnp.float32))  # W [m, d] float32
+    output: Array = struct.field(default_factory=lambda: jnp.zeros((5, 32), jnp.float32))  # V [K, m] float32
 
 
 @environments.register("RandomMLPBandit-v0", paper="after Zhou et al. 2020")
@@ -54,7 +54,7 @@ class RandomMLPBandit(FreshContexts[RandomMLPTask]):
     def sample_task(self, key: Array) -> RandomMLPTask:
         key_hidden, key_output = jax.random.split(key)
         hidden = normal(key_hidden, (self.hidden, self.dim))
-        output = normal(key_output, (self.num_arms, self.hidden)) * jnp.sqrt(2.0 / self.hidden)
+        output = normal(key_output, (self.num_arms, self.hidden)) * jnp.sqrt(jnp.float32(2.0 / self.hidden))
         return RandomMLPTask(hidden=hidden, output=output, max_steps_in_episode=self.horizon)
 
     def draw_context(self, key: Array, params: RandomMLPTask) -> Array:

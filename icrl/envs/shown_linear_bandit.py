@@ -16,8 +16,8 @@ from icrl.envs._bandit import Bandit
 class ShownLinearBanditTask(TaskParams):
     """The unknown parameter and the known arms of one task."""
 
-    theta: Array = struct.field(default_factory=lambda: jnp.zeros(5))  # [d] float32
-    features: Array = struct.field(default_factory=lambda: jnp.zeros((10, 5)))  # [K, d] float32
+    theta: Array = struct.field(default_factory=lambda: jnp.zeros(5, jnp.float32))  # [d] float32
+    features: Array = struct.field(default_factory=lambda: jnp.zeros((10, 5), jnp.float32))  # [K, d] float32
 
 
 @environments.register("ShownLinearBandit-v0", paper="Lin et al. 2023")

@@ -25,7 +25,7 @@ class SwitchingBandit(Drifting):
 
     def sample_task(self, key: Array) -> DriftingTask:
         key_change, key_means = jax.random.split(key)
-        changes = jax.random.bernoulli(key_change, self.change_prob, (self.horizon,)).at[0].set(False)
+        changes = jax.random.bernoulli(key_change, jnp.float32(self.change_prob), (self.horizon,)).at[0].set(False)
         drawn = uniform(key_means, (self.horizon, self.num_arms))
         # at step t the draw of the last step that changed, of step 0 before the first change
         last_change = jax.lax.cummax(jnp.where(changes, jnp.arange(self.horizon), 0))

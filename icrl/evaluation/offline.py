@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.interact import interact, replay
-from icrl.core.precision import exact_products
+from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Contexts, Environment, History
@@ -55,6 +55,7 @@ def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contex
 
 
 @partial(jax.jit, static_argnames=("env",))
+@in_32_bits
 @exact_products
 def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, env: Environment) -> Array:
     def one_task(task: tuple[Array, Any, History]) -> Array:
@@ -100,6 +101,7 @@ def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Arr
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 
 
+@in_32_bits
 @exact_products
 def states_along(agent: Agent, history: History) -> Any:
     """The agent's state after 0 .. T transitions of history [T, ...], stacked [T + 1, ...]; for small states only."""

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from icrl.core.errors import InputError, require, require_int
-from icrl.core.precision import exact_products
+from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.seeding import MAX_SEED, key_for, keys_for
 from icrl.core.types import Agent, AgentState, Array, EnvSpec, Transition
 
@@ -187,6 +187,7 @@ def _init(agent: Agent, keys: Array, batched: bool) -> tuple[AgentState, Array]:
     return (jax.vmap(begin) if batched else begin)(keys)
 
 
+@in_32_bits
 def _init_one(agent: Agent, key: Array) -> tuple[AgentState, Array]:
     key_init, key_acts = jax.random.split(key)
     return agent.init(key_init), key_acts
@@ -198,6 +199,7 @@ def _act(agent: Agent, clock: Array, keys: Array, states: AgentState, obs: Array
     return (jax.vmap(choose) if batched else choose)(keys, states, obs)
 
 
+@in_32_bits
 @exact_products
 def _act_one(agent: Agent, greedy: bool, clock: Array, key: Array, state: AgentState, obs: Array) -> Array:
     choose = agent.act_greedy if greedy else agent.act
@@ -212,6 +214,7 @@ def _update(
     return (jax.vmap(learn) if batched else learn)(states, transitions, is_real)
 
 
+@in_32_bits
 @exact_products
 def _update_one(agent: Agent, state: AgentState, transition: Transition, is_real: Array | None) -> AgentState:
     learned = agent.update(state, transition)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.precision import exact_products
+from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.types import Array, Environment
 
 
@@ -32,6 +32,7 @@ class Seen(NamedTuple):
     optimum: Array | None  # [2] float32: optimal action at ``obs`` and optimal return; None when unasked
 
 
+@in_32_bits
 def draw_task(env: Environment, key: Array) -> Life:
     """A life in a fresh task, before its first episode; ``key`` is consumed."""
     key_task, key_life = jax.random.split(key)
@@ -43,14 +44,16 @@ def draw_next_task(env: Environment, life: Life) -> Life:
     return draw_task(env, jax.random.fold_in(life.key, life.clock))
 
 
+@in_32_bits
 @exact_products
 def begin_episode(env: Environment, with_oracle: bool, life: Life) -> tuple[Life, Seen]:
     """Start an episode of the task in play, whatever state the last one was in."""
     obs, state = env.reset_env(jax.random.fold_in(life.key, life.clock), life.task)
     life = life._replace(clock=life.clock + 1, state=state)
-    return life, Seen(obs, jnp.zeros(4), _optimum(env, life) if with_oracle else None)
+    return life, Seen(obs, jnp.zeros(4, jnp.float32), _optimum(env, life) if with_oracle else None)
 
 
+@in_32_bits
 @exact_products
 def step_episode(env: Environment, with_oracle: bool, life: Life, action: Array) -> tuple[Life, Seen]:
     """One step without auto-reset; what is seen is the true observation, also at the end of an episode."""

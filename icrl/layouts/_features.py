@@ -35,10 +35,10 @@ class SpecLayout(Layout):
         if not self.spec.obs_nvec:
             return flat
         numbers = zip(flat.astype(jnp.int32), self.spec.obs_nvec, strict=True)
-        return jnp.concatenate([jax.nn.one_hot(number, count) for number, count in numbers])
+        return jnp.concatenate([jax.nn.one_hot(number, count, dtype=jnp.float32) for number, count in numbers])
 
     def _action(self, action: Array) -> Array:
-        return jax.nn.one_hot(action, self.spec.num_actions)
+        return jax.nn.one_hot(action, self.spec.num_actions, dtype=jnp.float32)
 
     def _transition(self, transition: Transition) -> Array:
         """(s, a one-hot, s', r)."""

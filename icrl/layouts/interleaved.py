@@ -23,7 +23,7 @@ class Interleaved(SpecLayout):
 
     def prompt(self, query: Array) -> Array:
         del query
-        return jnp.zeros((0, self.token_dim))
+        return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def before(self, obs: Array) -> Array:
         features = self._obs(obs)
@@ -31,5 +31,5 @@ class Interleaved(SpecLayout):
 
     def after(self, transition: Transition) -> Array:
         action = jnp.pad(self._action(transition.action), (1 + self.obs_features, 1))
-        reward = jnp.zeros(self.token_dim).at[-1].set(transition.reward)
+        reward = jnp.zeros(self.token_dim, jnp.float32).at[-1].set(transition.reward)
         return jnp.stack([action, reward])

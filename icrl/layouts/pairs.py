@@ -26,7 +26,7 @@ class Pairs(SpecLayout):
 
     def prompt(self, query: Array) -> Array:
         del query
-        return jnp.zeros((0, self.token_dim))
+        return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def before(self, obs: Array) -> Array:
         features = self._obs(obs)

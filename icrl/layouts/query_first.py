@@ -32,7 +32,7 @@ class QueryFirst(SpecLayout):
 
     def before(self, obs: Array) -> Array:
         del obs
-        return jnp.zeros((0, self.token_dim))
+        return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def after(self, transition: Transition) -> Array:
         return self._transition(transition)[None]

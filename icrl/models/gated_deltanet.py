@@ -56,7 +56,7 @@ class GatedDeltaNetMixer(Mixer):
         self.qkv = linear(config.matmuls, D, features, rngs, use_bias=False)
         self.conv = ShortConv(features, config.conv_taps, rngs)
         self.ab = linear(config.matmuls, D, 2 * H, rngs, use_bias=False)
-        self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), minval=1e-3, maxval=16.0)))
+        self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), jnp.float32, minval=1e-3, maxval=16.0)))
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), H)))
         self.norm = nnx.RMSNorm(self.d_v, epsilon=1e-5, rngs=rngs)
         self.gate = linear(config.matmuls, D, H * self.d_v, rngs, use_bias=False)
@@ -71,7 +71,7 @@ class GatedDeltaNetMixer(Mixer):
         qkv = jax.nn.silu(qkv).reshape(length, self.H, -1)
         q, k, v = jnp.split(qkv, [self.d_k, 2 * self.d_k], axis=-1)
         a, b = jnp.split(self.ab(u), 2, axis=-1)
-        log_alpha = -jnp.exp(self.A_log[...]) * jax.nn.softplus(a + self.dt_bias[...])
+        log_alpha = -jnp.exp(self.A_log[None]) * jax.nn.softplus(a + self.dt_bias[None])
         q = unit_length(q) * self.d_k**-0.5
         o, S = gated_delta_rule(q, unit_length(k), v, log_alpha, jax.nn.sigmoid(b), start, carry.S)
         gated = self.norm(o) * jax.nn.silu(self.gate(u)).reshape(o.shape)

@@ -22,8 +22,8 @@ class GRUMixer(Mixer):
     def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         self.width = config.width
         self.W = linear(config.matmuls, self.width, 3 * self.width, rngs)
-        self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 3 * self.width)))
-        self.c = nnx.Param(jnp.zeros(self.width))
+        self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 3 * self.width), jnp.float32))
+        self.c = nnx.Param(jnp.zeros(self.width, jnp.float32))
 
     def initial_carry(self) -> Array:
         return jnp.zeros(self.width, jnp.float32)

@@ -44,16 +44,17 @@ class LRUMixer(Mixer):
 
     def __init__(self, config: LRUConfig, rngs: nnx.Rngs):
         H, self.P = config.width, config.state_size
-        area, turn = jax.random.uniform(rngs.params(), (2, self.P), minval=1e-6)  # not 0: their logarithms are taken
+        # not 0: their logarithms are taken
+        area, turn = jax.random.uniform(rngs.params(), (2, self.P), jnp.float32, minval=1e-6)
         square = area * (config.r_max**2 - config.r_min**2) + config.r_min**2
         square = jnp.minimum(square, 1.0 - 1e-6)
         phase = config.max_phase * turn
         self.nu = nnx.Param(jnp.log(-0.5 * jnp.log(square)))
         self.theta = nnx.Param(jnp.log(phase))
         self.log_gamma = nnx.Param(0.5 * jnp.log1p(-square))
-        self.B = nnx.Param(jax.random.normal(rngs.params(), (self.P, H, 2)) / (2 * H) ** 0.5)
-        self.C = nnx.Param(jax.random.normal(rngs.params(), (H, self.P, 2)) / self.P**0.5)
-        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,)))
+        self.B = nnx.Param(jax.random.normal(rngs.params(), (self.P, H, 2), jnp.float32) / (2 * H) ** 0.5)
+        self.C = nnx.Param(jax.random.normal(rngs.params(), (H, self.P, 2), jnp.float32) / self.P**0.5)
+        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,), jnp.float32))
 
     def initial_carry(self) -> Array:
         return jnp.zeros(self.P, jnp.complex64)
@@ -67,7 +68,7 @@ class LRUMixer(Mixer):
         B = jnp.exp(self.log_gamma[...])[:, None] * complex_of(self.B[...])
         scan = DiagonalRecurrence(lambda Bu: (eigenvalues, Bu), lambda x, Bu: x)
         x, carry = scan(project(u, B), start, carry)
-        return real_part(complex_of(self.C[...]), x) + self.D[...] * u, carry
+        return real_part(complex_of(self.C[...]), x) + self.D[None] * u, carry
 
 
 @models.register("lru", paper="Orvieto et al. 2023")

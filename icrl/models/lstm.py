@@ -30,14 +30,14 @@ class LSTMMixer(Mixer):
     def __init__(self, config: StackConfig, rngs: nnx.Rngs):
         self.width = config.width
         self.W = linear(config.matmuls, self.width, 4 * self.width, rngs, use_bias=False)
-        self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 4 * self.width)))
-        self.bias = nnx.Param(jnp.zeros((4, self.width)).at[1].set(1.0))
+        self.U = nnx.Param(nnx.initializers.lecun_normal()(rngs.params(), (self.width, 4 * self.width), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((4, self.width), jnp.float32).at[1].set(1.0))
 
     def initial_carry(self) -> LSTMState:
         return LSTMState(jnp.zeros(self.width, jnp.float32), jnp.zeros(self.width, jnp.float32))
 
     def __call__(self, u: Array, start: Array, carry: LSTMState) -> tuple[Array, LSTMState]:
-        Wu = self.W(u) + self.bias[...].reshape(-1)
+        Wu = self.W(u) + self.bias[...].reshape(1, -1)
         carry, y = jax.lax.scan(self._step, carry, (Wu.astype(carry.c.dtype), start))
         return y, carry
 

@@ -59,10 +59,10 @@ class MambaMixer(Mixer):
         self.in_proj = linear(config.matmuls, D, 2 * E, rngs, use_bias=False)
         self.conv = ShortConv(E, config.conv_taps, rngs)
         self.x_proj = linear(config.matmuls, E, R + 2 * N, rngs, use_bias=False)
-        self.dt_proj = nnx.Param((jax.random.uniform(rngs.params(), (R, E)) * 2 - 1) / R**0.5)
+        self.dt_proj = nnx.Param((jax.random.uniform(rngs.params(), (R, E), jnp.float32) * 2 - 1) / R**0.5)
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), E)))
         self.A_log = nnx.Param(jnp.broadcast_to(jnp.log(jnp.arange(1.0, N + 1.0, dtype=jnp.float32)), (E, N)))
-        self.D = nnx.Param(jnp.ones(E))
+        self.D = nnx.Param(jnp.ones(E, jnp.float32))
         self.out_proj = linear(config.matmuls, E, D, rngs, use_bias=False, kernel_init=out_init)
 
     def initial_carry(self) -> MambaState:
@@ -73,14 +73,14 @@ class MambaMixer(Mixer):
         x, window = self.conv(x, start, carry.window)
         x = jax.nn.silu(x)
         dt, B, C = jnp.split(self.x_proj(x), [self.R, self.R + self.N], axis=-1)
-        Delta = jax.nn.softplus(dt @ self.dt_proj[...] + self.dt_bias[...])
+        Delta = jax.nn.softplus(dt @ self.dt_proj[...] + self.dt_bias[None])
         A = -jnp.exp(self.A_log[...])
         scan = DiagonalRecurrence(
-            lambda item: (jnp.exp(item[0][:, None] * A), (item[0] * item[1])[:, None] * item[2]),
+            lambda item: (jnp.exp(item[0][:, None] * A), (item[0] * item[1])[:, None] * item[2][None]),
             lambda h, item: h @ item[3],
         )
         y, h = scan((Delta, x, B, C), start, carry.h)
-        return self.out_proj((y + self.D[...] * x) * jax.nn.silu(z)), MambaState(window, h)
+        return self.out_proj((y + self.D[None] * x) * jax.nn.silu(z)), MambaState(window, h)
 
 
 def initial_steps(key: Array, count: int) -> Array:

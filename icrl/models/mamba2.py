@@ -68,8 +68,8 @@ class Mamba2Mixer(Mixer):
         self.in_proj = linear(config.matmuls, D, 2 * E + 2 * N + H, rngs, use_bias=False)
         self.conv = ShortConv(E + 2 * N, config.conv_taps, rngs)
         self.dt_bias = nnx.Param(inverse_softplus(initial_steps(rngs.params(), H)))
-        self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), minval=1.0, maxval=16.0)))
-        self.D = nnx.Param(jnp.ones(H))
+        self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), jnp.float32, minval=1.0, maxval=16.0)))
+        self.D = nnx.Param(jnp.ones(H, jnp.float32))
         self.norm = nnx.RMSNorm(E, epsilon=1e-5, rngs=rngs)
         self.out_proj = linear(config.matmuls, E, D, rngs, use_bias=False, kernel_init=out_init)
 
@@ -82,10 +82,10 @@ class Mamba2Mixer(Mixer):
         xBC, window = self.conv(xBC, start, carry.window)
         x, B, C = jnp.split(jax.nn.silu(xBC), [E, E + N], axis=-1)
         x = x.reshape(length, self.H, self.P)
-        Delta = jax.nn.softplus(dt + self.dt_bias[...])
-        log_a = -jnp.exp(self.A_log[...]) * Delta
+        Delta = jax.nn.softplus(dt + self.dt_bias[None])
+        log_a = -jnp.exp(self.A_log[None]) * Delta
         y, h = gated_memory(C[:, None], B[:, None], Delta[..., None] * x, log_a, start, carry.h)
-        y = (y + self.D[...][:, None] * x).reshape(length, E)
+        y = (y + self.D[None, :, None] * x).reshape(length, E)
         return self.out_proj(self.norm(y * jax.nn.silu(z))), Mamba2State(window, h)
 
 

@@ -69,11 +69,12 @@ class MLSTMMixer(Mixer):
         self.qk = linear(config.matmuls, E, 2 * E, rngs, use_bias=False)
         self.v = linear(config.matmuls, E, E, rngs, use_bias=False)
         self.gates = linear(config.matmuls, 3 * E, 2 * self.H, rngs, kernel_init=nnx.initializers.zeros, use_bias=False)
-        self.i_bias = nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.H,)))
-        self.f_bias = nnx.Param(jnp.linspace(3.0, 6.0, self.H))  # a new memory lasts for 20 to 400 steps
+        self.i_bias = nnx.Param(0.1 * jax.random.normal(rngs.params(), (self.H,), jnp.float32))
+        f_bias = jnp.linspace(3.0, 6.0, self.H, dtype=jnp.float32)  # a new memory lasts for 20 to 400 steps
+        self.f_bias = nnx.Param(f_bias)
         self.norm = nnx.LayerNorm(self.d, use_bias=False, use_scale=False, epsilon=1e-5, rngs=rngs)
-        self.scale = nnx.Param(jnp.ones(E))
-        self.skip = nnx.Param(jnp.ones(E))
+        self.scale = nnx.Param(jnp.ones(E, jnp.float32))
+        self.skip = nnx.Param(jnp.ones(E, jnp.float32))
         self.down = linear(config.matmuls, E, D, rngs, use_bias=False)
 
     def initial_carry(self) -> MLSTMState:
@@ -88,10 +89,10 @@ class MLSTMMixer(Mixer):
         qkv = jnp.concatenate([self.qk(c), self.v(x)], axis=-1)
         i, f = jnp.split(self.gates(qkv), 2, axis=-1)
         q, k, v = qkv.reshape(length, 3, self.H, self.d).swapaxes(0, 1)
-        log_f = jax.nn.log_sigmoid(f + self.f_bias[...])
-        h, C, m = mlstm(q, k * self.d**-0.5, v, i + self.i_bias[...], log_f, start, carry.C, carry.m)
-        h = self.norm(h).reshape(length, self.E) * self.scale[...]
-        return self.down((h + self.skip[...] * c) * jax.nn.silu(z)), MLSTMState(window, C, m)
+        log_f = jax.nn.log_sigmoid(f + self.f_bias[None])
+        h, C, m = mlstm(q, k * self.d**-0.5, v, i + self.i_bias[None], log_f, start, carry.C, carry.m)
+        h = self.norm(h).reshape(length, self.E) * self.scale[None]
+        return self.down((h + self.skip[None] * c) * jax.nn.silu(z)), MLSTMState(window, C, m)
 
 
 def mlstm(

@@ -58,8 +58,8 @@ class S4DMixer(Mixer):
         frequencies = jnp.asarray(initial_frequencies(config.spectrum, config.state_size), jnp.float32)
         self.log_A_re = nnx.Param(jnp.full((H, P), np.log(0.5), jnp.float32))
         self.A_im = nnx.Param(jnp.broadcast_to(frequencies, (H, P)))
-        self.C = nnx.Param(jax.random.normal(rngs.params(), (H, P, 2)) / 2**0.5)  # CN(0, 1)
-        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,)))
+        self.C = nnx.Param(jax.random.normal(rngs.params(), (H, P, 2), jnp.float32) / 2**0.5)  # CN(0, 1)
+        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,), jnp.float32))
         self.log_step = nnx.Param(log_uniform(rngs.params(), (H, 1), config.dt_min, config.dt_max))
 
     def initial_carry(self) -> Array:
@@ -74,7 +74,7 @@ class S4DMixer(Mixer):
             lambda x, u_k: 2 * jnp.sum(C.real * x.real - C.imag * x.imag, axis=-1),
         )
         y, carry = scan(u, start, carry)
-        return y + self.D[...] * u, carry
+        return y + self.D[None] * u, carry
 
 
 @models.register("s4d", paper="Gu et al. 2022")

@@ -61,12 +61,12 @@ class S5Mixer(Mixer):
         self.P = N // 2 if config.conj_sym else N
         eigenvalues, eigenvectors = hippo_legs(N)
         V = jnp.asarray(eigenvectors[:, : self.P], jnp.complex64)
-        B = jax.random.normal(rngs.params(), (N, H)) / H**0.5
-        C = jax.random.normal(rngs.params(), (H, N, 2)) / N**0.5
+        B = jax.random.normal(rngs.params(), (N, H), jnp.float32) / H**0.5
+        C = jax.random.normal(rngs.params(), (H, N, 2), jnp.float32) / N**0.5
         self.Lambda = nnx.Param(pair(eigenvalues[: self.P]))
         self.B = nnx.Param(pair(V.conj().T @ B))
         self.C = nnx.Param(pair(complex_of(C) @ V))
-        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,)))
+        self.D = nnx.Param(jax.random.normal(rngs.params(), (H,), jnp.float32))
         self.log_step = nnx.Param(log_uniform(rngs.params(), (self.P,), config.dt_min, config.dt_max))
 
     def initial_carry(self) -> Array:
@@ -78,7 +78,7 @@ class S5Mixer(Mixer):
         Bbar = factor[:, None] * complex_of(self.B[...])
         scan = DiagonalRecurrence(lambda Bu: (Lbar, Bu), lambda x, Bu: x)
         x, carry = scan(project(u, Bbar), start, carry)
-        return (2 if self.config.conj_sym else 1) * real_part(C, x) + D * u, carry
+        return (2 if self.config.conj_sym else 1) * real_part(C, x) + D[None] * u, carry
 
     def _discrete(self) -> tuple[Array, Array]:
         Lambda = complex_of(self.Lambda[...])

@@ -65,10 +65,10 @@ class SLSTMMixer(Mixer):
         self.conv = ShortConv(D, config.conv_taps, rngs)
         self.W_if = linear(config.matmuls, D, 2 * D, rngs, use_bias=False)
         self.W_zo = linear(config.matmuls, D, 2 * D, rngs, use_bias=False)
-        self.R = nnx.Param(jax.random.normal(rngs.params(), (4, self.H, self.d, self.d)) / self.d**0.5)
-        self.bias = nnx.Param(jnp.zeros((4, D)).at[1].set(jnp.linspace(3.0, 6.0, D)))
+        self.R = nnx.Param(jax.random.normal(rngs.params(), (4, self.H, self.d, self.d), jnp.float32) / self.d**0.5)
+        self.bias = nnx.Param(jnp.zeros((4, D), jnp.float32).at[1].set(jnp.linspace(3.0, 6.0, D, dtype=jnp.float32)))
         self.norm = nnx.LayerNorm(self.d, use_bias=False, use_scale=False, epsilon=1e-5, rngs=rngs)
-        self.scale = nnx.Param(jnp.ones(D))
+        self.scale = nnx.Param(jnp.ones(D, jnp.float32))
 
     def initial_carry(self) -> SLSTMState:
         zero = jnp.zeros(self.D, jnp.float32)
@@ -78,10 +78,10 @@ class SLSTMMixer(Mixer):
         length = u.shape[0]
         smooth, window = self.conv(u, start, carry.window)
         Wu = jnp.concatenate([self.W_if(jax.nn.silu(smooth)), self.W_zo(u)], axis=-1).reshape(length, 4, self.D)
-        Wu = (Wu + self.bias[...]).astype(carry.cell.c.dtype)
+        Wu = (Wu + self.bias[None]).astype(carry.cell.c.dtype)
         cell, h = jax.lax.scan(self._step, carry.cell, (Wu, start))
         h = self.norm(h.reshape(length, self.H, self.d)).reshape(length, self.D)
-        return h * self.scale[...], SLSTMState(window, cell)
+        return h * self.scale[None], SLSTMState(window, cell)
 
     def _step(self, cell: Cell, item: tuple[Array, Array]) -> tuple[Cell, Array]:
         Wu, start = item

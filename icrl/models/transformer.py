@@ -122,7 +122,7 @@ class Transformer(SequenceModel):
             self.norm = NORMS[config.norm](config.width, epsilon=1e-5, rngs=rngs)
         if config.positions == "learned":
             init = nnx.initializers.normal(config.init_std)
-            self.position = nnx.Param(init(rngs.params(), (capacity, config.width)))
+            self.position = nnx.Param(init(rngs.params(), (capacity, config.width), jnp.float32))
 
     def initial_carry(self) -> TransformerCarry:
         return TransformerCarry(self._empty(self.capacity), jnp.int32(0), jnp.int32(0))

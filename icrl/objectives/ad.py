@@ -31,13 +31,13 @@ class AD(Objective):
         """Tokens [B, L, D] of windows [B, C, ...], masked if there is a key."""
         tokens = jax.vmap(self._tokens)(batch)
         if key is not None and self.mask_prob > 0:
-            tokens *= jax.random.bernoulli(key, 1 - self.mask_prob, (*tokens.shape[:2], 1))
+            tokens *= jax.random.bernoulli(key, jnp.float32(1 - self.mask_prob), (*tokens.shape[:2], 1))
         return tokens
 
     def scores(self, logits: Array, batch: History) -> Array:
         """-log p of the source's actions in nats, [B, C] float32."""
         read = logits[:, self.layout.decisions(batch.action.shape[1] - 1)]
-        labels = jax.nn.one_hot(batch.action, self.layout.num_actions)
+        labels = jax.nn.one_hot(batch.action, self.layout.num_actions, dtype=jnp.float32)
         labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions
         return -jnp.sum(jax.nn.log_softmax(read) * labels, axis=-1)
 

@@ -31,7 +31,7 @@ class DPT(Objective):
     def scores(self, logits: Array, batch: Contexts) -> Array:
         """-log p(label | prefix) in nats, [B, T + 1] float32."""
         read = logits[:, self.layout.decisions(batch.history.action.shape[1])]
-        chosen = jax.nn.one_hot(batch.label, read.shape[-1])  # [B, Q, K]
+        chosen = jax.nn.one_hot(batch.label, read.shape[-1], dtype=jnp.float32)  # [B, Q, K]
         return -jnp.sum(jax.nn.log_softmax(read) * chosen, axis=-1)
 
     def _tokens(self, context: Contexts) -> Array:

@@ -22,7 +22,7 @@ from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.metrics_log import read_jsonl
 from icrl.storage.publish import read_json
-from icrl.storage.run_folder import RunLock, open_run_folder
+from icrl.storage.run_folder import FLAGS, RunLock, open_run_folder
 
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
@@ -90,7 +90,8 @@ def start(
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
-    return Run(open_run_folder(out, config, resume, device=device()), experiment, preset, seed, settings)
+    flags = {name: getattr(jax.config, name) for name in FLAGS}
+    return Run(open_run_folder(out, config, resume, device=device(), flags=flags), experiment, preset, seed, settings)
 
 
 def reopen(folder: Path) -> Run:

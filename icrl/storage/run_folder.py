@@ -33,6 +33,12 @@ from icrl.storage.publish import (
 SCHEMA = 1
 CONFIG, LOCK = "config.json", ".lock"
 PACKAGES = ("icrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")  # those that decide the bits
+FLAGS = {  # the switches of jax that change random numbers, as jax ships them: what a record without them means
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_high_dynamic_range_gumbel": False,
+    "jax_random_seed_offset": 0,
+    "jax_threefry_partitionable": True,
+}
 _ABSENT = object()
 _log = logging.getLogger("icrl")
 
@@ -85,25 +91,26 @@ def open_run_folder(
     resume: bool,
     *,
     device: str | None = None,
+    flags: dict[str, Any] = FLAGS,
     ignore: Collection[str] = (),
 ) -> Path:
     """Start a run in ``path``, or with ``resume`` continue the one that is there; call it before taking ``RunLock``.
 
     A new run needs a folder that is missing or empty; ``config.json`` is published before anything else. A resumed
-    one must have the same settings, except for the (dotted) names in ``ignore``. Nothing is written into a folder
-    that is refused. ``device`` is recorded, and a change of it or of a version is only warned about: the promise of
-    equal bits ends there.
+    one must have the same settings, except for the (dotted) names in ``ignore``, and the same ``flags`` of jax (those
+    of ``FLAGS``). Nothing is written into a folder that is refused. ``device`` is recorded, and a change of it or of a
+    version is only warned about: the promise of equal bits ends there.
     """
     folder = Path(plain(path))
     settings = json.loads(encode_json(config, "settings"))
-    _check_run_folder(folder, settings, resume, ignore)
+    _check_run_folder(folder, settings, resume, flags, ignore)
     make_folder(folder)
     machine = {"versions": _versions(), "device": device}
     with RunLock(folder, "opening"):
-        stored = _check_run_folder(folder, settings, resume, ignore)  # again: now nobody else can change it
+        stored = _check_run_folder(folder, settings, resume, flags, ignore)  # again: now nobody else can change it
         sweep_temporaries(folder)
         if stored is None:
-            publish_json(folder / CONFIG, {"schema": SCHEMA, "settings": settings, **machine})
+            publish_json(folder / CONFIG, {"schema": SCHEMA, "settings": settings, **machine, "flags": flags})
         else:
             for name, before, now in _differences({key: stored[key] for key in machine}, machine):
                 _log.warning("%s: %s was %s, is %s now; results may differ", show(folder), name, before, now)
@@ -111,7 +118,7 @@ def open_run_folder(
 
 
 def _check_run_folder(
-    folder: Path, settings: dict[str, Any], resume: bool, ignore: Collection[str]
+    folder: Path, settings: dict[str, Any], resume: bool, flags: dict[str, Any], ignore: Collection[str]
 ) -> dict[str, Any] | None:
     """What ``config.json`` holds when the run may be resumed, None when a new one may start, else ``InputError``."""
     with explained(folder):
@@ -139,13 +146,23 @@ def _check_run_folder(
             f"out: {show(folder)} holds a run with other settings: {'; '.join(changed)}; "
             "give the stored ones to resume it, or another --out"
         )
+    switched = [
+        f"{name} (stored {before}, given {now})"
+        for name, before, now in _differences({**FLAGS, **stored.get("flags", {})}, flags)
+    ]
+    if switched:
+        raise InputError(
+            f"out: {show(folder)} holds a run that drew its random numbers with other switches of jax: "
+            f"{'; '.join(switched)}; set the stored ones to resume it, or give another --out"
+        )
     return stored
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     config, where = read_json(path), show(path)
     fields = {"schema", "settings", "versions", "device"}
-    if not isinstance(config, dict) or config.keys() != fields or not isinstance(config["settings"], dict):
+    is_record = isinstance(config, dict) and config.keys() - {"flags"} == fields  # older records have no flags
+    if not is_record or not all(isinstance(config.get(name, {}), dict) for name in ("settings", "flags")):
         raise DamagedError(f"{where}: expected the fields {', '.join(sorted(fields))}, found others")
     require(config["schema"] == SCHEMA, f"{where}: schema", config["schema"], str(SCHEMA))
     return config

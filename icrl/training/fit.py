@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import IcrlError, require
+from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
 from icrl.core.types import Array, Objective
 from icrl.models._token_policy import Policy
@@ -38,6 +39,7 @@ class Interrupted(IcrlError):
 
 
 @partial(jax.jit, static_argnames=("objective",))
+@in_32_bits
 def report(objective: Objective, policy: Policy, batch: Any) -> dict[str, Array]:
     """The objective's report of a batch, [] float32 each."""
     return objective.report(policy, batch)
@@ -147,6 +149,7 @@ def _newest_state(settings: FitSettings, policy: Policy, saves: Path) -> TrainSt
     return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state
 
 
+@in_32_bits
 def _metrics(settings: FitSettings, state: TrainState, step: int) -> dict[str, Any]:
     """What ``metrics.jsonl`` says of ``step``: the mean loss since the last row, and the learning rate."""
     window = (step - 1) % settings.log_every + 1

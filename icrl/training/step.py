@@ -14,6 +14,7 @@ import optax
 
 from icrl.core.devices import host_workers
 from icrl.core.errors import require, require_float, require_int
+from icrl.core.precision import in_32_bits
 from icrl.core.types import Array, Objective
 from icrl.models._token_policy import Policy, Structure
 
@@ -130,6 +131,7 @@ def _cores() -> ThreadPoolExecutor:
 
 
 @partial(jax.jit, static_argnames=("settings", "objective", "pieces"))
+@in_32_bits
 def _gradient(
     settings: FitSettings,
     objective: Objective,
@@ -157,6 +159,7 @@ def _gradient(
 
 
 @partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
+@in_32_bits
 def _updated(
     settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
 ) -> TrainState:

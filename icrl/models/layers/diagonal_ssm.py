@@ -54,7 +54,7 @@ def check_discretisation(rule: str, dt_min: float, dt_max: float) -> None:
 
 def log_uniform(key: Array, shape: tuple[int, ...], low: float, high: float) -> Array:
     """Logarithms of numbers that are uniform in log space over [low, high], float32."""
-    return jax.random.uniform(key, shape, minval=math.log(low), maxval=math.log(high))
+    return jax.random.uniform(key, shape, jnp.float32, minval=math.log(low), maxval=math.log(high))
 
 
 def pair(z: Array | np.ndarray) -> Array:

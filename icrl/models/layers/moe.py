@@ -80,15 +80,15 @@ class Experts(nnx.Module):
 
     def __init__(self, width: int, hidden: int, out: int, count: int, rngs: nnx.Rngs):
         uniform = partial(nnx.initializers.variance_scaling, 1 / 3, "fan_in", "uniform")  # U(-1, 1) / sqrt(fan in)
-        self.U = nnx.Param(uniform(in_axis=0, batch_axis=1)(rngs.params(), (width, count, hidden)))
-        self.b = nnx.Param(jnp.zeros((count, hidden)))
-        self.V = nnx.Param(uniform(in_axis=1, batch_axis=0)(rngs.params(), (count, hidden, out)))
-        self.c = nnx.Param(jnp.zeros((count, out)))
+        self.U = nnx.Param(uniform(in_axis=0, batch_axis=1)(rngs.params(), (width, count, hidden), jnp.float32))
+        self.b = nnx.Param(jnp.zeros((count, hidden), jnp.float32))
+        self.V = nnx.Param(uniform(in_axis=1, batch_axis=0)(rngs.params(), (count, hidden, out), jnp.float32))
+        self.c = nnx.Param(jnp.zeros((count, out), jnp.float32))
 
     def __call__(self, u: Array, gates: Array) -> Array:
         """Map u [T, D] with gates [T, E] to [T, out]."""
         U, b, V, c = self.U[...], self.b[...], self.V[...], self.c[...]
-        h = jax.nn.leaky_relu(u @ U.reshape(u.shape[1], -1) + b.reshape(-1))
+        h = jax.nn.leaky_relu(u @ U.reshape(u.shape[1], -1) + b.reshape(1, -1))
         return (jnp.repeat(gates, b.shape[1], axis=1) * h) @ V.reshape(h.shape[1], -1) + gates @ c
 
 
@@ -102,7 +102,8 @@ class Router(nnx.Module):
     def new(cls, width: int, count: int, rngs: nnx.Rngs) -> "Router":
         """A router with fresh parameters."""
         init = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-1, 1) / sqrt(fan in)
-        return cls(nnx.Param(init(rngs.params(), (width, count))), nnx.Param(init(rngs.params(), (count, count))))
+        U, V = (init(rngs.params(), (size, count), jnp.float32) for size in (width, count))
+        return cls(nnx.Param(U), nnx.Param(V))
 
     def slow_copy(self) -> "Router":
         """A router that starts equal and gets no gradient."""
@@ -127,7 +128,7 @@ class TokenExperts(AuxiliaryLayer):
         super().__init__(f"{label}_token")
         self.config = config
         self.router = Router.new(width, config.token_experts, rngs)
-        self.W_noise = nnx.Param(jnp.zeros((width, config.token_experts)))
+        self.W_noise = nnx.Param(jnp.zeros((width, config.token_experts), jnp.float32))
         self.experts = Experts(width, config.expert_ratio * width, out, config.token_experts, rngs)
 
     def initial_carry(self) -> tuple[()]:
@@ -142,7 +143,7 @@ class TokenExperts(AuxiliaryLayer):
             load = jnp.sum(gates > 0, axis=0).astype(jnp.float32)
         else:
             std = jax.nn.softplus(u @ self.W_noise[...]) + 0.01
-            noisy = logits + std * jax.random.normal(self.key, logits.shape)
+            noisy = logits + std * jax.random.normal(self.key, logits.shape, logits.dtype)
             gates = top_gates(noisy, K)
             load = jnp.sum(expected_load(logits, noisy, std, K), axis=0)
         if self.watched:
@@ -180,7 +181,7 @@ class TaskExperts(AuxiliaryLayer):
         self.config, self.width = config, width
         self.router = Router.new(width, config.task_experts, rngs)
         self.slow = self.router.slow_copy()
-        self.W = nnx.Param(jax.random.normal(rngs.params(), (config.task_experts, config.task_experts)))
+        self.W = nnx.Param(jax.random.normal(rngs.params(), (config.task_experts, config.task_experts), jnp.float32))
         self.experts = Experts(width, config.expert_ratio * width, out, config.task_experts, rngs)
 
     def initial_carry(self) -> TaskCarry | tuple[()]:
@@ -265,7 +266,7 @@ def _last_of_segment(start: Array) -> Array:
 def gate_statistics(gates: Array) -> dict[str, Array]:
     """Curves of gates [B, T, E]: each expert's share, their evenness (1: all alike), nats a token is undecided by."""
     share = gates.mean((0, 1))
-    evenness = _entropy(share) / jnp.log(max(share.shape[0], 2))
+    evenness = _entropy(share) / jnp.log(jnp.float32(max(share.shape[0], 2)))
     shares = {f"share_{expert}": value for expert, value in enumerate(share)}
     return {**shares, "evenness": evenness, "gate_entropy": jnp.mean(_entropy(gates))}
 

@@ -12,7 +12,7 @@ from icrl.core.types import Array
 def top_gates(logits: Array, K: int) -> Array:
     """Gates [..., E]: the softmax over the K largest logits [..., E], exactly 0 elsewhere; K = E is a plain softmax."""
     E = logits.shape[-1]
-    chosen = jax.nn.one_hot(jax.lax.top_k(logits, K)[1], E).sum(-2)
+    chosen = jax.nn.one_hot(jax.lax.top_k(logits, K)[1], E, dtype=jnp.float32).sum(-2)
     return jax.nn.softmax(jnp.where(chosen > 0, logits, -jnp.inf), axis=-1)
 
 

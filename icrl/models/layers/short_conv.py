@@ -15,8 +15,8 @@ class ShortConv(nnx.Module):
     def __init__(self, features: int, taps: int, rngs: nnx.Rngs):
         init = nnx.initializers.uniform(2.0)
         self.features, self.taps = features, taps
-        self.w = nnx.Param((init(rngs.params(), (taps, features)) - 1.0) / taps**0.5)
-        self.bias = nnx.Param((init(rngs.params(), (features,)) - 1.0) / taps**0.5)
+        self.w = nnx.Param((init(rngs.params(), (taps, features), jnp.float32) - 1.0) / taps**0.5)
+        self.bias = nnx.Param((init(rngs.params(), (features,), jnp.float32) - 1.0) / taps**0.5)
 
     def initial_carry(self) -> Array:
         """The window of an empty past, [k - 1, E]."""
@@ -27,10 +27,10 @@ class ShortConv(nnx.Module):
         before, length = self.taps - 1, x.shape[0]
         past = jnp.concatenate([window, x.astype(window.dtype)])
         segment = jnp.cumsum(jnp.pad(start.astype(jnp.int32), (before, 0)))
-        y = self.bias[...]
+        y = self.bias[None]
         for lag in range(self.taps):  # a tap over a start would leak the episode before
             low = before - lag
             same = segment[low : low + length] == segment[before:]
-            y = y + self.w[lag] * jnp.where(same[:, None], past[low : low + length], 0)
+            y = y + self.w[None, lag] * jnp.where(same[:, None], past[low : low + length], 0)
         kept = jnp.where((segment == segment[-1])[:, None], past, 0)
         return y, kept[length:]
