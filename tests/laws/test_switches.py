@@ -31,7 +31,7 @@ from icrl.core.registry import agents, environments, experiments, models
 from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.envs._gymnax_adapter import GymnaxEnvironment
-from icrl.models._token_policy import FrozenPolicy, TokenPolicy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.storage.publish import read_json, verify_folder
 from icrl.training.fit import saves_of
 
@@ -90,7 +90,7 @@ def fitting(name: str) -> Iterator[Any]:
 def of_model(name: str) -> Any:
     """Its first parameters, what it says in parallel and step by step, and a gradient."""
     config = models[name].Config()
-    policy = FrozenPolicy.split(TokenPolicy(6, 3, models[name](config, 40, nnx.Rngs(0)), 0.3, nnx.Rngs(0)))
+    policy = Policy.split(TokenPolicy(6, 3, models[name](config, 40, nnx.Rngs(0)), 0.3, nnx.Rngs(0)))
     x = jax.random.normal(key_for(0, "x"), (33, 6), jnp.float32)
     start = jnp.arange(33) % 20 == 0
 
@@ -98,7 +98,7 @@ def of_model(name: str) -> Any:
         return jnp.sum(policy.replace(params=params)(x, start)[0] ** 2)
 
     @jax.jit
-    def outcomes(policy: FrozenPolicy) -> Any:
+    def outcomes(policy: Policy) -> Any:
         return policy(x)[0], policy(x[:1], start[:1], policy.initial_carry()), jax.grad(loss)(policy.params)
 
     return [policy.params, outcomes(policy)]
