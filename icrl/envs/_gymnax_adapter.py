@@ -14,6 +14,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import InputError, near_names, require
+from icrl.core.precision import in_32_bits
 from icrl.core.types import Array, Environment, EnvSpec, EnvState, TaskParams
 
 
@@ -68,6 +69,7 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
         steps = int(params.max_steps_in_episode)
         return EnvSpec(self.inner.name, int(actions.n), shape, low, high, steps, ends_early=True)
 
+    @in_32_bits
     def sample_task(self, key: Array) -> GymnaxTask:
         default = self.inner.default_params
         params = default if self.task_sampler is None else self.task_sampler(key)
@@ -84,10 +86,12 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
                 require(found.shape == like.shape, f"task.{field.name}", found.shape, f"shape {like.shape}")
                 require(bool(np.isfinite(found).all()), f"task.{field.name}", found.tolist(), "finite numbers")
 
+    @in_32_bits
     def reset_env(self, key: Array, params: GymnaxTask) -> tuple[Array, EnvState]:
         obs, state = self.inner.reset_env(key, params.inner)
-        return jnp.asarray(obs, jnp.float32), state
+        return jnp.asarray(obs, jnp.float32), jax.tree.map(jnp.asarray, state)  # gymnax begins with Python's numbers
 
+    @in_32_bits
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: GymnaxTask
     ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
