@@ -14,10 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 
-_NARROW = {"float64": (float, "float32"), "complex128": (complex, "complex64")} | {
-    "int64": (int, "int32"),
-    "uint64": (int, "uint32"),
-}
+NARROW = {"float64": "float32", "complex128": "complex64", "int64": "int32", "uint64": "uint32"}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,8 +48,6 @@ def in_32_bits(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _rounded(leaf: Any) -> Any:
-    """An array of 64-bit numbers in 32 bits, as weakly typed as it was; anything else as it is."""
-    if not isinstance(leaf, jax.Array) or str(leaf.dtype) not in _NARROW:
-        return leaf
-    scalar, dtype = _NARROW[str(leaf.dtype)]
-    return jax.lax.convert_element_type(leaf, scalar if leaf.weak_type else dtype)
+    """An array of 64-bit numbers in 32 bits; anything else as it is."""
+    is_wide = isinstance(leaf, jax.Array) and str(leaf.dtype) in NARROW
+    return leaf.astype(NARROW[str(leaf.dtype)]) if is_wide else leaf

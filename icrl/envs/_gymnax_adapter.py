@@ -89,7 +89,7 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
     @in_32_bits
     def reset_env(self, key: Array, params: GymnaxTask) -> tuple[Array, EnvState]:
         obs, state = self.inner.reset_env(key, params.inner)
-        return jnp.asarray(obs, jnp.float32), state
+        return jnp.asarray(obs, jnp.float32), jax.tree.map(jnp.asarray, state)  # gymnax begins with Python's numbers
 
     @in_32_bits
     def step_env(
