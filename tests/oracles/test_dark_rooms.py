@@ -369,9 +369,9 @@ def test_bad_splits_are_refused(arguments, field):
         splits.shuffled_split(*arguments)
 
 
-def test_lives_are_each_task_several_times_with_ids_of_their_own():
+def test_a_repeated_set_has_each_task_several_times_with_ids_of_their_own():
     lives = TaskSet.of(DarkRoom(size=4), [5, 9]).repeat(3)
     np.testing.assert_array_equal(lives.params.goal, [[1, 1]] * 3 + [[2, 1]] * 3)
     np.testing.assert_array_equal(lives.ids, range(6))
-    with pytest.raises(InputError, match="lives: got 0"):
+    with pytest.raises(InputError, match="each: got 0"):
         lives.repeat(0)
