@@ -227,7 +227,7 @@ def ranks(env, agent, draw, num_tasks=TASKS):
     def one(key_life, key_draws, task):
         state = interact(key_life, env, task, agent, STEPS).agent_state
         drawn, truth = draw(agent, key_draws, state, task)
-        return jnp.sum(drawn < truth, axis=0)
+        return jnp.sum(drawn < truth[None], axis=0)
 
     tasks = TaskSet.draw(env, 3, "calibration", num_tasks).params
     keys = [jax.random.split(key_for(3, purpose), num_tasks) for purpose in ("lives", "draws")]
