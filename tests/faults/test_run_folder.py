@@ -18,7 +18,7 @@ from icrl.storage.publish import (
     publish_json,
     read_json,
 )
-from icrl.storage.run_folder import RunLock, open_run_folder
+from icrl.storage.run_folder import FLAGS, RunLock, open_run_folder
 
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
 
@@ -166,12 +166,27 @@ def test_start_killed_before_the_config_can_start_again(tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == [".lock", "config.json"]
 
 
+def test_resume_with_other_draws_names_the_switch(tmp_path):
+    """A record without flags is of a version that did not write them: jax's defaults."""
+    out, switch = tmp_path / "run", "jax_threefry_partitionable"
+    other, given = {**FLAGS, switch: False}, rf"other switches of jax: {switch} \(stored true, given false\)"
+    open_run_folder(out, CONFIG, resume=False, flags=FLAGS)
+    refuse(given, out, CONFIG, resume=True, flags=other)
+    open_run_folder(out, CONFIG, resume=True, flags=FLAGS)
+    config = read_json(out / "config.json")
+    assert config.pop("flags") == FLAGS
+    publish_json(out / "config.json", config)
+    refuse(given, out, CONFIG, resume=True, flags=other)
+    open_run_folder(out, CONFIG, resume=True, flags=FLAGS)
+
+
 @pytest.mark.parametrize(
     ("change", "error"),
     [
         (lambda config: config.pop("settings"), DamagedError),
         (lambda config: config.update(settings=[]), DamagedError),
         (lambda config: config.update(extra=1), DamagedError),
+        (lambda config: config.update(flags=[]), DamagedError),
         (lambda config: config.update(schema=2), InputError),
         (lambda config: config.update(versions=3), None),
     ],

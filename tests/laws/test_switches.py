@@ -32,7 +32,9 @@ from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.envs._gymnax_adapter import GymnaxEnvironment
 from icrl.models._token_policy import Policy, TokenPolicy
+from icrl.recipes.run import start
 from icrl.storage.publish import read_json, verify_folder
+from icrl.storage.run_folder import FLAGS
 from icrl.training.fit import saves_of
 
 STEPS = 8
@@ -198,6 +200,27 @@ def test_arrays_of_64_bits_are_rounded_as_they_enter():
         assert [array.dtype.itemsize for array in arrays] == [8, 8, 8, 8, 16]
         assert inside(arrays) == ["float32", "float32", "int32", "uint32", "complex64", "float32"]
         assert jnp.zeros(1).dtype == "float64"
+
+
+@pytest.mark.parametrize("switch", FLAGS)
+def test_a_run_is_resumed_only_with_the_switches_that_it_drew_with(switch, tmp_path):
+    """Every switch that is recorded changes draws, or the keys behind them; a change of it is refused."""
+    changed = {"jax_default_prng_impl": "rbg", "jax_random_seed_offset": 1}.get(switch, not FLAGS[switch])
+    before, out = _drawn(), tmp_path / "run"
+    start("dpt", "smoke", 0, {}, out, resume=False)
+    jax.config.update(switch, changed)
+    try:
+        assert (_drawn() != before).any()
+        with pytest.raises(InputError, match=rf"^out: .*: {switch} \(stored .*, given .*\); set the stored ones"):
+            start("dpt", "smoke", 0, {}, out, resume=True)
+    finally:
+        jax.config.update(switch, FLAGS[switch])
+    start("dpt", "smoke", 0, {}, out, resume=True)
+
+
+def _drawn() -> np.ndarray:
+    jax.clear_caches()  # jax does not trace again for some of the switches
+    return np.asarray(jax.random.gumbel(jax.random.split(jax.random.key(1))[0], (9,)))
 
 
 if __name__ == "__main__":

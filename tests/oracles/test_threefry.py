@@ -58,6 +58,15 @@ def test_other_keys_are_left_to_jax(key):
     assert len(threefry.words(key, 3)) == 3
 
 
+def test_the_form_of_the_generator_that_jax_is_told_to_use_is_followed():
+    key = key_for(3, "threefry")
+    by_default = threefry.bits(key, (5,))
+    with jax.threefry_partitionable(False):
+        np.testing.assert_array_equal(threefry.bits(key, (5,)), jax.random.bits(key, (5,), jnp.uint32))
+        np.testing.assert_array_equal(data(threefry.split(key, 3)), data(jax.random.split(key, 3)))
+        assert (threefry.bits(key, (5,)) != by_default).any()
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 81, 16384, 65536])
 def test_below_is_uniform(count):
     """All of 2^22 evenly spaced words: each number as often as the others, but for one word more or less."""
