@@ -2,6 +2,11 @@
 
 A sequence model is pretrained to name the optimal action after every prefix of contexts that ``--source`` collects,
 frozen, and compared in held-out tasks with every registered agent that fits the environment.
+
+Measured, preset cpu, seed 0 (2026-11-27, two CPU cores, 2 min 36 s), ``--env RiverSwim-v0``: regret(100), 200 rollouts
+of five episodes, DPT 7.25 [6.83, 7.67], UCB-VI 13.1 [12.6, 13.6], UCRL2 14.3, PSRL 16.4, uniform play 16.6. The family
+has one task, which the model was trained on: it knows it, and still loses more from episode to episode, as the longer
+contexts that it was shown are those of an optimum without noise.
 """
 
 from typing import ClassVar
