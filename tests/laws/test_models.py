@@ -184,7 +184,7 @@ class TestLaws:
 
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
-        before, time = rows(policy, *these), jnp.arange(ROW)
+        before, time = rows(policy, *these), jnp.arange(ROW)[None]
         for seed in range(1, 5):  # 1 024 pairs
             cut = jax.random.randint(jax.random.key(seed), (ROWS, 1), 1, ROW)
             after = rows(policy, *where_rows(time < cut, these, random_rows(seed)))
@@ -193,7 +193,7 @@ class TestLaws:
 
     def test_nothing_passes_over_a_start(self, case):
         policy, (x, start) = build(case), random_rows(0)
-        time, cut = jnp.arange(ROW), jax.random.randint(jax.random.key(7), (ROWS, 1), 1, ROW)
+        time, cut = jnp.arange(ROW)[None], jax.random.randint(jax.random.key(7), (ROWS, 1), 1, ROW)
         start = start | (time == cut)
         found = rows(policy, x, start)
         other = rows(policy, *where_rows(time >= cut, (x, start), random_rows(1)))
@@ -323,7 +323,7 @@ HONEST = """
 
         carry, y = jax.lax.scan(step, carry, (u, start))
         return y, carry"""
-PROPHET = "return u - u.mean(axis=0), carry"
+PROPHET = "return u - u.mean(axis=0, keepdims=True), carry"
 
 
 @pytest.fixture

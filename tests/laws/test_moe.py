@@ -88,7 +88,7 @@ class TestForms:
         length, policy = 60, build("transformer", **mixture)
         x, other = tokens(length=length), tokens(2, length)
         cuts = np.random.default_rng(0).integers(1, length, 1000)
-        past = jnp.arange(length) < cuts[:, None]
+        past = jnp.arange(length)[None] < cuts[:, None]
         swapped = jnp.where(past[..., None], x, other)
         batch = jax.jit(jax.vmap(lambda x: policy(x)[0]))
         change = jnp.where(past[..., None], batch(swapped) - batch(jnp.broadcast_to(x, swapped.shape)), 0.0)

@@ -1,7 +1,7 @@
 """Results do not follow a user's switches of jax: 64-bit types, and what happens where ranks differ.
 
-All tests run with ranks strict (``conftest.py``), so this process has other ranks than a user; the child has 64-bit
-types and lenient ranks. What both compute is to be the same, bit for bit and type for type.
+A child process has 64-bit types and strict ranks. What it computes is to be what this process computes, bit for bit and
+type for type.
 """
 
 import dataclasses

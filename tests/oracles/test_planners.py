@@ -328,7 +328,7 @@ def check_ranks(base):
         key_life, key_draws = jax.random.split(key)
         counts = interact(key_life, env, task, agent, 12).agent_state.counts
         draws = jax.vmap(lambda key: agent.draw_model(key, counts))(jax.random.split(key_draws, 15))
-        below = jax.tree.map(lambda drawn, true: (drawn < true).sum(0), draws, (task.transition, task.reward))
+        below = jax.tree.map(lambda drawn, true: (drawn < true[None]).sum(0), draws, (task.transition, task.reward))
         return jnp.stack([below[0][0, 0, 0], below[0][1, 1, 2], below[1][0, 1], below[1][2, 0]])
 
     for column in np.asarray(ranks(keys_for(key_for(0, "ranks"), tasks.ids), tasks.params)).T:

@@ -12,7 +12,7 @@ BASE = 10_000.0  # of the wavelengths, 2 pi .. 2 pi BASE
 
 def _angles(position: Array, pairs: int) -> Array:
     """The angles position / BASE^(i / pairs), i = 0 .. pairs - 1, [T, pairs] float32."""
-    return position[:, None].astype(jnp.float32) * BASE ** (-jnp.arange(pairs, dtype=jnp.float32) / pairs)
+    return position[:, None].astype(jnp.float32) * BASE ** (-jnp.arange(pairs, dtype=jnp.float32)[None] / pairs)
 
 
 def sinusoidal(position: Array, width: int) -> Array:

@@ -79,7 +79,7 @@ class DiagonalRecurrence:
         a = jnp.where(forget, 0, jnp.broadcast_to(a.astype(h.dtype), shape))
         b = jnp.broadcast_to(b.astype(h.dtype), shape)
         decay, reached = jax.lax.associative_scan(_compose, (a, b))
-        states = decay * h + reached
+        states = decay * h[None] + reached
         return states[-1], jax.vmap(self.read)(states, inputs)
 
 
