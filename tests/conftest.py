@@ -11,6 +11,8 @@ import pytest
 # the digest of its program, so that a stale entry is never used; delete the folder at will.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
+# As a user may have it: shapes of different ranks meet only where the code says how.
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
 # Files of tests that compute more than they compile.
 OPTIMIZED = {

@@ -305,7 +305,7 @@ def test_eliminate_is_a_triangular_solve(dim):
 def test_eliminate_survives_rounding():
     """One direction seen a million times: in float32 the second pivot is noise, and without care often negative."""
     size = jnp.linspace(1e5, 1e6, 999)
-    matrix = size[:, None, None] * jnp.ones((2, 2)) + 1e-3 * jnp.eye(2)
+    matrix = size[:, None, None] * jnp.ones((1, 2, 2)) + 1e-3 * jnp.eye(2)[None]
     solved = jax.jit(jax.vmap(lambda m: eliminate(m, jnp.array([[1.0], [0.0]]), 1e-3)))(matrix)
     assert np.all(np.isfinite(solved))
 
