@@ -28,8 +28,7 @@ class TaskSet:
         """Draw tasks ``first_id .. first_id + num_tasks - 1`` of the stream (seed, purpose) from the prior."""
         num_tasks = require_int("num_tasks", num_tasks, 1, MAX_TASKS)
         first_id = require_int("first_id", first_id, 0, MAX_TASKS - num_tasks)
-        ids = jnp.arange(first_id, first_id + num_tasks, dtype=jnp.uint32)
-        return cls(sample_tasks(env, key_for(seed, purpose), ids), ids)
+        return cls.draw_ids(env, seed, purpose, jnp.arange(first_id, first_id + num_tasks, dtype=jnp.uint32))
 
     @classmethod
     def draw_ids(cls, env: Environment, seed: int, purpose: str, ids: Any) -> "TaskSet":

@@ -370,7 +370,12 @@ class SequenceModel(nnx.Module):
 
 
 class Objective(abc.ABC):
-    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones."""
+    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones.
+
+    Fields are the ``layout`` and settings. Batches are ``Contexts`` with ``needs_labels``, else ``History``.
+    """
+
+    needs_labels: ClassVar[bool] = False  # whether it predicts the optimal action, which only contexts hold
 
     @abc.abstractmethod
     def inputs(self, batch: Any, key: Array | None = None) -> Array:

@@ -29,7 +29,7 @@ from icrl.filters._table import HistoryTable
 STEPS_AT_ONCE = 2**21  # transitions made in one call, about, and so what it takes in memory
 SHARD_STEPS = STEPS_AT_ONCE  # in a shard, about
 LEARNERS = 5  # that learn in parallel streams, side by side on a CPU core: their networks stay in its caches
-PARTS = 4  # of a small set of tasks, so that several cores have work
+CALLS = 4  # at least, that make a set of tasks, so that several cores have work
 LIVES = 1024  # of independent learners, side by side on a CPU core
 
 
@@ -90,7 +90,7 @@ class HistoryGenerator:
         if jax.default_backend() != "cpu":
             return 0
         shared = any(part.shared for part in self.parts)
-        wanted = LEARNERS if shared else min(-(-LIVES // self.num_histories), -(-len(self.task_ids) // PARTS))
+        wanted = LEARNERS if shared else min(-(-LIVES // self.num_histories), -(-len(self.task_ids) // CALLS))
         return max(1, min(wanted, STEPS_AT_ONCE // (self.num_steps * self.num_histories)))
 
     def _together(self, positions: np.ndarray) -> dict[str, np.ndarray]:

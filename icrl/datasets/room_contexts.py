@@ -56,7 +56,7 @@ class RoomContexts(abc.ABC):
         tasks = jnp.asarray(self.task_ids, jnp.int32)
         drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks), jnp.int32))(keys)
         numbers = tasks[ids % len(tasks) if self.ordered else drawn]
-        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_rollouts, numbers)  # type: ignore[attr-defined]
+        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_rollouts, numbers)
 
     def _context(self, key: Array, task: Any) -> Contexts:
         history, query, states = self._seen(key, task)

@@ -24,10 +24,6 @@ from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 
-CLEAN, NOISY = (
-    {rule: label_of((("noisy_fraction", share), ("filter", rule))) for rule in ("keep-all", "lhf")}
-    for share in ("0.0", "0.3")
-)
 BASE = dataclasses.replace(
     AD,
     backbone=TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.1),
@@ -62,13 +58,8 @@ class LHFDarkRoom(RecipeExperiment):
         },
     )
     labels = {
-        CLEAN["keep-all"]: "AD, clean",
-        CLEAN["lhf"]: "AD + lhf, clean",
-        NOISY["keep-all"]: "AD, noisy",
-        NOISY["lhf"]: "AD + lhf, noisy",
+        label_of((("noisy_fraction", share), ("filter", rule))): f"{name}, {data}"
+        for share, data in (("0.0", "clean"), ("0.3", "noisy"))
+        for rule, name in (("keep-all", "AD"), ("lhf", "AD + lhf"))
     }
-    promises = (
-        improvement,
-        enhancement(CLEAN["lhf"], CLEAN["keep-all"]),
-        enhancement(NOISY["lhf"], NOISY["keep-all"]),
-    )
+    promises = (improvement, enhancement("AD + lhf, clean", "AD, clean"), enhancement("AD + lhf, noisy", "AD, noisy"))

@@ -33,8 +33,8 @@ from icrl.training.step import FitSettings
 
 TS, UNIFORM = "thompson-bernoulli", "uniform"
 MIXES = {0: UNIFORM, 10: f"0.1*{TS}+0.9*{UNIFORM}", 50: f"0.5*{TS}+0.5*{UNIFORM}", 100: TS}
-IMITATES_UCB = label_of((("objective", "ad"), ("source", "ucb")))
-DPT_ON = {share: label_of((("objective", "dpt"), ("source", mix))) for share, mix in MIXES.items()}
+IMITATES_UCB = "imitates ucb"
+DPT_ON = {share: f"DPT, {share} % of data TS" for share in MIXES}
 
 BASE = Recipe(
     env=BernoulliBandit(horizon=100),
@@ -70,8 +70,8 @@ class TADMBernoulli(RecipeExperiment):
         {"what": "TS, regret(200)", "value": "10.5", "where": "Lin et al. 2023, experiment 4"},
     )
     labels = {
-        IMITATES_UCB: "imitates ucb",
-        **{label: f"DPT, {share} % of data TS" for share, label in DPT_ON.items()},
+        label_of((("objective", "ad"), ("source", "ucb"))): IMITATES_UCB,
+        **{label_of((("objective", "dpt"), ("source", mix))): DPT_ON[share] for share, mix in MIXES.items()},
     }
     promises = (
         order(DPT_ON[0], DPT_ON[10], DPT_ON[50]),

@@ -19,6 +19,8 @@ class DPT(Objective):
     loss although its untrained output is what chooses the first online action.
     """
 
+    needs_labels = True
+
     layout: Layout
 
     def inputs(self, batch: Contexts, key: Array | None = None) -> Array:

@@ -1,7 +1,8 @@
 """Promises of an experiment: checks over measured quantities by name, one row of the report each.
 
 A promise is a function of (recipe, measured) to rows, so that an experiment lists what it promises and nothing else.
-"Ours" is the first variant unless another is named; a promise about somebody who did not play makes no row.
+Variants are called by their labels, "ours" is the first one unless another is named; a promise about somebody who did
+not play makes no row.
 """
 
 import itertools
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from icrl.core.registry import agents
 from icrl.evaluation.learning_curves import trailing_mean
 from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
 from icrl.recipes.recipe import Recipe
@@ -23,7 +25,7 @@ SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al.
 
 def row(what: str, measured: Interval, target: str, ok: bool) -> Row:
     """One check of the results."""
-    return {"what": what, "measured": measured.band(), "target": target, "ok": bool(ok)}
+    return {"what": what, "measured": measured.band(), "target": target, "ok": ok}
 
 
 def at_most(what: str, measured: Interval, limit: float) -> Row:
@@ -79,7 +81,7 @@ def order(*names: str) -> Promise:
 def improvement(recipe: Recipe, measured: Measured) -> list[Row]:
     """Every variant earns more in the last fifth of the episodes than in the first."""
     rows, fifth = [], max(1, recipe.num_episodes // 5)
-    for name in recipe.variants():
+    for name in (name for name in measured if name not in agents):  # the others are competitors
         returns = episode_returns(recipe, measured[name])
         gain = interval(returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1))
         rows.append(above_zero(f"{name}: last fifth of episodes minus first fifth", gain))

@@ -53,3 +53,13 @@ def fitting(
         else:
             players[name] = agent
     return Field(players, refused)
+
+
+def competing(env: Environment, names: Sequence[str]) -> Field:
+    """The competitors ``names`` of a recipe in ``env``: "all" is everybody who fits and learns, () is nobody."""
+    chosen = tuple(name for name in names if name != "all")
+    everybody = fitting(env) if "all" in names else Field({}, {})
+    asked = fitting(env, chosen) if chosen else Field({}, {})
+    players = everybody.players | asked.players
+    refused = everybody.refused | asked.refused
+    return Field(players, {name: why for name, why in refused.items() if name not in players})

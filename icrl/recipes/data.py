@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from icrl.core.errors import require
+from icrl.core.errors import require, require_int
 from icrl.core.registry import agents
 from icrl.core.settings import flat
 from icrl.core.types import Contexts, History
@@ -33,6 +33,7 @@ from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
 from icrl.filters._selection import provenance_of, save_selection
 from icrl.filters._table import HistoryTable
+from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
 from icrl.recipes.recipe import Recipe, source_agent
 from icrl.storage.publish import make_folder
@@ -53,38 +54,75 @@ class OnlyHistories:
         return self.contexts(step).history
 
 
-def batches(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str = "") -> Callable[[int], Any]:
-    """Training batches as a function of the step, for one variant and training seed.
-
-    Args:
-      recipe: of the variant.
-      folder: of the run; histories are read from (and were collected) there.
-      seed: of the run.
-      train_seed: which of the recipe's training seeds.
-      label: of the variant, under which the selection of its filter is written down.
-    """
-    if recipe.data.kind != CONTEXTS:
-        return _windows(recipe, folder, seed, train_seed, label)
-    together, pool, size = recipe.backbone.sequences_per_task, recipe.data.pool, recipe.fit.batch_size
-    if recipe.data.folder:
-        stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
-        count = stored.num_tasks // together
-        made = Batches(stored, size, seed + train_seed, min(pool or count, count), recipe.data.shuffle, together)
-    else:
-        source = contexts_of(recipe, seed, f"pretrain/{train_seed}", together)
-        if pool is not None and pool * together * recipe.context_steps * BYTES <= DEVICE_BYTES:
-            source = HeldContexts.of(source, pool * together)
-        made = Batches(source, size, seed, pool, recipe.data.shuffle, together)
-    return OnlyHistories(made) if recipe.prediction.objective == "ad" else made
+Union = tuple[HistoryTable, WindowSource, str]  # returns and transitions of histories, and a digest of all of them
 
 
-def held_out(recipe: Recipe, folder: Path, seed: int, train_seed: int = 0) -> Any:
-    """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
-    if recipe.data.kind != CONTEXTS:
-        windows = _windows(recipe, folder, seed, train_seed, "")
-        return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=(seed, train_seed, 2), task=None)(0)
-    made = contexts_of(recipe, seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
-    return made.history if recipe.prediction.objective == "ad" else made
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunData:
+    """The data of one run in its ``folder``; stored histories are read once for all models that share them."""
+
+    folder: Path
+    seed: int
+    _unions: dict[tuple[Any, ...], Union] = dataclasses.field(default_factory=dict)
+
+    def batches(self, recipe: Recipe, train_seed: int, label: str = "") -> Callable[[int], Any]:
+        """Training batches as a function of the step, for one variant and training seed.
+
+        Args:
+          recipe: of the variant.
+          train_seed: which of the recipe's training seeds.
+          label: of the variant, under which the selection of its filter is written down; "": nowhere.
+        """
+        if recipe.data.kind != CONTEXTS:
+            return self._windows(recipe, train_seed, label)
+        together, pool, size = recipe.backbone.sequences_per_task, recipe.data.pool, recipe.fit.batch_size
+        if recipe.data.folder:
+            stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, self.seed))
+            count = stored.num_tasks // together
+            shuffle, pool = recipe.data.shuffle, min(pool or count, count)
+            made = Batches(stored, size, self.seed + train_seed, pool, shuffle, together)
+        else:
+            source = contexts_of(recipe, self.seed, f"pretrain/{train_seed}", together)
+            if pool is not None and pool * together * recipe.context_steps * BYTES <= DEVICE_BYTES:
+                source = HeldContexts.of(source, pool * together)
+            made = Batches(source, size, self.seed, pool, recipe.data.shuffle, together)
+        return made if recipe.needs_labels else OnlyHistories(made)
+
+    def held_out(self, recipe: Recipe, train_seed: int = 0) -> Any:
+        """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
+        if recipe.data.kind != CONTEXTS:
+            windows, seed = self._windows(recipe, train_seed), (self.seed, train_seed, 2)
+            return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=None)(0)
+        made = contexts_of(recipe, self.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+        return made if recipe.needs_labels else made.history
+
+    def union(self, recipe: Recipe) -> Union:
+        """The recipe's histories, random players in place of the last of each task."""
+        paths = {name: _stored(recipe, self.folder, name) for name in _parts(recipe)}
+        counts = {"source": recipe.data.histories - _num_random(recipe), "random": _num_random(recipe)}
+        known = (tuple(paths.items()), tuple(counts.items()), recipe.data.keep_every)
+        if known not in self._unions:
+            stored = {name: StoredHistories(path) for name, path in paths.items()}
+            parts = tuple((stored[name], count) for name, count in counts.items() if count)
+            pooled = PooledHistories(parts, recipe.data.keep_every)
+            source = pooled.on_device() if pooled.nbytes <= DEVICE_BYTES else pooled
+            self._unions[known] = pooled.table(), source, "+".join(stored[name].digest for name in sorted(stored))
+        return self._unions[known]
+
+    def _windows(self, recipe: Recipe, train_seed: int, label: str = "") -> Windows:
+        """Windows of the histories that the filter keeps."""
+        table, source, digest = self.union(recipe)
+        data, rule, seed = recipe.data, recipe.data.rule, self.seed
+        chosen = rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+        if label:
+            path = self.folder / "data" / f"selection-{label}-{train_seed}.json"
+            make_folder(path.parent)
+            save_selection(path, chosen, provenance_of(data.filter, rule, table, seed, digest))
+        stride = recipe.episode if recipe.forget == recipe.episode else 1
+        first = -(-chosen.first_episode // data.keep_every) * recipe.segment
+        task = table.task if recipe.backbone.sequences_per_task == 2 else None
+        draws, size = (seed, train_seed, 1), recipe.fit.batch_size
+        return Windows(source, chosen.index, recipe.context_steps, size, draws, stride, first, task)
 
 
 # --- contexts ---
@@ -99,12 +137,11 @@ def contexts_of(recipe: Recipe, seed: int, purpose: str, together: int = 1, held
 def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together: int, held_out: bool) -> ContextSource:
     env, steps = recipe.env, recipe.context_steps
     skipped = recipe.data.skip_episodes * recipe.episode
-    drawn = recipe.prediction.objective == "ad" and recipe.task_ids is None and source != INDEPENDENT
+    drawn = not recipe.needs_labels and recipe.task_ids is None and source != INDEPENDENT
     if drawn or env.spec.is_stationary_bandit:  # no labels, or one that serves all prefixes
         return ContextGenerator(env, source_agent(env, source, steps), steps, seed, purpose, together)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
-    num_queries = 1 if recipe.layout.num_prompt else steps + 1
-    asked = steps, seed, purpose, False, num_queries
+    asked = steps, seed, purpose, False, _num_queries(recipe)
     if source == INDEPENDENT:
         return IndependentContexts(env, ids, *asked, sequences_per_task=together)
     agent, data = source_agent(env, source, steps + skipped), recipe.data
@@ -113,14 +150,20 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     )
 
 
+def _num_queries(recipe: Recipe) -> int:
+    """One for each prefix if the layout can ask them."""
+    single = recipe.layout.num_prompt or recipe.env.spec.is_stationary_bandit
+    return 1 if single else recipe.context_steps + 1
+
+
 # --- histories ---
 
 
 def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
     """Collect the histories that ``recipe`` is trained on, as far as they are not in the run's ``folder`` yet."""
-    for name, part in _parts(recipe).items():
+    for name in _parts(recipe):
         if not (name == "source" and recipe.data.folder):
-            store_part(recipe, _stored(recipe, folder, name), part, seed, len(_train_ids(recipe)))
+            store_part(recipe, _stored(recipe, folder, name), name, seed, len(_train_ids(recipe)))
 
 
 def source_histories(recipe: Recipe, folder: Path) -> StoredHistories:
@@ -135,7 +178,8 @@ def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
         contexts = contexts_of(recipe, seed, "pretrain/0", together)
         store_contexts(folder, contexts, num_tasks, _contexts_card(recipe, seed))
     else:
-        store_part(recipe, folder, _parts(recipe)["source"], seed, num_tasks)
+        require_int("num-tasks", num_tasks, 1, len(_train_ids(recipe)))
+        store_part(recipe, folder, "source", seed, num_tasks)
 
 
 def check_stored(recipe: Recipe, seed: int) -> None:
@@ -146,17 +190,18 @@ def check_stored(recipe: Recipe, seed: int) -> None:
         StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
         return
     card = StoredHistories(recipe.data.folder).card
-    expected = {**_part_card(recipe, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
+    expected = {**_part_card(recipe, recipe.sources[0], _parts(recipe)["source"]), "num_steps": recipe.history_steps}
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)
     require(not wrong, "data", recipe.data.folder, f"histories of this experiment; {', '.join(wrong)} differ")
 
 
-def store_part(recipe: Recipe, folder: Path, part: Part, seed: int, num_tasks: int) -> None:
-    """Write what ``part`` does in the first ``num_tasks`` training tasks under ``folder``."""
+def store_part(recipe: Recipe, folder: Path, name: str, seed: int, num_tasks: int) -> None:
+    """Write what the part ``name`` of the histories is in the first ``num_tasks`` training tasks under ``folder``."""
+    part, source = _parts(recipe)[name], recipe.sources[0] if name == "source" else UNIFORM
     ids = np.asarray(_train_ids(recipe)[:num_tasks])
     made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, _drawn(recipe))
-    store_histories(folder, made, {**_part_card(recipe, part), "seed": seed}, recipe.segment)
+    store_histories(folder, made, {**_part_card(recipe, source, part), "seed": seed}, recipe.segment)
 
 
 def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
@@ -169,30 +214,25 @@ def _env_card(recipe: Recipe) -> dict[str, Any]:
     return {"id": recipe.env.name, **flat(recipe.env)}
 
 
-def _part_card(recipe: Recipe, part: Part) -> dict[str, Any]:
+def _part_card(recipe: Recipe, source: str, part: Part) -> dict[str, Any]:
     """What made a set of histories, but for the seed."""
-    made_by = {"source": type(part.source).__name__, "streams": part.shared, "histories": part.num_histories}
+    made_by = {"source": source, "streams": part.shared, "histories": part.num_histories}
     return {"env": _env_card(recipe), **made_by, "drawn": _drawn(recipe)}
 
 
 def _contexts_card(recipe: Recipe, seed: int) -> dict[str, Any]:
     """What made a set of contexts."""
-    data = recipe.data
-    card = {
+    return {
         "env": _env_card(recipe),
         "source": list(recipe.sources),
         "seed": seed,
         "num_steps": recipe.context_steps,
         "sequences_per_task": recipe.backbone.sequences_per_task,
-    }
-    if recipe.env.spec.is_stationary_bandit:
-        return card
-    asked = {"elsewhere": data.elsewhere, "skip_episodes": data.skip_episodes}
-    return {
-        **card,
-        **asked,
-        "objective": recipe.prediction.objective,
-        "task_ids": recipe.task_ids and recipe.task_ids[0],
+        "num_queries": _num_queries(recipe),
+        "elsewhere": recipe.data.elsewhere,
+        "skip_episodes": recipe.data.skip_episodes,
+        "labels": recipe.needs_labels,
+        "task_ids": None if recipe.task_ids is None else list(recipe.task_ids[0]),
     }
 
 
@@ -211,7 +251,7 @@ def _parts(recipe: Recipe) -> dict[str, Part]:
     env = Streams(recipe.env, data.histories) if data.streams else recipe.env
     parts = {"source": Part(source_agent(env, name), data.histories, data.streams)}
     if _num_random(recipe):
-        parts["random"] = Part(agents["uniform"].for_env(recipe.env), _num_random(recipe))
+        parts["random"] = Part(agents[UNIFORM].for_env(recipe.env), _num_random(recipe))
     return parts
 
 
@@ -223,33 +263,3 @@ def _stored(recipe: Recipe, folder: Path, part: str) -> Path:
     source: Any = list(recipe.sources) if part == "source" else _num_random(recipe)
     how = json.dumps([source, data.histories, recipe.history_steps, data.streams, recipe.segment, ids])
     return folder / "data" / f"{part}-{hashlib.sha256(how.encode()).hexdigest()[:8]}"
-
-
-def union(recipe: Recipe, folder: Path) -> tuple[HistoryTable, WindowSource, str]:
-    """Returns and transitions of the recipe's histories, random players in place of the last of each task; a digest."""
-    stored = {name: StoredHistories(_stored(recipe, folder, name)) for name in _parts(recipe)}
-    random = _num_random(recipe)
-    counts = {"source": recipe.data.histories - random, "random": random}
-    pooled = PooledHistories(
-        tuple((stored[name], count) for name, count in counts.items() if count), recipe.data.keep_every
-    )
-    source = pooled.on_device() if pooled.nbytes <= DEVICE_BYTES else pooled
-    return pooled.table(), source, "+".join(stored[name].digest for name in sorted(stored))
-
-
-def _windows(recipe: Recipe, folder: Path, seed: int, train_seed: int, label: str) -> Windows:
-    """Windows of the histories that the filter keeps; which those are is written down under ``label``."""
-    table, source, digest = union(recipe, folder)
-    data, rule = recipe.data, recipe.data.rule
-    chosen = rule.select(table, np.random.default_rng([seed, train_seed, 0]))
-    if label:
-        path = folder / "data" / f"selection-{label}-{train_seed}.json"
-        make_folder(path.parent)
-        save_selection(path, chosen, provenance_of(data.filter, rule, table, seed, digest))
-    stride = recipe.episode if recipe.forget == recipe.episode else 1
-    first = -(-chosen.first_episode // data.keep_every) * recipe.segment
-    first = np.minimum(first, source.shape[1] - recipe.context_steps)
-    task = table.task if recipe.backbone.sequences_per_task == 2 else None
-    return Windows(
-        source, chosen.index, recipe.context_steps, recipe.fit.batch_size, (seed, train_seed, 1), stride, first, task
-    )

@@ -4,11 +4,11 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from icrl.core.errors import InputError, require_int
+from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents
 from icrl.core.types import Agent
 from icrl.models._token_policy import Policy
@@ -30,13 +30,6 @@ class Model(NamedTuple):
     train_seed: int
 
 
-def models_of(recipe: Recipe) -> Iterator[Model]:
-    """The models of a run, in the order of their numbers."""
-    for index, (label, variant) in enumerate(recipe.variants().items()):
-        for train_seed in range(recipe.train_seeds):
-            yield Model(index * recipe.train_seeds + train_seed, label, variant, train_seed)
-
-
 class RecipeExperiment(PretrainingExperiment[Recipe]):
     """Base of the experiments whose settings are a ``Recipe``."""
 
@@ -46,9 +39,25 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
+    def variants(cls, settings: Recipe) -> dict[str, Recipe]:
+        """The variants by what readers call them."""
+        return {cls.labels.get(label, label): recipe for label, recipe in settings.variants().items()}
+
+    @classmethod
+    def models(cls, settings: Recipe) -> list[Model]:
+        """The models of a run, in the order of their numbers."""
+        count = settings.train_seeds
+        return [
+            Model(index * count + train_seed, label, recipe, train_seed)
+            for index, (label, recipe) in enumerate(cls.variants(settings).items())
+            for train_seed in range(count)
+        ]
+
+    @classmethod
     def validate(cls, settings: Recipe, seed: int) -> None:
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
-        for label, variant in settings.variants().items():
+        for label, variant in cls.variants(settings).items():
+            require(label not in agents, "variant", label, "a label that is no agent's name")
             try:
                 check_fit(variant)
                 data.check_stored(variant, seed)
@@ -57,29 +66,29 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
 
     @classmethod
     def kinds(cls, settings: Recipe) -> list[str]:
-        return [cls.labels.get(label, label) for label in settings.variants()]
+        return list(cls.variants(settings))
 
     @classmethod
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
         require_int("num-tasks", num_tasks, 1, 2**31 - 1)
-        data.collect(next(iter(settings.variants().values())), folder, seed, num_tasks)
+        data.collect(cls.models(settings)[0].recipe, folder, seed, num_tasks)
 
     @classmethod
     def held_out(cls, settings: Recipe, run: Run) -> Any:
-        return data.held_out(next(iter(settings.variants().values())), run.folder, run.seed)
+        return data.RunData(run.folder, run.seed).held_out(cls.models(settings)[0].recipe)
 
     @classmethod
     def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """Collect the histories that the variants need, and train every model."""
-        started, policies = time.monotonic(), []
-        for variant in settings.variants().values():
+        started, policies, of_run = time.monotonic(), [], data.RunData(run.folder, run.seed)
+        for variant in cls.variants(settings).values():
             if variant.data.kind != CONTEXTS:
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
-        for model in models_of(settings):
-            batches = data.batches(model.recipe, run.folder, run.seed, model.train_seed, _file_name(model.label))
-            held_out = data.held_out(model.recipe, run.folder, run.seed, model.train_seed)
+        for model in cls.models(settings):
+            batches = of_run.batches(model.recipe, model.train_seed, _file_name(model.label))
+            held_out = of_run.held_out(model.recipe, model.train_seed)
             policies.append(cls._fit(model.recipe, run, model.number, batches, held_out))
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
@@ -87,23 +96,22 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     def restore(cls, settings: Recipe, run: Run, model: int) -> Policy:
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
-        found = list(models_of(settings))[model]
-        return cls._restored(found.recipe, run, model)
+        return cls._restored(cls.models(settings)[model].recipe, run, model)
 
     @classmethod
     def load_agent(cls, settings: Recipe, run: Run, model: int) -> Agent:
         """The pretrained agent of ``model``."""
         policy = cls.restore(settings, run, model)
-        return list(models_of(settings))[model].recipe.agent(policy)
+        return cls.models(settings)[model].recipe.agent(policy)
 
     @classmethod
     def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """All sections of the results that the environment allows."""
         by_label: dict[str, tuple[Recipe, list[Policy]]] = {}
-        for model, policy in zip(models_of(settings), policies, strict=True):
+        for model, policy in zip(cls.models(settings), policies, strict=True):
             by_label.setdefault(model.label, (model.recipe, []))[1].append(policy)
         groups = {label: [recipe.agent(policy) for policy in own] for label, (recipe, own) in by_label.items()}
-        models = {label: f"{cls.labels.get(label, label)} (ours)" for label in groups}
+        models = {label: f"{label} (ours)" for label in groups}
         measured, refused = measure.rollouts(settings, run.seed, groups)
         label, (variant, own) = next(iter(by_label.items()))
         offline, leaks = measure.offline_sections(variant, run.seed, own, label, models[label])
@@ -113,7 +121,7 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
             "claim": _claim(settings, measured, models),
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],
             "num_steps": settings.eval_steps,
-            "tasks_were_seen": settings.env.num_tasks is not None and settings.task_ids is None,
+            "tasks_were_seen": settings.tasks_were_seen,
             "online": measure.online_section(settings, measured, models),
             "episodes": measure.episodes_section(variant, measured, models, run.folder),
             "tables": [*tables, measure.table(settings, measured, models, refused)],
@@ -132,9 +140,9 @@ def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
     ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
-    seen = recipe.env.num_tasks is not None and recipe.task_ids is None
+    count = recipe.env.num_tasks
     return (
         f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
         + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
-        + (f". The family's {recipe.env.num_tasks} task(s) were seen in training." if seen else ".")
+        + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
     )

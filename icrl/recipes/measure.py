@@ -22,15 +22,15 @@ from icrl.evaluation.online import online_curves
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
 from icrl.recipes.checks import Measured, Row, episode_returns, leak
-from icrl.recipes.competitors import fitting
+from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import source_histories
-from icrl.recipes.parts import CONTEXTS
+from icrl.recipes.parts import CONTEXTS, WHOLE
 from icrl.recipes.recipe import Recipe, source_agent
 
 POINTS = 500  # of a curve of regret, evenly spaced
 
 
-def test_tasks(recipe: Recipe, seed: int) -> TaskSet:
+def held_out_tasks(recipe: Recipe, seed: int) -> TaskSet:
     """The held-out tasks, each ``rollouts_per_task`` times in a row."""
     count = recipe.evaluation.eval_tasks
     if recipe.task_ids is None:
@@ -42,10 +42,8 @@ def test_tasks(recipe: Recipe, seed: int) -> TaskSet:
 
 def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple[Measured, dict[str, str]]:
     """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why."""
-    env, steps, tasks = recipe.env, recipe.eval_steps, test_tasks(recipe, seed)
-    names = recipe.evaluation.competitors
-    everybody = "all" in names
-    field = fitting(env) if everybody else fitting(env, names)
+    env, steps, tasks = recipe.env, recipe.eval_steps, held_out_tasks(recipe, seed)
+    field, everybody = competing(env, recipe.evaluation.competitors), "all" in recipe.evaluation.competitors
     players = [(name, s, agent) for name, group in models.items() for s, agent in enumerate(group)]
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
@@ -111,11 +109,11 @@ def offline_sections(
 ) -> tuple[dict[str, Any], list[Row]]:
     """Sections ``offline`` and ``cross_entropy`` of one variant, where the exact sampler of a bandit is known.
 
-    And the check that the model knows nothing that it must not know.
+    Contexts are the first source's. And the check that the model knows nothing that it must not know.
     """
     env, steps = recipe.env, recipe.context_steps
     sampler = env.spec.exact_sampler
-    if not sampler or recipe.data.kind != CONTEXTS or recipe.prediction.objective != "dpt" or recipe.rule != "whole":
+    if not sampler or recipe.data.kind != CONTEXTS or not recipe.needs_labels or recipe.rule != WHOLE:
         return {}, []
     exact = agents[sampler].for_env(env)
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
@@ -142,7 +140,7 @@ def offline_sections(
 
 def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: dict[str, str]) -> dict[str, Any]:
     """Regret and reward of everybody over the whole evaluation, least regret first."""
-    uniform = measured["uniform"]["regret"][..., -1].mean() if "uniform" in measured else 0.0
+    uniform = measured[UNIFORM]["regret"][..., -1].mean() if UNIFORM in measured else 0.0
     rows: list[list[Any]] = []
     for name in sorted(measured, key=lambda name: float(measured[name]["regret"][..., -1].mean())):
         regret = interval(measured[name]["regret"][..., -1])

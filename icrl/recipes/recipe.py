@@ -24,8 +24,6 @@ from icrl.datasets.pooled import kept_steps
 from icrl.envs._splits import shuffled_split
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy
-from icrl.objectives.ad import AD
-from icrl.objectives.dpt import DPT
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction, mixed
 from icrl.recipes.pretraining import check_pairs, untrained_policy
 from icrl.recipes.variants import check_vary, grid
@@ -67,12 +65,21 @@ class Recipe:
         return self.env.spec.max_steps_in_episode
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether the objective predicts the optimal action."""
+        return bool(objectives[self.prediction.objective].needs_labels)
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether a context holds several episodes by default."""
+        return self.episode <= SHORT and not self.env.spec.is_stationary_bandit
+
+    @property
     def context_steps(self) -> int:
         """C: as set, or whole episodes that fill SHORT steps, in bandits one episode; of a long one ``most_steps``."""
         if self.data.context_steps is not None:
             return self.data.context_steps
-        short = self.episode <= SHORT and not self.env.spec.is_stationary_bandit
-        if short:
+        if self._is_short:
             return self.episode * -(-SHORT // self.episode)
         return min(self.episode, self.data.most_steps or self.episode)
 
@@ -81,8 +88,8 @@ class Recipe:
         """Transitions in a history."""
         if self.data.history_steps is not None:
             return self.data.history_steps
-        short = self.episode <= SHORT and not self.env.spec.is_stationary_bandit
-        return max(self.context_steps, 1000 // self.episode * self.episode) if short else self.context_steps
+        whole = 1000 // self.episode * self.episode
+        return max(self.context_steps, whole) if self._is_short else self.context_steps
 
     @property
     def kept_steps(self) -> int:
@@ -126,10 +133,11 @@ class Recipe:
         """The agents that collect the data."""
         if self.data.source:
             return self.data.source
-        bandit = self.env.spec.num_states is None
-        if self.prediction.objective == "dpt":
-            return ("dirichlet-mix",) if self.env.spec.is_stationary_bandit else ("uniform", "annealed-oracle")
-        return ("ucb1",) if self.env.spec.is_stationary_bandit else ("linucb-disjoint",) if bandit else ("q-learning",)
+        if self.env.spec.is_stationary_bandit:
+            return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
+        if self.needs_labels:
+            return "uniform", "annealed-oracle"
+        return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
 
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
@@ -138,6 +146,11 @@ class Recipe:
         if count is None or count < FEW or self.env.spec.is_stationary_bandit:
             return None
         return shuffled_split(count, self.data.train_fraction, self.data.split_seed)
+
+    @property
+    def tasks_were_seen(self) -> bool:
+        """Whether the family has so few tasks that models are trained on those they are evaluated in."""
+        return self.env.num_tasks is not None and self.task_ids is None
 
     # --- what is made of the parts ---
 
@@ -148,12 +161,10 @@ class Recipe:
         return made
 
     def objective(self) -> Objective:
-        """The objective with its layout."""
-        if self.prediction.objective == "ad":
-            return AD(self.layout, self.prediction.label_smoothing, self.prediction.mask_prob)
-        if self.prediction.objective == "dpt":
-            return DPT(self.layout)
-        made: Objective = objectives[self.prediction.objective](self.layout)
+        """The objective with its layout and its own settings."""
+        item = objectives[self.prediction.objective]
+        own = {each.name: getattr(self.prediction, each.name) for each in dataclasses.fields(item) if each.init}
+        made: Objective = item(**{**own, "layout": self.layout})
         return made
 
     def new_policy(self, seed: int, train_seed: int) -> Policy:
@@ -165,10 +176,10 @@ class Recipe:
         """The pretrained policy as an agent of the family's environments."""
         query = self.env.reset(jax.random.key(0))[0]
         parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.context_steps}
-        if self.rule == WHOLE:
-            return InContextAgent(**parts)
         if self.rule == LAST_EPISODE:
             return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode)
+        if self.rule == WHOLE:
+            return InContextAgent(**parts)
         return RollingContextAgent(**parts, forget=self.forget)
 
     def variants(self) -> dict[str, "Recipe"]:
@@ -185,6 +196,8 @@ def _variants(recipe: Recipe) -> tuple[tuple[str, Recipe], ...]:
     plain = dataclasses.replace(recipe, vary=())
     if not recipe.vary:
         return ((recipe.prediction.objective.upper(), _of_size(plain)),)
+    # all play for as long, whatever their own contexts: one whose memory is shorter rolls it
+    plain = replaced(plain, {"eval_steps": recipe.eval_steps})
     made = grid(plain, recipe.vary)
     return tuple((label, _of_size(replaced(plain, values))) for label, values in made.items())
 

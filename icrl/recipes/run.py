@@ -143,7 +143,9 @@ def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out
     """
     require_int("seed", seed, 0, MAX_SEED)
     require(not out.exists() or out.is_dir(), "out", str(out), "a folder", "this is a file")
-    experiments[experiment].collect(settings_of(experiment, preset, values), seed, out, num_tasks)
+    settings = settings_of(experiment, preset, values)
+    experiments[experiment].validate(settings, seed)
+    experiments[experiment].collect(settings, seed, out, num_tasks)
 
 
 def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:

@@ -15,8 +15,8 @@ from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy
 from icrl.evaluation.statistics import interval, ratio_interval
 from icrl.models._sizes import size_of
 from icrl.models._token_policy import Policy
-from icrl.recipes import data
 from icrl.recipes.checks import Measured
+from icrl.recipes.data import RunData
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.step import initial_state, train_step
@@ -65,7 +65,7 @@ def _excess_loss(run: Run, groups: Groups) -> dict[str, np.ndarray]:
     """Cross-entropy above the exact posterior's on the same contexts, mean over prefixes, [S, N] of each variant."""
     found = {}
     for name, (variant, policies) in groups.items():
-        contexts = data.held_out(variant, run.folder, run.seed)
+        contexts = RunData(run.folder, run.seed).held_out(variant)
         exact = agents[variant.env.spec.exact_sampler].for_env(variant.env)
         ideal = ideal_cross_entropy(exact, contexts, np.arange(variant.context_steps + 1)).mean(-1)
         entropies = [model_cross_entropy(variant.objective(), policy, contexts).mean(-1) for policy in policies]
@@ -75,9 +75,9 @@ def _excess_loss(run: Run, groups: Groups) -> dict[str, np.ndarray]:
 
 def _speeds(run: Run, groups: Groups) -> dict[str, tuple[float, float]]:
     """Tokens a second in training and steps a second in acting, all models in turns."""
-    first = next(iter(groups.values()))[0]
-    batch, objective = data.batches(first, run.folder, run.seed, 0)(0), first.objective()
-    tokens = objective.inputs(data.held_out(first, run.folder, run.seed))[:ACTING]
+    first, of_run = next(iter(groups.values()))[0], RunData(run.folder, run.seed)
+    batch, objective = of_run.batches(first, 0)(0), first.objective()
+    tokens = objective.inputs(of_run.held_out(first))[:ACTING]
     length, key = tokens.shape[1], jax.random.key(0)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in groups}
     for turn in range(TIMINGS[run.preset] + 1):

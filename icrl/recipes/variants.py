@@ -10,19 +10,20 @@ from typing import Any
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.settings import chosen, leaves, parsed
 
-LIMIT = 64  # variants of a grid, unless the user says --yes
-FIXED = (
+# What all variants share, as they are compared in the same held-out tasks and on the same draws: these settings and
+# those of the environment.
+SHARED = (
     "vary",
     "train_seeds",
+    "train_fraction",
+    "split_seed",
     "eval_tasks",
     "rollouts_per_task",
     "eval_steps",
     "competitors",
-    "env",
-)  # the same for all
-
-# what all variants share, as they are compared on the same tasks and draws
-SHARED = ("vary", "train_seeds", "eval_tasks", "rollouts_per_task", "eval_steps", "competitors", "env")
+    "offline_competitors",
+    "offline_tasks",
+)
 
 
 def check_vary(vary: Sequence[str]) -> None:
@@ -34,7 +35,6 @@ def check_vary(vary: Sequence[str]) -> None:
         require(len(set(values)) == len(values), "vary", each, "different values")
         for name in joined:
             require(name not in names, "vary", each, f"{name} once")
-            require(name not in SHARED, "vary", each, "a setting that variants may differ in", "all share this one")
             names.append(name)
 
 
@@ -72,4 +72,6 @@ def _changes(recipe: Any, combination: Sequence[tuple[str, str]]) -> dict[str, A
     for name, _ in combination:
         if name not in known:
             raise InputError(f"vary: unknown setting {name!r}; {near_names(name, known)}")
+        own = name not in SHARED and known[name].part != "env"
+        require(own, "vary", name, "a setting that variants may differ in", "all share this one")
     return {name: parsed(known[name], text) for name, text in combination}

@@ -91,10 +91,10 @@ def test_a_recipe_trains_alike_on_data_that_do_and_do_not_fit(tmp_path, monkeypa
     for recipe in recipes.values():
         data_of.collect_histories(recipe, tmp_path, 0)
     assert len(list((tmp_path / "data").iterdir())) == 2  # the learners' once, and the random players'
-    fits = {name: data_of.union(recipe, tmp_path) for name, recipe in recipes.items()}
+    fits = {name: data_of.RunData(tmp_path, 0).union(recipe) for name, recipe in recipes.items()}
     monkeypatch.setattr(data_of, "DEVICE_BYTES", fits["clean"][1].columns.action.nbytes)
     for name, (table, resident, _) in fits.items():
-        same, pooled, _ = data_of.union(recipes[name], tmp_path)
+        same, pooled, _ = data_of.RunData(tmp_path, 0).union(recipes[name])
         assert isinstance(resident, DeviceHistories) and isinstance(pooled, PooledHistories)
         np.testing.assert_array_equal(table.returns, same.returns)
         batches = [Windows(source, np.arange(32), clean.context_steps, 16, (0,))(0) for source in (resident, pooled)]

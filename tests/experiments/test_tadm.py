@@ -20,7 +20,7 @@ from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
 from icrl.recipes import data
 from icrl.recipes.checks import order, regret_ratio
-from icrl.recipes.data import batches, contexts_of
+from icrl.recipes.data import RunData, contexts_of
 from icrl.recipes.recipe import source_agent
 from icrl.reports.report import read_results
 
@@ -28,7 +28,7 @@ SMOKE = TADMBernoulli.presets["smoke"]
 
 
 def test_variants_say_data_and_objective():
-    cpu = TADMBernoulli.presets["cpu"].variants()
+    cpu = TADMBernoulli.variants(TADMBernoulli.presets["cpu"])
     assert [type(recipe.objective()) for recipe in cpu.values()] == [AD, DPT, DPT, DPT, DPT]
     assert type(source_agent(SMOKE.env, cpu[IMITATES_UCB].sources[0])) is agents["ucb"]
     mixed = source_agent(SMOKE.env, cpu[DPT_ON[10]].sources[0])
@@ -69,8 +69,8 @@ def test_a_mixture_lives_one_life_at_a_time():
 
 def test_the_imitated_data_is_what_the_agent_did():
     """UCB tries the arms in order first; contexts of the same tasks have the best arm as their label."""
-    variant = SMOKE.variants()[IMITATES_UCB]
-    history = batches(variant, None, 0, 0)(0)
+    variant = TADMBernoulli.variants(SMOKE)[IMITATES_UCB]
+    history = RunData(None, 0).batches(variant, 0)(0)
     assert np.array_equal(history.action[:4, :3], np.tile([0, 1, 2], (4, 1)))
     contexts = contexts_of(variant, 0, "pretrain/0").fetch(np.arange(4))
     assert np.array_equal(contexts.history.action, history.action[:4])
@@ -80,8 +80,8 @@ def test_the_imitated_data_is_what_the_agent_did():
 def test_the_same_contexts_are_seen_again(monkeypatch, device_bytes):
     """Six contexts in batches of four: every epoch has each of them once, held on the device or made again."""
     monkeypatch.setattr(data, "DEVICE_BYTES", device_bytes)
-    settings = replaced(SMOKE.variants()[DPT_ON[50]], {"pool": 6, "batch_size": 4})
-    seen = batches(settings, None, 0, 0)
+    settings = replaced(TADMBernoulli.variants(SMOKE)[DPT_ON[50]], {"pool": 6, "batch_size": 4})
+    seen = RunData(None, 0).batches(settings, 0)
     rows = np.concatenate([seen(step).history.reward for step in range(3)])
     once, again = (np.unique(each, axis=0) for each in (rows[:6], rows[6:]))
     assert len(once) == 6 and np.array_equal(once, again)

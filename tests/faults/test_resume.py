@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.recipes.data import batches as training_batches
+from icrl.recipes.data import RunData
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import read_jsonl
 from icrl.training.fit import Diverged, fit, restore
@@ -95,12 +95,12 @@ def test_a_signal_saves_the_current_step_and_exits(tmp_path, undisturbed, number
 
 def smoke_fit(folder: Path, batches=None) -> None:
     settings = DPTBandit.presets["smoke"]
-    batches = batches or training_batches(settings, folder, 0, 0)
+    batches = batches or RunData(folder, 0).batches(settings, 0)
     fit(settings.fit, settings.new_policy(0, 0), settings.objective(), batches, folder, key=jax.random.key(0))
 
 
 def test_a_poisoned_batch_stops_the_run_by_name_and_leaves_the_last_good_checkpoint(tmp_path):
-    clean = training_batches(DPTBandit.presets["smoke"], tmp_path, 0, 0)
+    clean = RunData(tmp_path, 0).batches(DPTBandit.presets["smoke"], 0)
 
     def poisoned(step: int):
         batch = clean(step)

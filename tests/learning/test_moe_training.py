@@ -15,7 +15,7 @@ from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.evaluation.experts import routing
 from icrl.experiments.ad_darkroom import ADDarkRoom
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.recipes.data import batches as training_batches
+from icrl.recipes.data import RunData
 from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
 from icrl.storage import checkpoints
@@ -42,7 +42,7 @@ def contexts(purpose="pretrain", sequences_per_task=1):
 
 
 def train(folder, killed_at=None):
-    batches, key = training_batches(SETTINGS, None, 0, 0), jax.random.key(3)
+    batches, key = RunData(None, 0).batches(SETTINGS, 0), jax.random.key(3)
     held_out = ContextGenerator(SETTINGS.env, agents["dirichlet-mix"].for_env(SETTINGS.env), 8, 0, "validation").fetch(
         np.arange(4)
     )

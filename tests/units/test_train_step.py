@@ -11,7 +11,7 @@ import pytest
 
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models.layers.moe import MoEConfig
-from icrl.recipes.data import batches
+from icrl.recipes.data import RunData
 from icrl.training import step as module
 from icrl.training.step import FitSettings, initial_state, train_step
 
@@ -22,7 +22,7 @@ KEY = jax.random.key(1)
 
 @functools.cache
 def start():
-    return SETTINGS.new_policy(0, 0), batches(SETTINGS, None, 0, 0)(0)
+    return SETTINGS.new_policy(0, 0), RunData(None, 0).batches(SETTINGS, 0)(0)
 
 
 def stepped(num_steps: int = 1, **changes):
