@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from icrl.core import struct
 from icrl.core.errors import InputError
-from icrl.core.types import Agent, Array, Environment, History, Layout
+from icrl.core.model_types import Layout
+from icrl.core.types import Agent, Array, Environment, History
 
 
 @struct.dataclass

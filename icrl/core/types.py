@@ -1,22 +1,21 @@
-"""The records and the abstract bases that everything else is written against. Imports nothing of ours but errors.
+"""The records, and the abstract bases of environments and agents; what policies are made of is in ``model_types``.
 
-Letters used in shapes all over the package: T steps, K actions (arms), O the shape of one observation, D features
-of a token. Time is always the leading axis; batches of tasks or seeds are added in front by ``jax.vmap``.
+Letters used in shapes all over the package: T steps, K actions (arms), O the shape of one observation. Time is always
+the leading axis; batches of tasks or seeds are added in front by ``jax.vmap``.
 """
 
 import abc
 import dataclasses
 import math
 from functools import partial
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from icrl.core import struct
-from icrl.core.errors import InputError, require, require_float, require_int
+from icrl.core.errors import InputError
 from icrl.core.precision import in_32_bits
 from icrl.core.scenes import Episode, Readings, Scene
 from icrl.core.threefry import split
@@ -316,145 +315,3 @@ class Agent(abc.ABC):
     @abc.abstractmethod
     def update(self, state: AgentState, transition: Transition) -> AgentState:
         """Learn from one transition."""
-
-
-MATMULS = ("float32", "tensorfloat32", "bfloat16")
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """What the settings of every sequence model have; all fields have defaults."""
-
-    width: int = 32  # D, features of the residual stream
-    num_layers: int = 4  # layers of the residual stream
-    init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
-    matmuls: str = "float32"  # of linear maps: "float32", "tensorfloat32" or "bfloat16" (sums and states in float32)
-
-    def __post_init__(self) -> None:
-        require_int("width", self.width, 1, 65536)
-        require_int("num_layers", self.num_layers, 1, 256)
-        require_float("init_std", self.init_std, 0.0, open_low=True)
-        require(self.matmuls in MATMULS, "matmuls", self.matmuls, " or ".join(MATMULS))
-
-    @property
-    def sequences_per_task(self) -> int:
-        """How many sequences of each task, side by side, the model's training wants in a batch."""
-        return 1
-
-    @property
-    def sizes(self) -> tuple[str, ...]:
-        """The settings that a search for a number of parameters changes, the coarse one first."""
-        return ("width",)
-
-
-class SequenceModel(nnx.Module):
-    """A causal map over time with ONE call for training (T = the context) and acting (T = 1).
-
-    Built as ``Model(config, capacity, rngs)``: ``capacity`` is the longest context it must hold, which a model whose
-    memory does not grow ignores.
-
-    ``initial_carry`` is the memory of an empty past; ``carry=None`` means an empty past whose successor is not
-    wanted, which lets a model take its fastest parallel form. ``start[t]`` cuts off everything before t.
-    """
-
-    Config: ClassVar[type[ModelConfig]]  # the dataclass of its settings
-    width: int  # D
-
-    def initial_carry(self) -> Any:
-        """Memory of an empty past, without batch axes."""
-        raise NotImplementedError(f"{type(self).__name__} must define initial_carry")
-
-    def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
-        """Map x [T, D] float32 with start [T] bool (None: no cuts) to (y [T, D], carry)."""
-        raise NotImplementedError(f"{type(self).__name__} must define __call__")
-
-
-class Objective(abc.ABC):
-    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones.
-
-    Fields are the ``layout`` and settings. Batches are ``Contexts`` with ``needs_labels``, else ``History``.
-    """
-
-    needs_labels: ClassVar[bool] = False  # whether it predicts the optimal action, which only contexts hold
-
-    @abc.abstractmethod
-    def inputs(self, batch: Any, key: Array | None = None) -> Array:
-        """Tokens [B, L, D] that the policy reads.
-
-        ``key`` is for what is random in training only (masks, say); without it nothing is.
-        """
-
-    @abc.abstractmethod
-    def scores(self, logits: Array, batch: Any) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
-
-    def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, under a ``Policy``."""
-        return self.scores(jax.vmap(policy)(self.inputs(batch, key))[0], batch)
-
-    def loss(self, policy: Any, batch: Any, key: Array) -> Array:
-        """What training minimises, [] float32: mean cross-entropy, and what layers of the policy ask for besides."""
-        key_inputs, key_layers = jax.random.split(key)
-        tokens = self.inputs(batch, key_inputs)
-        logits, records = jax.vmap(policy.apply_with_aux)(tokens, jax.random.split(key_layers, tokens.shape[0]))
-        return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
-
-    def report(self, policy: Any, batch: Any) -> dict[str, Array]:
-        """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
-        logits, records = jax.vmap(policy.apply_with_aux)(self.inputs(batch))
-        return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
-
-
-class Layout(abc.ABC):
-    """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses.
-
-    A sequence of T steps is ``prompt``, then ``before`` and ``after`` of each step in turn. Decision t is read off
-    the last token in front of step t's action: see ``decisions``.
-    """
-
-    num_actions: int  # K
-    obs_shape: tuple[int, ...]  # O
-    num_prompt: int  # P, tokens in front of the first step
-    num_before: int  # B, tokens of a step that precede its action
-    num_after: int  # A, tokens of a step that tell action and outcome
-    token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
-
-    @property
-    @abc.abstractmethod
-    def token_dim(self) -> int:
-        """D of a raw token."""
-
-    @abc.abstractmethod
-    def prompt(self, query: Array) -> Array:
-        """Tokens [P, D] for an observation [*O] that is to be acted upon all along."""
-
-    @abc.abstractmethod
-    def before(self, obs: Array) -> Array:
-        """Tokens [B, D] for the observation [*O] of the step to be acted upon."""
-
-    @abc.abstractmethod
-    def after(self, transition: Transition) -> Array:
-        """Tokens [A, D] of one transition, read once its outcome is known."""
-
-    def sequence(self, history: History, queries: Array) -> Array:
-        """All tokens [P + T (B + A) + B, D] of history [T, ...] up to the decision after it.
-
-        ``queries`` [T + 1, *O] are the observations to be acted upon, one a decision; a layout with a prompt takes
-        the first of them for all.
-        """
-        steps = [jax.vmap(self.before)(queries[:-1]), jax.vmap(self.after)(history)]
-        tokens = jnp.concatenate(steps, axis=1).reshape(-1, self.token_dim)
-        return jnp.concatenate([self.prompt(queries[0]), tokens, self.before(queries[-1])])
-
-    def decisions(self, num_steps: int) -> Array:
-        """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
-        return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
-
-    def kinds(self, num_tokens: int) -> Array:
-        """The kind, an index into ``token_names``, of each of the first ``num_tokens`` in ``sequence``, [L] int32."""
-        place, cycle = jnp.arange(num_tokens) - self.num_prompt, self.num_before + self.num_after
-        return jnp.where(place < 0, place, place % cycle) + self.num_prompt
-
-    def num_tokens(self, num_steps: int) -> int:
-        """Length of ``sequence``."""
-        return self.num_prompt + num_steps * (self.num_before + self.num_after) + self.num_before

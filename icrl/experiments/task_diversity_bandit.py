@@ -27,10 +27,11 @@ import numpy as np
 
 from icrl.agents.posterior_pool import PosteriorPool
 from icrl.core.errors import require, require_int
+from icrl.core.model_types import Layout, ModelConfig
 from icrl.core.registry import agents, experiments, models
 from icrl.core.settings import check_following, follows
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Array, Contexts, Layout, ModelConfig
+from icrl.core.types import Agent, Array, Contexts
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.evaluation.offline import recorded_contexts, states_along

@@ -8,7 +8,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.types import Array, EnvSpec, Layout, Transition
+from icrl.core.model_types import Layout
+from icrl.core.types import Array, EnvSpec, Transition
 
 
 @dataclasses.dataclass(frozen=True)

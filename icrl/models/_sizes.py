@@ -12,8 +12,8 @@ import jax
 from flax import nnx
 
 from icrl.core.errors import InputError, require, require_int
+from icrl.core.model_types import ModelConfig, SequenceModel
 from icrl.core.registry import models
-from icrl.core.types import ModelConfig, SequenceModel
 
 CAPACITY = 1000  # tokens that a memory which grows has room for
 MOST = 4096  # values of a setting among which ``matched`` looks

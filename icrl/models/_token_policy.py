@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core import struct
+from icrl.core.model_types import SequenceModel
 from icrl.core.precision import exact_products
-from icrl.core.types import Array, SequenceModel
+from icrl.core.types import Array
 from icrl.models.layers.auxiliary import AuxiliaryLayer, Slow, auxiliary_layers, watch
 
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core.errors import require, require_int
+from icrl.core.model_types import SequenceModel
 from icrl.core.registry import models
-from icrl.core.types import Array, SequenceModel
+from icrl.core.types import Array
 from icrl.models.layers import attention
 from icrl.models.layers.feed_forward import FeedForwardConfig, new_feed_forward
 from icrl.models.layers.positions import sinusoidal

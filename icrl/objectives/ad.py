@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.errors import require_float
+from icrl.core.model_types import Layout, Objective
 from icrl.core.registry import objectives
-from icrl.core.types import Array, History, Layout, Objective
+from icrl.core.types import Array, History
 
 
 @objectives.register("ad", paper="Laskin et al. 2022")

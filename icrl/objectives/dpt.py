@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.errors import require
+from icrl.core.model_types import Layout, Objective
 from icrl.core.registry import objectives
-from icrl.core.types import Array, Contexts, Layout, Objective
+from icrl.core.types import Array, Contexts
 
 
 @objectives.register("dpt", paper="Lee et al. 2023")

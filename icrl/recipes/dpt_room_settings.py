@@ -9,9 +9,9 @@ import numpy as np
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import require, require_float, require_int
+from icrl.core.model_types import Layout, ModelConfig
 from icrl.core.registry import agents, layouts, models
 from icrl.core.settings import check_following, flat, follows
-from icrl.core.types import Layout, ModelConfig
 from icrl.datasets.contexts import Batches, MixedContexts, StoredContexts
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.envs._splits import dpt_goal_split, shuffled_split

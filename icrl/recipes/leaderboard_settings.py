@@ -3,9 +3,9 @@
 import dataclasses
 
 from icrl.core.errors import require_int
+from icrl.core.model_types import ModelConfig
 from icrl.core.registry import agents, environments, models
 from icrl.core.settings import check_following, follows
-from icrl.core.types import ModelConfig
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.recipes.competitors import COLLECTORS
 from icrl.recipes.parts import Prediction

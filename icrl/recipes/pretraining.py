@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from flax import nnx
 
 from icrl.core.errors import InputError, require, require_int
+from icrl.core.model_types import Layout, ModelConfig, Objective
 from icrl.core.registry import models
 from icrl.core.seeding import key_for
 from icrl.core.settings import flat
-from icrl.core.types import Agent, Environment, Layout, ModelConfig, Objective
+from icrl.core.types import Agent, Environment
 from icrl.evaluation.experts import routing
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.run import Run

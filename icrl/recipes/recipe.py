@@ -17,9 +17,10 @@ from icrl.agents.in_context import InContextAgent
 from icrl.agents.mixture import Mixture
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import require_int
+from icrl.core.model_types import Layout, ModelConfig, Objective
 from icrl.core.registry import agents, environments, layouts, models, objectives
 from icrl.core.settings import check_following, follows, named, replaced
-from icrl.core.types import Agent, Environment, Layout, ModelConfig, Objective
+from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
 from icrl.envs._splits import shuffled_split
 from icrl.models._sizes import matched

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import IcrlError, require
+from icrl.core.model_types import Objective
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
-from icrl.core.types import Array, Objective
+from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import append_jsonl, truncate_jsonl

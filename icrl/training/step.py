@@ -14,8 +14,9 @@ import optax
 
 from icrl.core.devices import host_workers
 from icrl.core.errors import require, require_float, require_int
+from icrl.core.model_types import Objective
 from icrl.core.precision import in_32_bits
-from icrl.core.types import Array, Objective
+from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
 
 SCHEDULES = ("cosine", "constant")

@@ -7,7 +7,8 @@ import jax
 from flax import nnx
 
 from icrl.core.errors import require, require_float
-from icrl.core.types import Array, ModelConfig
+from icrl.core.model_types import ModelConfig
+from icrl.core.types import Array
 from icrl.models.layers.linear import linear
 from icrl.models.layers.moe import MixtureOfExperts, MoEConfig
 

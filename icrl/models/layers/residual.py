@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core.errors import require, require_int
-from icrl.core.types import Array, SequenceModel
+from icrl.core.model_types import SequenceModel
+from icrl.core.types import Array
 from icrl.models.layers.feed_forward import FeedForwardConfig, has_experts, new_feed_forward
 from icrl.models.layers.linear import linear
 
