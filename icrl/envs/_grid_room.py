@@ -109,7 +109,16 @@ class GridRoom(Environment[RoomTask]):
     @property
     def spec(self) -> EnvSpec:
         room = (self.size, self.size)
-        return EnvSpec(type(self).__name__, NUM_MOVES, (2,), 0.0, self.size - 1.0, self.horizon, room)
+        return EnvSpec(
+            type(self).__name__,
+            NUM_MOVES,
+            (2,),
+            0.0,
+            self.size - 1.0,
+            self.horizon,
+            room,
+            exact_sampler="posterior-task",
+        )
 
     def sample_task(self, key: Array) -> RoomTask:
         """Draw uniformly from all tasks."""

@@ -13,6 +13,7 @@ from icrl.core.registry import agents
 from icrl.core.types import Agent
 from icrl.models._token_policy import Policy
 from icrl.recipes import data, measure
+from icrl.recipes.agent_names import base_name, is_oracle
 from icrl.recipes.checks import Measured, Promise
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import CONTEXTS
@@ -28,6 +29,9 @@ class Model(NamedTuple):
     label: str  # of its variant
     recipe: Recipe  # of its variant
     train_seed: int
+
+
+Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant: its recipe, and a policy for each seed
 
 
 class RecipeExperiment(PretrainingExperiment[Recipe]):
@@ -57,7 +61,7 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     def validate(cls, settings: Recipe, seed: int) -> None:
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
         for label, variant in cls.variants(settings).items():
-            require(label not in agents, "variant", label, "a label that is no agent's name")
+            require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
             try:
                 check_fit(variant)
                 data.check_stored(variant, seed)
@@ -107,15 +111,18 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
     @classmethod
     def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
         """All sections of the results that the environment allows."""
-        by_label: dict[str, tuple[Recipe, list[Policy]]] = {}
+        groups: Groups = {}
         for model, policy in zip(cls.models(settings), policies, strict=True):
-            by_label.setdefault(model.label, (model.recipe, []))[1].append(policy)
-        groups = {label: [recipe.agent(policy) for policy in own] for label, (recipe, own) in by_label.items()}
-        models = {label: f"{label} (ours)" for label in groups}
-        measured, refused = measure.rollouts(settings, run.seed, groups)
-        label, (variant, own) = next(iter(by_label.items()))
-        offline, leaks = measure.offline_sections(variant, run.seed, own, label, models[label])
-        tables = [make(settings, run, by_label, measured) for make in cls.extra_tables]
+            groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
+        players = _players(groups)
+        models = {label: f"{label} (ours)" for label in players}
+        measured, refused = measure.rollouts(settings, run.seed, players)
+        label, (variant, own) = next(iter(groups.items()))
+        offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
+        tables = [make(settings, run, groups, measured) for make in cls.extra_tables]
+        if given := {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}:
+            tables += [measure.given_table(given)] if any(given.values()) else []
+            measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
         promised = [row for promise in cls.promises for row in promise(settings, measured)]
         return {
             "claim": _claim(settings, measured, models),
@@ -127,7 +134,24 @@ class RecipeExperiment(PretrainingExperiment[Recipe]):
             "tables": [*tables, measure.table(settings, measured, models, refused)],
             "checks": [*(promised if run.preset != "smoke" else ()), *leaks],
             **offline,
+            **cls.extra_sections(settings, run, groups, measured),
         }
+
+    @classmethod
+    def extra_sections(cls, settings: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
+        """Sections of the results that this experiment alone has; they replace those of the same name."""
+        del settings, run, groups, measured
+        return {}
+
+
+def _players(groups: Groups) -> dict[str, list[Agent]]:
+    """The models as agents, S of each variant under each of its context rules."""
+    players = {}
+    for label, (recipe, own) in groups.items():
+        for rule in recipe.rules:
+            name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
+            players[name] = [recipe.agent(policy, rule) for policy in own]
+    return players
 
 
 def _file_name(label: str) -> str:
@@ -136,7 +160,7 @@ def _file_name(label: str) -> str:
 
 def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
     lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
-    oracles = {name for name in lost if name in agents and agents[name].sees_env_state}
+    oracles = {name for name in lost if name not in models and is_oracle(name)}
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
     ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())

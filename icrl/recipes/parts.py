@@ -9,11 +9,13 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from icrl.core.errors import InputError, require, require_float, require_int
-from icrl.core.registry import agents, filters, layouts, objectives
+from icrl.core.errors import require, require_float, require_int
+from icrl.core.registry import filters, layouts, objectives
 from icrl.core.settings import check_following, follows
 from icrl.datasets.store import StoredRecords
+from icrl.envs._splits import SPLITS
 from icrl.filters._table import Filter
+from icrl.recipes.agent_names import check_agent
 
 CONTEXTS, HISTORIES = "contexts", "histories"
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
@@ -32,6 +34,7 @@ class DataSettings:
     elsewhere: float = 0.0  # probability that a DPT query is a uniform state instead of the next one
     skip_episodes: int = 0  # most episodes of a source's rollout in front of a context
     pool: int | None = None  # contexts, seen again and again; none: every batch is new
+    task_pool: int | None = None  # D, tasks that contexts are drawn in, each again and again; none: each has its own
     shuffle: bool = False  # permute the transitions of a context at every fetch (not for a source that learns)
     train_tasks: int = 60  # tasks with histories, at most
     histories: int = 4  # histories of each
@@ -43,18 +46,20 @@ class DataSettings:
     rule: Filter = dataclasses.field(default_factory=lambda: filters["keep-all"](), metadata=follows("filter", filters))
     keep_every: int = 1  # of every so many segments of a history the first is kept
     train_fraction: float = 0.9  # of the tasks of a family that numbers them; the others are held out
-    split_seed: int = 0  # which tasks those are
+    split: str = "son-2025"  # how tasks are shuffled before the first are taken: son-2025 (Python), lee-2023 (NumPy)
+    split_seed: int = 0  # of that shuffle
 
     def __post_init__(self) -> None:
         check_following(self)
-        for source in self.source:
-            for name in mixed(source) or (source,):
-                if name != INDEPENDENT:
-                    agents.entry(name)
+        for name in self.source:
+            if name != INDEPENDENT:
+                check_agent(name)
+        require(self.split in SPLITS, "split", self.split, " or ".join(SPLITS))
         for field, low, high in (
             ("context_steps", 2, 2**16),
             ("most_steps", 2, 2**16),
             ("pool", 1, 2**31 - 1),
+            ("task_pool", 1, 2**31 - 1),
             ("history_steps", 2, 2**24),
             ("segment", 1, 2**24),
         ):
@@ -86,29 +91,13 @@ def _kind_of(folder: str) -> str:
     return CONTEXTS if "query" in StoredRecords(folder, verify=False).fields else HISTORIES
 
 
-def mixed(source: str) -> dict[str, float]:
-    """The shares of a source like "0.1*psrl+0.9*uniform" by agent, first and second; {} for one that is no mixture."""
-    if "*" not in source:
-        return {}
-    form = "SHARE*AGENT+SHARE*AGENT, shares that sum to 1"
-    parts = [part.partition("*") for part in source.split("+")]
-    try:
-        shares = {name.strip(): float(share) for share, _, name in parts}
-    except ValueError:
-        raise InputError(f"source: got {source!r}, allowed: {form}") from None
-    whole = (
-        len(parts) == 2 and abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
-    )
-    require(whole, "source", source, form)
-    return shares
-
-
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """What is predicted from what, and how transitions become tokens."""
 
     objective: str = "dpt"  # registered objective: dpt, the optimal action; ad, the source's own
     layout: str = "pairs"  # registered layout
+    one_hot: bool = True  # whole-numbered observations enter one-hot; false: as raw numbers
     label_smoothing: float = 0.0  # of the source's actions (ad)
     mask_prob: float = 0.0  # of an input token in training (ad)
 
@@ -126,20 +115,26 @@ class Evaluation:
     eval_tasks: int = 200  # held-out tasks, at most
     rollouts_per_task: int = 1  # rollouts in each, averaged
     eval_steps: int | None = None  # T; none: C with contexts, with histories a history's length
-    context: str = ""  # what decisions rest on: whole, rolling (a window of C) or last-episode; empty: as fits
-    forget: int | None = None  # steps that leave a full window at once; none: an episode, or a quarter of C
+    context: tuple[str, ...] = ()  # what decisions rest on, each of whole, rolling and last-episode; none: as fits
+    window: int | None = None  # W, transitions that a context holds in the evaluation, C by default
+    forget: int | None = None  # steps that leave a full rolling context at once; none: an episode, or a quarter of W
     competitors: tuple[str, ...] = ("all",)  # agents on the same draws; all: every one that fits and learns
     offline_competitors: tuple[str, ...] = ()  # agents that choose on given contexts, for bandits; none: the exact one
     offline_tasks: int = 200  # contexts behind the cross-entropy and the offline choice, for bandits
+    given: tuple[str, ...] = ()  # who makes the episodes that are given as context for another one (last-episode)
+    given_contexts: int = 25  # given episodes of each in each held-out task
 
     def __post_init__(self) -> None:
         require_int("eval_tasks", self.eval_tasks, 2, 10**7)
         require_int("rollouts_per_task", self.rollouts_per_task, 1, 2**20)
         require_int("offline_tasks", self.offline_tasks, 2, 10**7)
-        for field in ("eval_steps", "forget"):
+        require_int("given_contexts", self.given_contexts, 1, 2**20)
+        for field in ("eval_steps", "forget", "window"):
             if getattr(self, field) is not None:
                 require_int(field, getattr(self, field), 1, 2**24)
-        require(self.context in ("", *RULES), "context", self.context, " or ".join(RULES))
-        for name in (*self.competitors, *self.offline_competitors):
-            if name != "all":
-                agents.entry(name)
+        for rule in self.context:
+            require(rule in RULES, "context", rule, " or ".join(RULES))
+        require(len(set(self.context)) == len(self.context), "context", self.context, "each rule once")
+        for name in (*self.competitors, *self.offline_competitors, *self.given):
+            if name not in ("all", INDEPENDENT):
+                check_agent(name)

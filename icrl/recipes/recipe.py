@@ -3,7 +3,8 @@
 Every part that a registry names brings its own flags, so ``--env RiverSwim-v0 --model s5 --filter lhf`` is a recipe.
 What fits together is said in ``fits.py``.
 
-Letters: H steps in an episode, C steps in a training context or window, T steps of an evaluation.
+Letters: H steps in an episode, C steps in a training context or window, W of them in a context of the evaluation, T
+steps of an evaluation.
 """
 
 import abc
@@ -14,18 +15,17 @@ import jax
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
-from icrl.agents.mixture import Mixture
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import require_int
 from icrl.core.model_types import Layout, ModelConfig, Objective
-from icrl.core.registry import agents, environments, layouts, models, objectives
+from icrl.core.registry import environments, layouts, models, objectives
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
-from icrl.envs._splits import shuffled_split
+from icrl.envs._splits import SPLITS
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy
-from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction, mixed
+from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import check_pairs, untrained_policy
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.step import FitSettings
@@ -117,17 +117,22 @@ class Recipe:
         return self.eval_steps // self.episode
 
     @property
-    def rule(self) -> str:
-        """What decisions rest on."""
-        return self.evaluation.context or (WHOLE if self.eval_steps <= self.context_steps else ROLLING)
+    def window(self) -> int:
+        """W."""
+        return self.evaluation.window or self.context_steps
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What decisions rest on; a model is evaluated under each of them."""
+        return self.evaluation.context or (WHOLE if self.eval_steps <= self.window else ROLLING,)
 
     @property
     def forget(self) -> int:
         """Transitions that leave a full window."""
         if self.evaluation.forget is not None:
             return self.evaluation.forget
-        episodes = self.context_steps > self.episode and self.context_steps % self.episode == 0
-        return self.episode if episodes else max(1, self.context_steps // 4)
+        episodes = self.window > self.episode and self.window % self.episode == 0
+        return self.episode if episodes else max(1, self.window // 4)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -146,7 +151,7 @@ class Recipe:
         count = self.env.num_tasks
         if count is None or count < FEW or self.env.spec.is_stationary_bandit:
             return None
-        return shuffled_split(count, self.data.train_fraction, self.data.split_seed)
+        return SPLITS[self.data.split](count, self.data.train_fraction, self.data.split_seed)
 
     @property
     def tasks_were_seen(self) -> bool:
@@ -158,7 +163,8 @@ class Recipe:
     @property
     def layout(self) -> Layout:
         """The layout for this environment."""
-        made: Layout = layouts[self.prediction.layout](self.env.spec)
+        spec = self.env.spec if self.prediction.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
+        made: Layout = layouts[self.prediction.layout](spec)
         return made
 
     def objective(self) -> Objective:
@@ -169,19 +175,19 @@ class Recipe:
         return made
 
     def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network."""
+        """An untrained network, with room for the longest context it will meet."""
         layout = self.layout
-        return untrained_policy(self, layout, layout.num_tokens(self.context_steps), seed, train_seed)
+        tokens = layout.num_tokens(max(self.context_steps, self.window))
+        return untrained_policy(self, layout, tokens, seed, train_seed)
 
-    def agent(self, policy: Policy) -> Agent:
-        """The pretrained policy as an agent of the family's environments."""
-        query = self.env.reset(jax.random.key(0))[0]
-        parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.context_steps}
-        if self.rule == LAST_EPISODE:
+    def agent(self, policy: Policy, rule: str = "") -> Agent:
+        """The pretrained policy as an agent of the family's environments, under the first of its rules by default."""
+        rule = rule or self.rules[0]
+        if rule == LAST_EPISODE:
             return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode)
-        if self.rule == WHOLE:
-            return InContextAgent(**parts)
-        return RollingContextAgent(**parts, forget=self.forget)
+        query = self.env.reset(jax.random.key(0))[0]
+        parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
+        return InContextAgent(**parts) if rule == WHOLE else RollingContextAgent(**parts, forget=self.forget)
 
     def variants(self) -> dict[str, "Recipe"]:
         """The recipes that ``vary`` makes of this one, by label; only itself, called by its objective, if it is empty.
@@ -209,23 +215,10 @@ def _of_size(recipe: Recipe) -> Recipe:
         return recipe
     layout, actions = recipe.layout, recipe.env.num_actions
     outside = layout.token_dim + 1 + actions  # parameters of embedding and head for each feature
-    tokens, wanted = layout.num_tokens(recipe.context_steps), recipe.parameters - actions
+    tokens = layout.num_tokens(max(recipe.context_steps, recipe.window))
+    wanted = recipe.parameters - actions
     backbone = matched(recipe.model, wanted, recipe.backbone, tokens, outside, TOLERANCE)
     return dataclasses.replace(recipe, backbone=backbone)
-
-
-def source_agent(env: Environment, name: str, num_steps: int | None = None) -> Agent:
-    """The registered agent ``name`` (or a mixture of two) as a collector.
-
-    With ``num_steps`` an exploration that fades does so over as many steps, else over as many as is its own default.
-    """
-    if shares := mixed(name):
-        (first, share), (second, _) = shares.items()
-        return Mixture.for_env(env, first=first, second=second, share=share)
-    item = agents[name]
-    fades = num_steps is not None and "anneal_steps" in item.__dataclass_fields__
-    made: Agent = item.for_env(env, **({"anneal_steps": num_steps} if fades else {}))
-    return made
 
 
 class ByRecipe(abc.ABC):
