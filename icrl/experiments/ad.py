@@ -9,8 +9,8 @@ from typing import ClassVar
 from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 

@@ -15,8 +15,8 @@ from typing import ClassVar
 from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import DataSettings, Evaluation
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 

@@ -37,8 +37,8 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import episode_return, gain, given_return
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import INDEPENDENT, LAST_EPISODE, ROLLING, DataSettings, Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LEE_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings

@@ -35,15 +35,14 @@ import jax
 import numpy as np
 
 from icrl.core.errors import require, require_float, require_int
+from icrl.core.progress import Progress
 from icrl.core.registry import agents, experiments
-from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
-from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
-from icrl.recipes.pretraining import Experiment
 from icrl.recipes.run import Run
+from icrl.recipes.tournament import MatchUp, Tournament, final_regrets, regrets_of
 
 # Two axes of settings an agent, or one where it has no knob; products of eight.
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -89,7 +88,7 @@ class NeuralBanditSettings:
 
 
 @experiments.register("neural-bandits", paper="Deb et al. 2024")
-class NeuralBandits(Experiment[NeuralBanditSettings]):
+class NeuralBandits(Tournament[NeuralBanditSettings]):
     """Neural agents, a constant and a random one on one table."""
 
     title = "Neural contextual bandits on classification data"
@@ -118,47 +117,41 @@ class NeuralBandits(Experiment[NeuralBanditSettings]):
             settings.candidates(name)
 
     @classmethod
-    def run(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
-        """Tune, evaluate, and the results document."""
+    def play(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
+        """Tune, evaluate, and the sections of the results."""
         env, started = settings.env, time.monotonic()
         every = TaskSet.draw(env, run.seed, "lives", settings.tune_rollouts + settings.eval_rollouts)
-        tuning, lives = every.split(settings.tune_rollouts)
+        tuning, rollouts = every.split(settings.tune_rollouts)
         chosen = {name: tuned(settings, name, tuning, run.seed) for name in settings.learners}
-        tuned_after = time.monotonic() - started
+        seconds = {"tuning": time.monotonic() - started}
         labels = {UNIFORM: UNIFORM, **{name: f"{name} ({words})" for name, (words, _) in chosen.items()}}
         players = {UNIFORM: agents[UNIFORM].for_env(env), **{name: agent for name, (_, agent) in chosen.items()}}
-        regrets = {name: _regret(settings, lives, player, run.seed, name) for name, player in players.items()}
-        regrets[CONSTANT] = constant_regret(env, lives)
+        match = MatchUp(env.name, env, env.horizon, len(rollouts), players, {})
+        with Progress("evaluating", len(players), "agents") as bar:
+            regrets = regrets_of(match, rollouts, run.seed, bar)
+        regrets[CONSTANT] = constant_regret(env, rollouts)
         labels[CONSTANT] = "best constant arm (expected)"
-        spent = time.monotonic() - started
-        return run.results(
-            title=cls.title,
-            claim=_claim(regrets, settings),
-            train_seeds=[run.seed],
-            env={"id": env.name, **flat(env)},
-            num_tasks=settings.eval_rollouts,
-            num_steps=env.horizon,
-            online=_section(regrets, labels, env.horizon),
-            checks=_checks(regrets, settings) if run.preset != "smoke" else [],
-            seconds={"tuning": tuned_after, "evaluation": spent - tuned_after, "total": spent},
-        )
+        return {
+            "claim": _claim(regrets, settings),
+            "num_tasks": settings.eval_rollouts,
+            "num_steps": env.horizon,
+            "online": _section(regrets, labels, env.horizon),
+            "checks": _checks(regrets, settings) if run.preset != "smoke" else [],
+            "seconds": seconds,
+        }
 
 
 def tuned(settings: NeuralBanditSettings, name: str, tuning: TaskSet, seed: int) -> tuple[str, Agent]:
-    """The candidate with the least mean final regret on the tuning lives; one whose network diverged is the worst."""
+    """The candidate with the least mean final regret on the tuning tasks; one whose network diverged is the worst."""
     candidates = settings.candidates(name)
-    final = [_regret(settings, tuning, agent, seed, f"{name}, {words}")[:, -1].mean() for words, agent in candidates]
-    return candidates[int(np.argmin(final))]
+    lost = final_regrets(settings.env, tuning, [agent for _, agent in candidates], seed, f"tuning {name}")
+    return candidates[int(np.argmin(lost))]
 
 
 def constant_regret(env: ClassificationBandit, lives: TaskSet) -> np.ndarray:
     """Expected cumulative regret [N, T] of the best constant arm of each life's table."""
     per_pull = np.asarray(jax.vmap(env.constant_regret)(lives.params), np.float64).min(1)
     return per_pull[:, None] * np.arange(1, env.horizon + 1)
-
-
-def _regret(settings: NeuralBanditSettings, lives: TaskSet, agent: Agent, seed: int, label: str) -> np.ndarray:
-    return online_regret(settings.env, lives, agent, settings.env.horizon, seed, label=label)
 
 
 def _section(regrets: dict[str, np.ndarray], labels: dict[str, str], horizon: int) -> dict[str, Any]:

@@ -37,9 +37,9 @@ from icrl.models.transformer import TransformerConfig
 from icrl.recipes.agent_names import agent_of
 from icrl.recipes.checks import Measured, Row, at_most
 from icrl.recipes.data import contexts_of
-from icrl.recipes.experiment import Groups, RecipeExperiment
 from icrl.recipes.measure import curve
 from icrl.recipes.parts import Evaluation, Prediction
+from icrl.recipes.pretraining import Groups, RecipeExperiment
 from icrl.recipes.published import SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
@@ -65,7 +65,9 @@ class TaskDiversityBandit(RecipeExperiment):
     title = "Task diversity on Bernoulli bandits: memorise or generalise"
     presets = sizes(
         BASE,
-        smoke={**SMOKE, "num_arms": 3, "horizon": 10, "vary": ("task_pool=1,4",), "eval_tasks": 40, "offline_tasks": 20},
+        smoke={
+            **SMOKE, "num_arms": 3, "horizon": 10, "vary": ("task_pool=1,4",), "eval_tasks": 40, "offline_tasks": 20,
+        },
         cpu={},
         paper={
             "horizon": 200, "width": 64, "num_layers": 4, "num_heads": 2, "init_std": 0.02, "positions": "learned",
@@ -122,7 +124,8 @@ def _last(curves: dict[str, np.ndarray]) -> np.ndarray:
 
 def _in_pool_and_fresh(recipe: Recipe, policies: list[Policy], seed: int) -> dict[str, dict[str, np.ndarray]]:
     """Final regrets [S, N]: of everybody in each seed's pool, and of each seed's M_D in the fresh tasks of all."""
-    count, found = recipe.evaluation.eval_tasks, {}
+    count = recipe.evaluation.eval_tasks
+    found: dict[str, dict[str, list[np.ndarray]]] = {}
     fresh = TaskSet.draw(recipe.env, seed, "test", count)
     for train_seed, policy in enumerate(policies):
         pool = pool_of(recipe, seed, train_seed)

@@ -184,7 +184,7 @@ def given_returns(recipe: Recipe, seed: int, policies: list[Policy]) -> dict[str
         return {}
     env, count = recipe.env, recipe.evaluation.given_contexts
     tasks = held_out_tasks(recipe, seed, count)
-    players = [recipe.agent(policy, LAST_EPISODE).replace(greedy=True) for policy in policies]
+    players = [recipe.agent(policy, LAST_EPISODE, greedy=True) for policy in policies]
     found = {}
     for source in recipe.evaluation.given:
         shown = given_episodes(recipe, source, seed, tasks)

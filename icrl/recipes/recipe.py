@@ -7,26 +7,26 @@ Letters: H steps in an episode, C steps in a training context or window, W of th
 steps of an evaluation.
 """
 
-import abc
 import dataclasses
 import functools
 
 import jax
+from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.core.errors import require_int
+from icrl.core.errors import require, require_int
 from icrl.core.model_types import Layout, ModelConfig, Objective
 from icrl.core.registry import environments, layouts, models, objectives
+from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
 from icrl.envs._splits import SPLITS
 from icrl.models._sizes import matched
-from icrl.models._token_policy import Policy
+from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction
-from icrl.recipes.pretraining import check_pairs, untrained_policy
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.step import FitSettings
 
@@ -52,7 +52,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_following(self)
-        check_pairs(self)
+        for name in ("batch_size", "micro_batch"):
+            together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
+            allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
+            require(size is None or size % together == 0, name, size, allowed)
         if self.parameters is not None:
             require_int("parameters", self.parameters, 1, 2**40)
         require_int("train_seeds", self.train_seeds, 1, 1000)
@@ -175,16 +178,22 @@ class Recipe:
         return made
 
     def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network, with room for the longest context it will meet."""
-        layout = self.layout
-        tokens = layout.num_tokens(max(self.context_steps, self.window))
-        return untrained_policy(self, layout, tokens, seed, train_seed)
+        """An untrained network, with room for the longest context it will meet; a function of the two seeds."""
+        return untrained_policy(self.model, self.backbone, self.layout, self.num_tokens, seed, train_seed)
 
-    def agent(self, policy: Policy, rule: str = "") -> Agent:
-        """The pretrained policy as an agent of the family's environments, under the first of its rules by default."""
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the longest context that a model meets."""
+        return self.layout.num_tokens(max(self.context_steps, self.window))
+
+    def agent(self, policy: Policy, rule: str = "", greedy: bool = False) -> Agent:
+        """The pretrained policy as an agent of the family's environments, under the first of its rules by default.
+
+        ``greedy``, of the rule ``last-episode`` alone, plays the most likely action instead of sampling.
+        """
         rule = rule or self.rules[0]
         if rule == LAST_EPISODE:
-            return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode)
+            return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode, greedy=greedy)
         query = self.env.reset(jax.random.key(0))[0]
         parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
         return InContextAgent(**parts) if rule == WHOLE else RollingContextAgent(**parts, forget=self.forget)
@@ -196,6 +205,15 @@ class Recipe:
           InputError: an unknown setting, or a value that it cannot have.
         """
         return dict(_variants(self))
+
+
+def untrained_policy(
+    model: str, backbone: ModelConfig, layout: Layout, num_tokens: int, seed: int, train_seed: int
+) -> Policy:
+    """A new network of the registered ``model`` for ``layout``, with room for ``num_tokens``."""
+    rngs = nnx.Rngs(key_for(seed, "init", train_seed))
+    made = models[model](backbone, num_tokens, rngs)
+    return Policy.split(TokenPolicy(layout.token_dim, layout.num_actions, made, backbone.init_std, rngs))
 
 
 @functools.lru_cache(maxsize=64)  # matching sizes traces each model many times
@@ -215,28 +233,6 @@ def _of_size(recipe: Recipe) -> Recipe:
         return recipe
     layout, actions = recipe.layout, recipe.env.num_actions
     outside = layout.token_dim + 1 + actions  # parameters of embedding and head for each feature
-    tokens = layout.num_tokens(max(recipe.context_steps, recipe.window))
-    wanted = recipe.parameters - actions
+    tokens, wanted = recipe.num_tokens, recipe.parameters - actions
     backbone = matched(recipe.model, wanted, recipe.backbone, tokens, outside, TOLERANCE)
     return dataclasses.replace(recipe, backbone=backbone)
-
-
-class ByRecipe(abc.ABC):
-    """Base of settings of other experiments whose models are made, trained and played as ``pretraining`` says."""
-
-    @property
-    @abc.abstractmethod
-    def pretraining(self) -> Recipe:
-        """The recipe of one model."""
-
-    def objective(self) -> Objective:
-        """The pretraining objective."""
-        return self.pretraining.objective()
-
-    def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network."""
-        return self.pretraining.new_policy(seed, train_seed)
-
-    def agent(self, policy: Policy) -> Agent:
-        """The pretrained policy as an agent."""
-        return self.pretraining.agent(policy)

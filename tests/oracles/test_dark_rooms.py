@@ -175,7 +175,7 @@ def test_mean_optima():
     large = DarkRoomLarge()
     assert optima(large, range(225)).mean() == pytest.approx(43.529, abs=5e-4)
     assert optima(large, splits.shuffled_split(225, 0.9, 0)[1]).mean() == pytest.approx(43.87, abs=5e-3)
-    train, held_out = splits.dpt_goal_split()
+    train, held_out = splits.numpy_split(100, 0.8, 0)
     assert optima(corner, range(100)).mean() == pytest.approx(91.99, abs=1e-5)
     assert optima(corner, train).mean() == pytest.approx(92.2625, abs=1e-5)
     assert optima(corner, held_out).mean() == pytest.approx(90.900, abs=1e-5)
@@ -199,8 +199,8 @@ def test_returns_of_a_random_agent():
     assert mean(DarkRoomPermuted(), range(0, 120, 17)) == pytest.approx(0.02431, abs=1e-5)  # the same in every task
     assert mean(large, range(225)) == pytest.approx(50 / 225, abs=1e-12)
     assert mean(corner, range(100)) == pytest.approx(1, abs=1e-12)
-    assert mean(corner, splits.dpt_goal_split()[0]) == pytest.approx(1.066, abs=5e-4)
-    assert mean(corner, splits.dpt_goal_split()[1]) == pytest.approx(0.736, abs=5e-4)
+    assert mean(corner, splits.numpy_split(100, 0.8, 0)[0]) == pytest.approx(1.066, abs=5e-4)
+    assert mean(corner, splits.numpy_split(100, 0.8, 0)[1]) == pytest.approx(0.736, abs=5e-4)
 
 
 def test_return_of_a_random_agent_with_keys():
@@ -217,7 +217,7 @@ def test_splits_are_the_published_ones():
     assert tuple(map(tuple, goals.tolist())) == splits.DARK_ROOM_TEST_GOALS
     assert (len(train), len(held_out)) == (73, 8)
     assert splits.shuffled_split(120, 0.9, 4)[1] == splits.PERMUTED_TEST_IDS
-    train, held_out = splits.dpt_goal_split()
+    train, held_out = splits.numpy_split(100, 0.8, 0)
     goals = TaskSet.of(DarkRoomCorner(), held_out).params.goal
     assert tuple(map(tuple, goals.tolist())) == splits.DPT_TEST_GOALS
     assert sorted(train + held_out) == list(range(100))
