@@ -9,6 +9,8 @@ import math
 import operator
 from collections.abc import Iterable
 
+SHOWN = 300  # characters of a value in a message
+
 
 class IcrlError(Exception):
     """Base of all errors raised on purpose by this package."""
@@ -43,7 +45,13 @@ class ResourceError(IcrlError):
 def require(condition: bool, field: str, found: object, allowed: str, hint: str = "") -> None:
     """Raise ``InputError`` naming ``field``, ``found`` and ``allowed`` unless ``condition`` holds."""
     if not condition:
-        raise InputError(f"{field}: got {found!r}, allowed: {allowed}" + (f"; {hint}" if hint else ""))
+        raise InputError(f"{field}: got {shown(found)}, allowed: {allowed}" + (f"; {hint}" if hint else ""))
+
+
+def shown(value: object) -> str:
+    """``repr(value)``, the middle of a long one left out."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
 
 
 def require_int(field: str, value: object, low: int, high: int) -> int:

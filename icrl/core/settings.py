@@ -8,7 +8,6 @@ A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the
 that is ``named(environments)`` is chosen by ``--env RiverSwim-v0`` and brings the flags of that environment.
 """
 
-import ast
 import dataclasses
 import functools
 import inspect
@@ -18,10 +17,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from icrl.core.errors import InputError, near_names, require
+from icrl.core.errors import InputError, near_names, require, shown
 from icrl.core.registry import Registry
 
 Settings = TypeVar("Settings")
+MAX_DIGITS = 20  # of an integer, and
+MAX_LENGTH = 100  # characters of any number, in words
 Value = int | float | str | bool | None | tuple[str, ...]
 
 
@@ -137,11 +138,18 @@ def parsed(leaf: Leaf, text: str) -> Value:
         return text
     if typing.get_origin(leaf.kind) is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        value = text
-    return typing.cast(Value, _of_kind(leaf, value))
+    return typing.cast(Value, _of_kind(leaf, plain_value(text)))
+
+
+def plain_value(text: str) -> Value:
+    """The number, truth value or None that ``text`` spells in decimal digits or words; else the text itself."""
+    words: dict[str, Value] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if len(text) <= MAX_DIGITS and re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        return int(text)
+    is_number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", text.lower(), re.ASCII)
+    return float(text) if is_number and len(text) <= MAX_LENGTH else text
 
 
 def kind_name(leaf: Leaf) -> str:
@@ -164,7 +172,7 @@ def _of_kind(leaf: Leaf, value: Any) -> Any:
         return float(value)
     if any(type(value) is kind for kind in kinds):
         return value
-    raise InputError(f"{leaf.name}: got {value!r}, allowed: {kind_name(leaf)}")
+    raise InputError(f"{leaf.name}: got {shown(value)}, allowed: {kind_name(leaf)}")
 
 
 def _rebuild(settings: Any, values: dict[str, Any]) -> Any:

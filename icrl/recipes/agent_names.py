@@ -3,13 +3,13 @@
 Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``.
 """
 
-import ast
 import dataclasses
 from typing import Any
 
 from icrl.agents.mixture import Mixture
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.registry import agents
+from icrl.core.settings import plain_value
 from icrl.core.types import Agent, Environment
 
 FORM = "AGENT, AGENT@SETTING=VALUE or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
@@ -71,7 +71,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
         known = _settings_of(name)
         if setting not in known:
             raise InputError(f"agent {name}: unknown setting {setting!r}; {near_names(setting, known)}")
-        settings[setting] = _value(value.strip())
+        settings[setting] = plain_value(value.strip())
     return name, settings
 
 
@@ -92,10 +92,3 @@ def mixed(text: str) -> dict[str, float]:
 def _settings_of(name: str) -> set[str]:
     """The agent's settings, but for what no text can say."""
     return {field.name for field in dataclasses.fields(agents[name])} - {"env", "spec", "policy", "layout"}
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        return text
