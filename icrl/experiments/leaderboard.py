@@ -38,6 +38,7 @@ from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import Row, at_most
 from icrl.recipes.competitors import COLLECTORS, fitting
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.lower_bound import lower_bound
 from icrl.recipes.measure import curve
 from icrl.recipes.parts import Prediction
@@ -185,7 +186,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
         worlds, checks = {}, []
         with Progress("leaderboard", sum(len(match.agents) for match in matches), "pairs") as bar:
             for match in matches:
-                worlds[match.name], ratio = section_of(settings, match, guest, run.seed, bar)
+                worlds[match.name], ratio = section_of(settings, match, guest, run.seed, bar, run.ledger)
                 checks += [ratio] if ratio and run.preset != "smoke" else []
                 jax.clear_caches()  # a pair's code is used once, and Linux lends a process 65 530 mappings of memory
         claim = f"{len(set().union(*(world['agents'] for world in worlds.values())))} agents in {len(worlds)} worlds."
@@ -205,12 +206,12 @@ def _trained(settings: LeaderboardSettings, policy: Policy) -> Pretrained:
 
 
 def section_of(
-    settings: LeaderboardSettings, match: MatchUp, guest: Pretrained, seed: int, bar: Progress
+    settings: LeaderboardSettings, match: MatchUp, guest: Pretrained, seed: int, bar: Progress, ledger: Ledger
 ) -> tuple[dict[str, Any], Row | None]:
     """The section of one environment, and a check of the model trained here where it is at home."""
     env, steps = match.env, match.num_steps
     tasks = TaskSet.draw(env, seed, "leaderboard", match.num_tasks)
-    regrets = regrets_of(match, tasks, seed, bar, quick=True)
+    regrets = regrets_of(match, tasks, seed, bar, ledger, quick=True)
     at = np.unique(np.geomspace(1, steps, POINTS).round().astype(int))
     labels, ideal = {MODEL: guest.label}, env.spec.exact_sampler
     curves = {

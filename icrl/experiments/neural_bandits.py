@@ -128,7 +128,7 @@ class NeuralBandits(Tournament[NeuralBanditSettings]):
         players = {UNIFORM: agents[UNIFORM].for_env(env), **{name: agent for name, (_, agent) in chosen.items()}}
         match = MatchUp(env.name, env, env.horizon, len(rollouts), players, {})
         with Progress("evaluating", len(players), "agents") as bar:
-            regrets = regrets_of(match, rollouts, run.seed, bar)
+            regrets = regrets_of(match, rollouts, run.seed, bar, run.ledger)
         regrets[CONSTANT] = constant_regret(env, rollouts)
         labels[CONSTANT] = "best constant arm (expected)"
         return {

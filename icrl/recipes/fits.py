@@ -73,9 +73,12 @@ def _check_parts(recipe: Recipe) -> None:
         hint = f"the last episode of {recipe.episode} steps in a context of {recipe.context_steps}"
         whole = recipe.episode <= recipe.context_steps and recipe.needs_labels
         require(whole, "context", LAST_EPISODE, "rolling, or dpt on contexts of whole episodes", hint)
+    held_out = recipe.evaluation.eval_tasks
     if recipe.task_ids is not None:
-        held_out = len(recipe.task_ids[1])
+        held_out = min(held_out, len(recipe.task_ids[1]))
         require(held_out >= 2, "train_fraction", data.train_fraction, "a fraction that holds out at least two tasks")
+    few = f"at most {held_out}, as many as there are held-out tasks"
+    require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
     if WHOLE in recipe.rules:
         require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)

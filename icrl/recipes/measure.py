@@ -30,6 +30,7 @@ from icrl.recipes.agent_names import agent_of, base_name, in_words
 from icrl.recipes.checks import Measured, Row, episode_returns, leak
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import given_episodes, source_histories
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, WHOLE
 from icrl.recipes.recipe import Recipe
 
@@ -46,8 +47,13 @@ def held_out_tasks(recipe: Recipe, seed: int, each: int) -> TaskSet:
     return tasks.repeat(each)
 
 
-def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple[Measured, dict[str, str]]:
-    """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why."""
+def rollouts(
+    recipe: Recipe, seed: int, models: dict[str, list[Agent]], ledger: Ledger
+) -> tuple[Measured, dict[str, str]]:
+    """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why.
+
+    Those that ``ledger`` holds are not measured again.
+    """
     env, steps, each = recipe.env, recipe.eval_steps, recipe.evaluation.rollouts_per_task
     tasks = held_out_tasks(recipe, seed, each)
     field, everybody = competing(env, recipe.evaluation.competitors), "all" in recipe.evaluation.competitors
@@ -55,7 +61,10 @@ def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
     def curves_of(player: tuple[str, int, Agent]) -> dict[str, np.ndarray]:
-        _, agent_seed, agent = player
+        name, agent_seed, agent = player
+        return ledger.once(f"{name}, seed {agent_seed}", lambda: measured(agent, agent_seed))
+
+    def measured(agent: Agent, agent_seed: int) -> dict[str, np.ndarray]:
         curves = online_curves(env, tasks, agent, steps, seed, agent_seed, label="", quick=everybody)
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
         return {

@@ -21,6 +21,7 @@ from icrl.recipes.checks import Measured, Promise
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import CONTEXTS
+from icrl.recipes.preflight import check_disk, check_memory
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.fit import fit, restore
@@ -68,6 +69,7 @@ class RecipeExperiment(Experiment[Recipe]):
             require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
             try:
                 check_fit(variant)
+                check_memory(variant)
                 data.check_stored(variant, seed)
             except InputError as refusal:
                 raise InputError(f"variant {label}: {refusal}" if settings.vary else str(refusal)) from refusal
@@ -84,7 +86,9 @@ class RecipeExperiment(Experiment[Recipe]):
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
         require_int("num-tasks", num_tasks, 1, 2**31 - 1)
-        data.collect(cls.models(settings)[0].recipe, folder, seed, num_tasks)
+        recipe = cls.models(settings)[0].recipe
+        check_disk(recipe, folder, num_tasks)
+        data.collect(recipe, folder, seed, num_tasks)
 
     @classmethod
     def run(cls, settings: Recipe, run: Run) -> dict[str, Any]:
@@ -117,6 +121,7 @@ class RecipeExperiment(Experiment[Recipe]):
         started, of_run = time.monotonic(), data.RunData(run.folder, run.seed)
         for variant in cls.variants(settings).values():
             if variant.data.kind != CONTEXTS:
+                check_disk(variant, run.folder)
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
         policies = [_trained(model, of_run, run) for model in cls.models(settings)]
@@ -150,7 +155,7 @@ class RecipeExperiment(Experiment[Recipe]):
             groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
         players = _players(groups)
         models = {label: f"{label} (ours)" for label in players}
-        measured, refused = measure.rollouts(settings, run.seed, players)
+        measured, refused = measure.rollouts(settings, run.seed, players, run.ledger)
         label, (variant, own) = next(iter(groups.items()))
         offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
         tables = [make(settings, run, groups, measured) for make in cls.extra_tables]

@@ -19,6 +19,7 @@ from icrl.core.registry import experiments
 from icrl.core.seeding import MAX_SEED
 from icrl.core.settings import flat, replaced
 from icrl.gym.agents import HostAgent
+from icrl.recipes.ledger import Ledger
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
@@ -26,6 +27,7 @@ from icrl.storage.metrics_log import read_jsonl
 from icrl.storage.publish import read_json
 from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder
 
+RESULTS = "results.json"  # the last thing that a run writes but for its pictures
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
 
@@ -39,6 +41,11 @@ class Run:
     preset: str
     seed: int
     settings: Any
+
+    @property
+    def ledger(self) -> Ledger:
+        """What its evaluation has finished."""
+        return Ledger.of_run(self.folder)
 
     def results(self, **sections: Any) -> dict[str, Any]:
         """``sections`` completed to a results document."""
@@ -113,7 +120,9 @@ def reopen(folder: Path) -> Run:
 
 
 def execute(run: Run) -> Results:
-    """Do all of an experiment that has not been done yet, then write its report."""
+    """Do all of an experiment that has not been done yet, then write its report; of a finished run only the report."""
+    if (run.folder / RESULTS).exists():
+        return report(run)
     with RunLock(run.folder, run.experiment):
         results = experiments[run.experiment].run(run.settings, run)
         return _publish(run, results)
@@ -122,13 +131,14 @@ def execute(run: Run) -> Results:
 def evaluate(run: Run) -> Results:
     """Evaluate the run's checkpoints again and rewrite its report."""
     with RunLock(run.folder, run.experiment):
+        run.ledger.clear()
         results = experiments[run.experiment].reevaluate(run.settings, run)
         return _publish(run, results)
 
 
 def report(run: Run) -> Results:
     """Draw the report and the dashboard again from ``results.json`` and ``metrics.jsonl``."""
-    path = run.folder / "results.json"
+    path = run.folder / RESULTS
     require(path.is_file(), "folder", str(run.folder), "a folder with results.json", "run `icrl evaluate` on it first")
     with RunLock(run.folder, run.experiment):
         return _publish(run, read_results(path))
@@ -165,7 +175,8 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
 
 def _publish(run: Run, results: Any) -> Results:
     write_report(run.folder, results)
-    document = read_results(run.folder / "results.json")
+    run.ledger.clear()
+    document = read_results(run.folder / RESULTS)
     write_tensorboard(run.folder / "tensorboard", _metrics(run.folder), document)
     with stdout_may_fail():
         print_summary(document)

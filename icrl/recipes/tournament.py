@@ -17,6 +17,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Environment, EnvSpec
 from icrl.evaluation.online import online_regret
 from icrl.recipes.experiment import AnySettings, Experiment
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.run import Run, reopen
 
 
@@ -67,7 +68,9 @@ def final_regrets(env: Environment, tasks: TaskSet, agents: Iterable[Agent], see
     return lost
 
 
-def regrets_of(match: MatchUp, tasks: TaskSet, seed: int, bar: Progress, quick: bool = False) -> dict[str, np.ndarray]:
+def regrets_of(
+    match: MatchUp, tasks: TaskSet, seed: int, bar: Progress, ledger: Ledger, quick: bool = False
+) -> dict[str, np.ndarray]:
     """Cumulative regret [N, T] of every agent; side by side, as most of the time may go into compiling.
 
     Args:
@@ -75,15 +78,19 @@ def regrets_of(match: MatchUp, tasks: TaskSet, seed: int, bar: Progress, quick: 
       tasks: the tasks that all of them play in.
       seed: of the environment's draws.
       bar: is advanced by one for each agent.
+      ledger: of the run; what it holds is not measured again.
       quick: compile with fewer optimisations (results may differ in the last bits).
     """
 
-    def regret_of(agent: Agent) -> np.ndarray:
-        return online_regret(match.env, tasks, agent, match.num_steps, seed, label="", quick=quick)
+    def measured(agent: Agent) -> dict[str, np.ndarray]:
+        return {"regret": online_regret(match.env, tasks, agent, match.num_steps, seed, label="", quick=quick)}
+
+    def regret_of(name: str) -> np.ndarray:
+        return ledger.once(f"{name} in {match.name}", lambda: measured(match.agents[name]))["regret"]
 
     regrets = {}
     with ThreadPoolExecutor(host_workers()) as pool:
-        for name, regret in zip(match.agents, pool.map(regret_of, match.agents.values()), strict=True):
+        for name, regret in zip(match.agents, pool.map(regret_of, match.agents), strict=True):
             regrets[name] = regret
             bar.advance(1, f"{name} in {match.name}")
     return regrets

@@ -20,6 +20,7 @@ from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.linear_bandit import LinearBandit
 from icrl.experiments.leaderboard import Leaderboard, section_of
 from icrl.planning.divergence import lai_robbins_bernoulli, lai_robbins_gaussian
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.lower_bound import lower_bound
 from icrl.recipes.run import _metrics
 from icrl.recipes.tournament import Pretrained
@@ -115,13 +116,13 @@ def test_every_world_is_played(tmp_path, capsys):
     assert read_results(tmp_path / "run" / "results.json")["worlds"].keys() == set(worlds)
 
 
-def test_a_world_whose_tasks_hold_no_array_is_played():
+def test_a_world_whose_tasks_hold_no_array_is_played(tmp_path):
     home, settings = GaussianBandit(horizon=20), Leaderboard.presets["smoke"]
     guest = Pretrained("guest", Uniform.for_env(home), home.spec)
     match = dataclasses.replace(settings, agents=("uniform",)).match_up("MemoryLen-v0", guest)
     assert not jax.tree.leaves(TaskSet.draw(match.env, 0, "x", 2).params)
     with Progress("", 1, "pairs") as bar:
-        section, check = section_of(settings, match, guest, 0, bar)
+        section, check = section_of(settings, match, guest, 0, bar, Ledger(tmp_path / "ledger"))
     assert section["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert section["agents"].keys() == {"uniform"} and check is None
 
