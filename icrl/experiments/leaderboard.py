@@ -40,7 +40,7 @@ from icrl.recipes.lower_bound import lower_bound
 from icrl.recipes.measure import curve
 from icrl.recipes.pretraining import PretrainingExperiment
 from icrl.recipes.run import Run, reopen
-from icrl.reports.schema import world_title
+from icrl.reports.sections.worlds import world_title
 from icrl.training.step import FitSettings
 
 POINTS = 40  # of a curve, evenly on a logarithmic axis
