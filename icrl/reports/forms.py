@@ -43,9 +43,14 @@ def last(band: Band) -> Value:
     return {"mean": band["mean"][-1], "low": band["low"][-1], "high": band["high"][-1]}
 
 
+def check_dictionary(path: str, found: Any) -> None:
+    """Refuse what is no dictionary."""
+    require(isinstance(found, dict), path, type(found).__name__, "a dictionary")
+
+
 def check_keys(path: str, found: Any, form: Any) -> None:
     """Refuse a dictionary that lacks a required key of the TypedDict ``form`` or holds an unknown one."""
-    require(isinstance(found, dict), path, type(found).__name__, "a dictionary")
+    check_dictionary(path, found)
     for key in found:
         require(key in form.__annotations__, f"{path}: key", key, near_names(key, form.__annotations__))
     for key in sorted(form.__required_keys__):
@@ -73,7 +78,7 @@ def check_curves(path: str, agents: dict[str, Any], field: str, length: int) -> 
     for name, agent in agents.items():
         place = f"{path}.{name}"
         check_keys(place, agent, AgentCurve)
-        require(agent["kind"] in KINDS, f"{place}.kind", agent["kind"], ", ".join(KINDS))
+        require(agent["kind"] in list(KINDS), f"{place}.kind", agent["kind"], ", ".join(KINDS))
         require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
         check_band(f"{place}.{field}", agent[field], length)
 

@@ -113,6 +113,22 @@ def test_a_section_refuses_by_name_what_is_not_its_own(key):
         check_results(results)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("worlds", [1]), ("training", [1]), ("online", [1]), ("env", {"length": 6}), ("env", "RiverSwim-v0")],
+)
+def test_a_section_of_another_type_is_refused(key, value):
+    with pytest.raises(InputError, match=rf"^results\.{key}: got .*, allowed: a dictionary[^\n]*$"):
+        check_results(document() | {key: value})
+
+
+def test_a_kind_of_agent_that_is_no_text_is_refused():
+    results = document()
+    results["online"]["agents"]["model"]["kind"] = ["model"]
+    with pytest.raises(InputError, match=r"^results.online.agents.model.kind: got \['model'\], allowed: model, ideal"):
+        check_results(results)
+
+
 @pytest.mark.parametrize("key", sorted(set(KEYS) - set(Results.__required_keys__)))
 @pytest.mark.parametrize("absent", [True, False], ids=["absent", "None"])
 def test_a_section_may_be_missing(key, absent):

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from icrl.core.errors import require
+from icrl.reports.forms import check_dictionary
 from icrl.reports.section import Head, Row, Section, Table
 
 
 def _check(path: str, env: Any) -> None:
-    require(isinstance(env, dict), path, type(env).__name__, "a dictionary")
+    check_dictionary(path, env)
     require("id" in env, path, sorted(env), "a dictionary with 'id'")
 
 

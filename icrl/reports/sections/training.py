@@ -9,7 +9,7 @@ import numpy as np
 
 from icrl.core.errors import require
 from icrl.reports.charts import INK, Look, chart, look_of
-from icrl.reports.forms import check_keys
+from icrl.reports.forms import check_dictionary, check_keys
 from icrl.reports.section import Figure, Head, Section
 
 
@@ -22,6 +22,7 @@ class Training(TypedDict):
 
 
 def _check(path: str, curves: dict[str, Any]) -> None:
+    check_dictionary(path, curves)
     for seed, curve in curves.items():
         place = f"{path}.{seed}"
         check_keys(place, curve, Training)

@@ -9,7 +9,7 @@ import numpy as np
 
 from icrl.core.errors import require
 from icrl.reports.charts import INK, SIZE_INCHES, Look, canvas, chart, log_x, log_y, shorten, widest
-from icrl.reports.forms import AgentCurve, Value, check_agents, check_value, last
+from icrl.reports.forms import AgentCurve, Value, check_agents, check_dictionary, check_value, last
 from icrl.reports.lines import TEXT_INCHES, Line, agent_lines, bands, draw_lines, make_room
 from icrl.reports.numbers import format_ratio, format_value
 from icrl.reports.section import Figure, Head, Row, Section, Table, agents_table
@@ -30,6 +30,7 @@ class World(TypedDict):
 
 
 def _check(path: str, worlds: dict[str, Any]) -> None:
+    check_dictionary(path, worlds)
     for name, world in worlds.items():
         place = f"{path}.{name}"
         check_agents(place, world, World, "steps", "regret")
