@@ -45,7 +45,7 @@ from icrl.recipes.parts import Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run, reopen
 from icrl.recipes.tournament import MatchUp, Pretrained, Tournament, regrets_of
-from icrl.reports.schema import world_title
+from icrl.reports.sections.worlds import world_title
 from icrl.training.step import FitSettings
 
 MODEL = "pretrained"

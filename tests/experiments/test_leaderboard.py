@@ -28,7 +28,7 @@ from icrl.reports.check import check_results
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
 from icrl.reports.report import print_summary, read_results
-from icrl.reports.schema import leaderboard
+from icrl.reports.sections.worlds import leaderboard
 
 STEPS = [1, 2, 5, 10]
 WORLDS = {  # world: agent: (kind, regret at the end)
@@ -58,9 +58,7 @@ def document():
 
 
 def test_agents_are_ranked_by_their_share_of_uniform_plays_regret():
-    worlds, rows = leaderboard(check_results(document()))
-    assert worlds == list(WORLDS)
-    assert rows == [
+    assert leaderboard(check_results(document())["worlds"]) == [
         ("oracle", "oracle (oracle)", [0.0, None]),
         ("model", "pretrained (model)", [0.3, None]),
         ("baseline", "ucb-vi", [None, 0.4]),
@@ -94,6 +92,15 @@ def test_each_world_has_its_figure_and_table():
     assert "0.400" in out.getvalue()
 
 
+def test_what_nobody_loses_in_is_not_drawn():
+    results = document()
+    for world in results["worlds"].values():
+        none = {part: [0.0] * len(STEPS) for part in ("mean", "low", "high")}
+        world["agents"] = {"oracle": {"kind": "oracle", "label": "optimum", "interval": "exact", "regret": none}}
+    assert draw_figures(check_results(results)) == {}
+    assert "optimum" in render_html(check_results(results), {})
+
+
 def test_many_worlds_are_printed_side_by_side_in_parts():
     results = document()
     one = results["worlds"]["RiverSwim-v0"]
@@ -101,7 +108,7 @@ def test_many_worlds_are_printed_side_by_side_in_parts():
     out = io.StringIO()
     print_summary(check_results(results), out)
     text = out.getvalue()
-    assert text.count("regret / uniform's") == 2
+    assert text.count("Regret as a share of uniform play's") == 2
     assert text.count("pretrained") == 1  # it plays in one world, so in one part
     assert max(map(len, text.splitlines())) <= 110
 

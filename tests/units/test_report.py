@@ -19,7 +19,8 @@ from icrl.reports.figures import draw_figures
 from icrl.reports.lines import spread
 from icrl.reports.numbers import short_number
 from icrl.reports.report import print_summary, read_results, write_report
-from icrl.reports.schema import final_rows
+from icrl.reports.schema import contents
+from icrl.reports.section import Table
 from icrl.reports.tensorboard import write_tensorboard
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
@@ -189,7 +190,7 @@ def test_page_is_self_contained(written):
 def test_page_says_what_counts_first(written):
     text = Page((written[0] / "report.html").read_text()).text
     claim, checks = text.index("explores as well as exact"), text.index("1 of 2 checks hold")
-    assert claim < checks < text.index("✓ ok") < text.index("✗ not ok") < text.index("Regret after 40 steps")
+    assert claim < checks < text.index("✓ ok") < text.index("✗ NOT OK") < text.index("Regret after 40 steps")
     table = text[text.index("Regret after 40 steps") :]
     places = [
         table.index(label) for label in ("optimal arm", "posterior sampling", "empirical", "DPT", "UCB", "uniform")
@@ -282,10 +283,13 @@ def test_short_number():
     assert [short_number(value) for value in values] == ["0", "0.0120", "24.1", "100.0", "1,234", "-3.14", "1.00e-09"]
 
 
-def test_final_rows_without_an_ideal_have_no_ratio():
+def test_regrets_without_an_ideal_have_no_ratio():
     results = sample_results()
     del results["online"]["agents"]["posterior"]
-    assert {ratio for *_, ratio in final_rows(check_results(results))} == {None}
+    tables = [item for items in contents(check_results(results)) for item in items if isinstance(item, Table)]
+    [regrets] = [table for table in tables if table.title.startswith("Regret after 40 steps")]
+    place = regrets.columns.index("ratio to ideal")
+    assert {row.cells[place] for row in regrets.rows} == {"-"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
