@@ -55,7 +55,7 @@ def _require(need: Need, free: float, where: str) -> None:
 
 
 def in_words(nbytes: float) -> str:
-    """ "3.2 GB": bytes in the largest unit that leaves a number above 1."""
+    """Bytes in the largest unit that leaves a number above 1, such as 3.2 GB."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if nbytes < 1000:
             return f"{nbytes:.3g} {unit}"
