@@ -136,9 +136,7 @@ def parsed(leaf: Leaf, text: str) -> Value:
     """The value that ``text`` from a command line means for ``leaf``."""
     if leaf.kind is str:
         return text
-    if typing.get_origin(leaf.kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return typing.cast(Value, _of_kind(leaf, plain_value(text)))
+    return typing.cast(Value, _of_kind(leaf, text if typing.get_origin(leaf.kind) is tuple else plain_value(text)))
 
 
 def plain_value(text: str) -> Value:
@@ -166,8 +164,10 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 def _of_kind(leaf: Leaf, value: Any) -> Any:
     kinds = _alternatives(leaf.kind)
-    if typing.get_origin(leaf.kind) is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
+    if typing.get_origin(leaf.kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+            return tuple(part for part in map(str.strip, parts) if part)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if any(type(value) is kind for kind in kinds):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.evaluation.learning_curves import trailing_mean
 from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
@@ -28,7 +29,15 @@ SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al.
 
 def row(what: str, measured: Interval, target: str, ok: bool) -> Row:
     """One check of the results."""
-    return {"what": what, "measured": measured.band(), "target": target, "ok": ok}
+    return {"what": what, "measured": measured.band(), "target": target, "ok": ok, "interval": measured.method}
+
+
+def kept(promise: Promise, recipe: Recipe, measured: Measured) -> list[Row]:
+    """The rows of one promise; one row that says why, where it cannot be computed (a ratio to nearly zero, say)."""
+    try:
+        return promise(recipe, measured)
+    except InputError as refusal:
+        return [{"what": "a check that cannot be computed", "measured": None, "target": str(refusal), "ok": False}]
 
 
 def at_most(what: str, measured: Interval, limit: float) -> Row:

@@ -14,10 +14,11 @@ from icrl.core.seeding import key_for
 from icrl.core.settings import flat
 from icrl.core.types import Agent
 from icrl.evaluation.experts import routing
+from icrl.evaluation.statistics import FEW_SEEDS
 from icrl.models._token_policy import Policy
 from icrl.recipes import data, measure
 from icrl.recipes.agent_names import base_name, is_oracle
-from icrl.recipes.checks import Measured, Promise
+from icrl.recipes.checks import Measured, Promise, kept
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import CONTEXTS
@@ -154,7 +155,7 @@ class RecipeExperiment(Experiment[Recipe]):
         for model, policy in zip(cls.models(settings), policies, strict=True):
             groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
         players = _players(groups)
-        models = {label: f"{label} (ours)" for label in players}
+        models = {label: f"{label} ({_ours(settings.train_seeds)})" for label in players}
         measured, refused = measure.rollouts(settings, run.seed, players, run.ledger)
         label, (variant, own) = next(iter(groups.items()))
         offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
@@ -163,7 +164,7 @@ class RecipeExperiment(Experiment[Recipe]):
             tables += [measure.given_table(given)] if any(given.values()) else []
             measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
         more = cls.extra_sections(settings, run, groups, measured)
-        promised = [row for promise in cls.promises for row in promise(settings, measured)]
+        promised = [row for promise in cls.promises for row in kept(promise, settings, measured)]
         return {
             "claim": _claim(settings, measured, models),
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],
@@ -201,6 +202,13 @@ def _players(groups: Groups) -> dict[str, list[Agent]]:
             name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
             players[name] = [recipe.agent(policy, rule) for policy in own]
     return players
+
+
+def _ours(train_seeds: int) -> str:
+    """Readers are told where an interval rests on few training seeds."""
+    if train_seeds >= FEW_SEEDS:
+        return "ours"
+    return f"ours, {train_seeds} seed{'s' if train_seeds > 1 else ''}"
 
 
 def _file_name(label: str) -> str:

@@ -4,17 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from icrl.reports.charts import INK, STRONG, STYLE, chart
+from icrl.reports.charts import INK, STRONG, chart, our_style
 from icrl.reports.schema import Results, contents
 from icrl.reports.section import Figure
 
 
 def draw_figures(results: Results) -> dict[str, Any]:
     """Return {file stem: matplotlib Figure} for the sections that ``results`` has."""
-    import matplotlib
-
     figures = [item for items in contents(results) for item in items if isinstance(item, Figure)]
-    with matplotlib.rc_context(STYLE):
+    with our_style():
         return {figure.name: figure.draw() for figure in figures}
 
 
@@ -23,9 +21,7 @@ def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
 
     Faint: the mean curve of each task; thick: their mean; band: the middle 90 % of all histories.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
+    with our_style():
         num_tasks, num_histories, num_episodes = returns.shape
         title = f"Learning histories of {num_tasks:,} tasks, {num_histories:,} each"
         subtitle = "faint: a task's mean; thick: their mean; band: 5 % to 95 % of all histories"

@@ -31,14 +31,15 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     ``results`` is a ``Results``; a value that breaks the schema raises ``InputError`` before anything is written.
     """
     document = check_results(results)
+    make_folder(folder)
+    publish_file(folder / "results.json", to_json(document).encode())  # whatever becomes of the pictures
     pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}
-    files = {"results.json": to_json(document).encode()}
-    files |= {f"figures/{name}.png": png for name, png in pictures.items()}
+    files = {f"figures/{name}.png": png for name, png in pictures.items()}
     files["report.html"] = render_html(document, pictures).encode()
     for name, content in files.items():
         make_folder((folder / name).parent)
         publish_file(folder / name, content)
-    return [folder / name for name in files]
+    return [folder / name for name in ("results.json", *files)]
 
 
 def read_results(path: Path) -> Results:
