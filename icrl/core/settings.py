@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from icrl.core.errors import InputError, near_names, require
+from icrl.core.fields import Setting, declared, kinds_of
 from icrl.core.registry import Registry
 
 Settings = TypeVar("Settings")
@@ -31,24 +32,27 @@ class Leaf(typing.NamedTuple):
     name: str
     value: Value
     kind: Any  # its annotation
-    help: str  # the comment behind its declaration
+    help: str  # a phrase
     part: str = ""  # the field of the outermost dataclass that it is in; "" for a setting of that dataclass itself
+    allowed: str = ""  # its bounds or choices in words
 
 
 def leaves(settings: Any) -> dict[str, Leaf]:
     """All settings of a nested dataclass by leaf name, in order of declaration."""
     found: dict[str, Leaf] = {}
     cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
-    kinds, comments = typing.get_type_hints(cls), _comments(cls)
+    kinds, comments, known = typing.get_type_hints(cls), _comments(cls), declared(cls)
     for field in (each for each in dataclasses.fields(settings) if each.init):  # the others follow from the class
         value = getattr(settings, field.name)
+        said = known.get(field.name, Setting())
+        text = said.help or comments.get(field.name, "")
         if dataclasses.is_dataclass(value):
             inner = {name: leaf._replace(part=field.name) for name, leaf in leaves(value).items()}
             if "named" in field.metadata:
                 name = field.metadata["named"].name_of(type(value))
-                inner = {field.name: Leaf(field.name, name, str, comments.get(field.name, ""), field.name), **inner}
+                inner = {field.name: Leaf(field.name, name, str, text, field.name), **inner}
         else:
-            inner = {field.name: Leaf(field.name, value, kinds[field.name], comments.get(field.name, ""))}
+            inner = {field.name: Leaf(field.name, value, kinds[field.name], text, allowed=said.allowed)}
         clash = found.keys() & inner.keys()
         assert not clash, f"{type(settings).__name__}: two settings are called {sorted(clash)}"
         found |= inner
@@ -149,15 +153,11 @@ def kind_name(leaf: Leaf) -> str:
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
     if typing.get_origin(leaf.kind) is tuple:
         return "names separated by commas"
-    return " or ".join(words.get(kind, str(kind)) for kind in _alternatives(leaf.kind))
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return " or ".join(words.get(kind, str(kind)) for kind in kinds_of(leaf.kind))
 
 
 def _of_kind(leaf: Leaf, value: Any) -> Any:
-    kinds = _alternatives(leaf.kind)
+    kinds = kinds_of(leaf.kind)
     if typing.get_origin(leaf.kind) is tuple and isinstance(value, (list, tuple)):
         return tuple(value)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
