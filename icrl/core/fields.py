@@ -18,7 +18,7 @@ import numbers
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from icrl.core.errors import float_range, int_range, require, require_float, require_int
@@ -115,7 +115,7 @@ def setting(
     high: Bound = None,
     open_low: bool = False,
     open_high: bool = False,
-    choices: tuple[str, ...] = (),
+    choices: Iterable[str] = (),
     help: str = "",
     static: bool = False,
     default_factory: Callable[[], Any] | Any = dataclasses.MISSING,
@@ -134,7 +134,7 @@ def setting(
       static: of a class of ``icrl.core.struct``: no leaf, but a part of the tree's structure; cannot be swept.
       metadata: of the dataclass field besides, such as ``settings.follows(...)``.
     """
-    declared = Setting(low, high, open_low, open_high, choices, help)
+    declared = Setting(low, high, open_low, open_high, tuple(choices), help)
     known = {"setting": declared, "pytree_node": not static, **(metadata or {})}
     if default_factory is not dataclasses.MISSING:
         return dataclasses.field(default_factory=default_factory, metadata=known)
@@ -170,9 +170,29 @@ def check_settings(settings: Any) -> None:
         known[name].check(name, settings)
 
 
+def check_array(
+    name: str, value: Any, shape: tuple[int | None, ...], low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Raise ``InputError`` unless ``value`` is an array of finite numbers in [low, high]; traced values pass.
+
+    Its shape ends with ``shape``, where None is any length; more axes may come first, over which ``vmap`` runs.
+    """
+    if _is_traced(value):
+        return
+    words = f"an array of shape {shape}".replace("None", "N")
+    require(hasattr(value, "dtype") and hasattr(value, "shape"), name, value, words)
+    found = value.shape[max(len(value.shape) - len(shape), 0) :]
+    fits = len(found) == len(shape) and all(a in (None, b) for a, b in zip(shape, found, strict=True))
+    require(fits, name, f"shape {value.shape}", words)
+    Setting(kinds=(float,))._check_array(name, value, low, high)
+
+
 @functools.cache
 def declared(cls: Any) -> Mapping[str, Setting]:
-    """The settings of a dataclass by field name; one that a subclass only gives another default keeps its bounds."""
+    """The settings of a dataclass by field name; one that a subclass only gives another default keeps its bounds.
+
+    A field that declares nothing and holds an object of this package is one too, as its class is known.
+    """
     hints = typing.get_type_hints(cls)
     inherited: dict[str, Setting] = {}
     for base in reversed([base for base in cls.__mro__ if "__dataclass_fields__" in vars(base)]):
@@ -180,10 +200,10 @@ def declared(cls: Any) -> Mapping[str, Setting]:
     known: dict[str, Setting] = {}
     is_pytree = "is_pytree" in vars(cls)
     for each in dataclasses.fields(cls):
-        if each.name in inherited:
-            kinds = kinds_of(hints[each.name])
+        kinds = kinds_of(hints[each.name])
+        if each.name in inherited or all(_is_ours(kind) for kind in kinds):
             is_leaf = is_pytree and each.metadata.get("pytree_node", True)
-            known[each.name] = inherited[each.name]._replace(kinds=kinds, can_be_array=is_leaf)
+            known[each.name] = inherited.get(each.name, Setting())._replace(kinds=kinds, can_be_array=is_leaf)
     return known
 
 
@@ -191,6 +211,10 @@ def kinds_of(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of an annotation such as ``int | None``."""
     union = isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union
     return typing.get_args(annotation) if union else (annotation,)
+
+
+def _is_ours(kind: Any) -> bool:
+    return kind is types.NoneType or (isinstance(kind, type) and kind.__module__.startswith("icrl."))
 
 
 def _words(kind: Any) -> str:
