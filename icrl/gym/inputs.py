@@ -22,6 +22,7 @@ def checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict
 
 def checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
     """The ``options`` of a reset, of which only the ``allowed`` ones exist."""
+    require(options is None or isinstance(options, Mapping), "options", options, "a dictionary, or None")
     wishes = dict(options or {})
     for name in wishes:
         require(name in allowed, "reset option", name, ", ".join(allowed))

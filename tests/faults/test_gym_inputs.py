@@ -38,6 +38,9 @@ def test_bad_seeds(seed):
 @pytest.mark.parametrize(
     "options, message",
     [
+        ("x", "options: got 'x', allowed: a dictionary, or None"),
+        ([("new_task", True)], "options: got .*allowed: a dictionary"),
+        (3, "options: got 3"),
         ({"newtask": True}, "reset option: got 'newtask', allowed: new_task, task"),
         ({"new_task": 1}, "allowed: True or False"),
         ({"new_task": True, "task": None}, "one of the two"),
@@ -62,6 +65,7 @@ def test_bad_options(options, message):
         ({"task": GaussianBanditTask(means=jnp.zeros((3, 5)), max_steps_in_episode=5)}, "begin with 2"),
         ({"task": GaussianBanditTask(means=jnp.array([[0.0] * 5, [jnp.inf] * 5]), max_steps_in_episode=5)}, "finite"),
         ({"task": "mine"}, "begin with 2"),
+        ("x", "options: got 'x', allowed: a dictionary, or None"),
         ({"reset_mask": np.zeros(2, bool)}, "True somewhere"),
         ({"reset_mask": np.ones(2, int)}, "boolean"),
         ({"reset_mask": np.array([True, False])}, "first reset"),
