@@ -33,8 +33,8 @@ class S4DConfig(StackConfig):
     state_size: int = setting(16, low=2, high=2**16, help="N, states of a feature, even")
     spectrum: str = setting("lin", choices=SPECTRA, help="initial eigenvalues: those of S4D-Lin or of S4D-Inv")
     discretisation: str = setting("zoh", choices=DISCRETISATIONS, help="rule that makes steps of the continuous system")
-    dt_min: float = setting(0.001, low=0.0, open_low=True, help="smallest initial step Delta")
-    dt_max: float = setting(0.1, low="dt_min", help="largest initial step Delta")
+    dt_min: float = setting(0.001, low=0.0, high="dt_max", open_low=True, help="smallest initial step Delta")
+    dt_max: float = setting(0.1, low=0.0, open_low=True, help="largest initial step Delta")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,8 +41,8 @@ class S5Config(StackConfig):
     state_size: int = setting(32, low=1, high=2**16, help="N, states of a layer")
     conj_sym: bool = setting(True, help="keep one mode of each conjugate pair")
     discretisation: str = setting("zoh", choices=DISCRETISATIONS, help="rule that makes steps of the continuous system")
-    dt_min: float = setting(0.001, low=0.0, open_low=True, help="smallest initial step Delta")
-    dt_max: float = setting(0.1, low="dt_min", help="largest initial step Delta")
+    dt_min: float = setting(0.001, low=0.0, high="dt_max", open_low=True, help="smallest initial step Delta")
+    dt_max: float = setting(0.1, low=0.0, open_low=True, help="largest initial step Delta")
     clip_eigs: bool = setting(True, help="hold the real parts of the eigenvalues below zero")
 
     def __post_init__(self) -> None:
