@@ -74,7 +74,7 @@ class Setting(NamedTuple):
             low, high = -math.inf if low is None else low, math.inf if high is None else high
             return float_range(low, high, open_low=self.open_low, open_high=self.open_high)
         if self.choices:
-            return " or ".join(self.choices)
+            return " or ".join(each for each in self.choices if each)  # an empty text means "as fits"
         return " or ".join(_words(kind) for kind in self.kinds)
 
     def _check_number(self, name: str, value: Any, low: Any, high: Any) -> None:

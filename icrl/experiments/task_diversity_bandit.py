@@ -27,6 +27,7 @@ import numpy as np
 
 from icrl.agents.posterior_pool import PosteriorPool
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.model_types import Layout, ModelConfig
 from icrl.core.registry import agents, experiments, models
 from icrl.core.settings import check_following, follows
@@ -60,24 +61,26 @@ class DiversitySettings(ByRecipe):
     env: BernoulliBandit
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
-    model: str = "transformer"  # registered sequence model
-    pool_sizes: tuple[str, ...] = ("1", "8", "64", "512")  # D, pretraining tasks of each model, increasing
-    source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
-    train_seeds: int = 1  # independently pretrained models of each D, each with a pool of its own
-    eval_tasks: int = 1000  # rollouts in the pool, and fresh tasks
-    offline_tasks: int = 200  # fresh tasks behind the relative distance
+    model: str = setting("transformer", help="registered sequence model")
+    pool_sizes: tuple[str, ...] = setting(
+        ("1", "8", "64", "512"), help="D, pretraining tasks of each model, increasing"
+    )
+    source: str = setting("dirichlet-mix", help="agent that collects the pretraining contexts")
+    train_seeds: int = setting(
+        1, low=1, high=1000, help="independently pretrained models of each D, each with a pool of its own"
+    )
+    eval_tasks: int = setting(1000, low=2, high=10**7, help="rollouts in the pool, and fresh tasks")
+    offline_tasks: int = setting(200, low=2, high=10**6, help="fresh tasks behind the relative distance")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
         agents.entry(self.source)
-        digits = bool(self.pool_sizes) and all(size.isdecimal() for size in self.pool_sizes)
+        digits = bool(self.pool_sizes) and all(size.isdecimal() and len(size) < 20 for size in self.pool_sizes)
         require(digits, "pool_sizes", self.pool_sizes, "integers separated by commas")
         for size in self.sizes:
             require_int("pool_sizes", size, 1, 2**20)
         require(sorted(set(self.sizes)) == self.sizes, "pool_sizes", self.pool_sizes, "increasing numbers")
-        require_int("train_seeds", self.train_seeds, 1, 1000)
-        require_int("eval_tasks", self.eval_tasks, 2, 10**7)
-        require_int("offline_tasks", self.offline_tasks, 2, 10**6)
 
     @property
     def sizes(self) -> list[int]:

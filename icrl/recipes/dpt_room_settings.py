@@ -8,7 +8,8 @@ import numpy as np
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig
 from icrl.core.registry import agents, layouts, models
 from icrl.core.settings import check_following, flat, follows
@@ -25,45 +26,52 @@ INDEPENDENT = "independent"  # the source of contexts that nobody lived
 
 
 @dataclasses.dataclass(frozen=True)
-class DPTDarkRoomSettings:
+class DPTDarkRoomSettings(Checked):
     """All settings of the experiment."""
 
     env: DarkRoom
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
-    model: str = "transformer"  # registered sequence model
-    layout: str = "pairs"  # registered layout: query-first asks one query a context (the paper's), pairs one a prefix
-    one_hot: bool = False  # cells enter one-hot; else as two raw numbers, as in Lee et al.'s code
-    sources: tuple[str, ...] = (INDEPENDENT,)  # context i is of number i % n: independent, or an agent that lived it
-    context_episodes: int = 1  # episodes in a pretraining context
-    skip_episodes: int = 0  # most episodes of a source's rollout before the context begins
-    elsewhere: float = 0.5  # probability that a lived context is asked about any state instead of the next one
-    data: str = ""  # folder of stored contexts (icrl collect) to train on; empty: generate them on the device
-    pretrain_contexts: int | None = None  # size of the pool of contexts; none: fresh ones in every batch
-    train_seeds: int = 1  # independently pretrained models
-    eval_episodes: int = 40  # episodes lived online in each held-out task
-    rollouts_per_task: int = 5  # rollouts in each held-out task
-    offline_contexts: int = 25  # contexts of each kind that are given in each held-out task
-    window: int = 0  # transitions in the rolling context of a second online evaluation; 0: none
-    competitors: tuple[str, ...] = ()  # agents that learn the same tasks from scratch
+    model: str = setting("transformer", help="registered sequence model")
+    layout: str = setting(
+        "pairs", help="registered layout: query-first asks one query a context (the paper's), pairs one a prefix"
+    )
+    one_hot: bool = setting(False, help="cells enter one-hot; else as two raw numbers, as in Lee et al.'s code")
+    sources: tuple[str, ...] = setting(
+        (INDEPENDENT,), help="sources of the contexts in turn: independent, or an agent that collects"
+    )
+    context_episodes: int = setting(1, low=1, high=1000, help="episodes in a pretraining context")
+    skip_episodes: int = setting(
+        0, low=0, high=2**20, help="most episodes of a source's rollout before the context begins"
+    )
+    elsewhere: float = setting(
+        0.5, low=0.0, high=1.0, help="probability that a collected context is queried at any state instead of the next"
+    )
+    data: str = setting(
+        "", help="folder of stored contexts (icrl collect) to train on; empty: generate them on the device"
+    )
+    pretrain_contexts: int | None = setting(
+        None, low=1, high=2**31 - 1, help="size of the pool of contexts; none: fresh ones in every batch"
+    )
+    train_seeds: int = setting(1, low=1, high=1000, help="independently pretrained models")
+    eval_episodes: int = setting(40, low=5, high=2**20, help="episodes of online evaluation in each held-out task")
+    rollouts_per_task: int = setting(5, low=1, high=2**20, help="rollouts in each held-out task")
+    offline_contexts: int = setting(
+        25, low=1, high=2**20, help="contexts of each kind that are given in each held-out task"
+    )
+    window: int = setting(
+        0, low=0, high=2**20, help="transitions in the rolling context of a second online evaluation; 0: none"
+    )
+    competitors: tuple[str, ...] = setting((), help="agents that learn the same tasks from scratch")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
         check_pairs(self)
         layouts.entry(self.layout)
         for name in (*self.competitors, *self.players):
             agents.entry(name)
         require(len(self.sources) > 0, "sources", "none", f"{INDEPENDENT} or the names of agents")
-        require_int("context_episodes", self.context_episodes, 1, 1000)
-        require_int("skip_episodes", self.skip_episodes, 0, 2**20)
-        require_float("elsewhere", self.elsewhere, 0.0, 1.0)
-        if self.pretrain_contexts is not None:
-            require_int("pretrain_contexts", self.pretrain_contexts, 1, 2**31 - 1)
-        require_int("train_seeds", self.train_seeds, 1, 1000)
-        require_int("eval_episodes", self.eval_episodes, 5, 2**20)
-        require_int("rollouts_per_task", self.rollouts_per_task, 1, 2**20)
-        require_int("offline_contexts", self.offline_contexts, 1, 2**20)
-        require_int("window", self.window, 0, 2**20)
         whole = self.window == 0 or (self.window > self.context_steps and self.window % self.context_steps == 0)
         require(whole, "window", self.window, f"0, or several whole episodes of {self.context_steps} steps")
         able = self.window == 0 or self.new_layout().num_prompt == 0
