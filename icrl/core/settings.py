@@ -10,9 +10,6 @@ that is ``named(environments)`` is chosen by ``--env RiverSwim-v0`` and brings t
 
 import ast
 import dataclasses
-import functools
-import inspect
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -41,18 +38,19 @@ def leaves(settings: Any) -> dict[str, Leaf]:
     """All settings of a nested dataclass by leaf name, in order of declaration."""
     found: dict[str, Leaf] = {}
     cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
-    kinds, comments, known = typing.get_type_hints(cls), _comments(cls), declared(cls)
+    kinds, known = typing.get_type_hints(cls), declared(cls)
     for field in (each for each in dataclasses.fields(settings) if each.init):  # the others follow from the class
         value = getattr(settings, field.name)
         said = known.get(field.name, Setting())
-        text = said.help or comments.get(field.name, "")
         if dataclasses.is_dataclass(value):
             inner = {name: leaf._replace(part=field.name) for name, leaf in leaves(value).items()}
             if "named" in field.metadata:
-                name = field.metadata["named"].name_of(type(value))
-                inner = {field.name: Leaf(field.name, name, str, text, field.name), **inner}
+                registry = field.metadata["named"]
+                name = registry.name_of(type(value))
+                chosen_by = Leaf(field.name, name, str, f"registered {registry.kind}", field.name)
+                inner = {field.name: chosen_by, **inner}
         else:
-            inner = {field.name: Leaf(field.name, value, kinds[field.name], text, allowed=said.allowed)}
+            inner = {field.name: Leaf(field.name, value, kinds[field.name], said.help, allowed=said.allowed)}
         clash = found.keys() & inner.keys()
         assert not clash, f"{type(settings).__name__}: two settings are called {sorted(clash)}"
         found |= inner
@@ -143,7 +141,7 @@ def parsed(leaf: Leaf, text: str) -> Value:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     try:
         value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last two: brackets or signs by the thousand
         value = text
     return typing.cast(Value, _of_kind(leaf, value))
 
@@ -176,12 +174,3 @@ def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
         elif field.name in values:
             changes[field.name] = values[field.name]
     return dataclasses.replace(settings, **changes)
-
-
-@functools.cache  # finding the source of a class parses its whole file
-def _comments(cls: type) -> Mapping[str, str]:
-    """Field name to the comment behind its declaration, over the class and its bases."""
-    found: dict[str, str] = {}
-    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
-        found |= dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.*)$", inspect.getsource(base), re.M))
-    return found

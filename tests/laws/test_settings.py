@@ -1,11 +1,12 @@
 """Laws of settings: whatever a caller passes is inside the declared bounds, or refused in one line that names it."""
 
 import dataclasses
+import itertools
 import math
 import numbers
 import types
 import typing
-from functools import cache
+from functools import cache, partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 
 from icrl.core.errors import InputError
 from icrl.core.fields import declared, kinds_of
-from icrl.core.registry import agents, environments, filters, layouts, models, objectives
+from icrl.core.flags import values_of
+from icrl.core.registry import agents, environments, experiments, filters, layouts, models, objectives
+from icrl.core.settings import leaves, replaced
 from icrl.core.types import Agent
 
 HOSTILE = (math.nan, math.inf, -math.inf, -1, -1.0, 1e9, 10**9, 10**400, "x", "", None, [1], {}, True, 1j)
@@ -74,6 +77,8 @@ def is_inside(cls, field, value, made):
         return types.NoneType in setting.kinds
     if isinstance(value, bool):
         return bool in setting.kinds
+    if isinstance(value, tuple):
+        return all(isinstance(each, str) for each in value) and not {int, float, str} & set(setting.kinds)
     if isinstance(value, str):
         return str in setting.kinds and (not setting.choices or value in setting.choices)
     if not isinstance(value, numbers.Real) or not {int, float} & set(setting.kinds):
@@ -122,9 +127,44 @@ def test_arrays_are_settings_only_where_they_can_be_swept(kind, name):
     assert accepted <= (leaves | arrays if kind is agents else set())
 
 
+PRESETS = {name: experiments[name].presets["smoke"] for name in experiments}
+TEXTS = ("nan", "inf", "-1", "1e9", "x", "", "none", "[1]", "true", "1" * 5000, "-" * 3000 + "1")
+
+
+def parts(settings):
+    """``settings`` and all settings nested in them."""
+    yield settings
+    for field in dataclasses.fields(settings):
+        if dataclasses.is_dataclass(getattr(settings, field.name)):
+            yield from parts(getattr(settings, field.name))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_hostile_setting_of_a_recipe_is_inside_the_bounds_or_refused(name):
+    for part in parts(PRESETS[name]):
+        replace = partial(dataclasses.replace, part)
+        assert list(outcomes(type(part), lambda given: replace(**given), {}, (*HOSTILE, *ARRAYS))) == []  # noqa: B023
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_hostile_flag_of_a_recipe_is_inside_the_bounds_or_refused(name):
+    preset = PRESETS[name]
+    owners = {leaf: part for part in parts(preset) for leaf in declared(type(part))}
+    for leaf, text in itertools.product(leaves(preset), TEXTS):
+        try:
+            made = replaced(preset, values_of(preset, [f"--{leaf.replace('_', '-')}", text]))
+        except InputError as refusal:
+            assert "\n" not in str(refusal)
+        else:
+            owner = type(owners[leaf])  # a flag that is accepted changes nothing but the value in its own part
+            part = next(part for part in parts(made) if type(part) is owner)
+            assert is_inside(owner, leaf, getattr(part, leaf), part), (leaf, text)
+
+
 def classes():
-    """Every class of settings behind a registered item, bases included."""
+    """Every class of settings behind a registered item and in a preset, bases included."""
     items = [getattr(kind[name], "Config", kind[name]) for kind, name in (item.values for item in ITEMS)]
+    items += [type(part) for preset in PRESETS.values() for part in parts(preset)]
     found = {base for item in items for base in item.__mro__ if "__dataclass_fields__" in vars(base)}
     return sorted(found, key=lambda cls: cls.__qualname__)
 
