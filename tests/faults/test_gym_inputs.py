@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import icrl
 from icrl.core.errors import InputError
 from icrl.core.registry import environments
 from icrl.envs.gaussian_bandit import GaussianBanditTask
@@ -74,6 +75,12 @@ def test_bad_options(options, message):
 def test_bad_vector_options(options, message):
     with pytest.raises(InputError, match=message):
         IcrlVectorEnv(BANDIT, num_envs=2).reset(options=options)
+
+
+@pytest.mark.parametrize("folder", [3, None, [], 1.5, b"runs"])
+def test_a_folder_of_another_kind_is_refused(folder):
+    with pytest.raises(InputError, match=r"^folder: got [^\n]*, allowed: the output folder of a run$"):
+        icrl.load_agent(folder)
 
 
 @pytest.mark.parametrize("make", [IcrlEnv, IcrlVectorEnv, lambda *a, **k: gymnasium.make(f"icrl:icrl/{a[0]}", **k)])
