@@ -51,9 +51,9 @@ class Setting(NamedTuple):
         return self._range(self.low, self.high) + (" or none" if types.NoneType in self.kinds else "")
 
     def bounds(self, settings: Any) -> tuple[Any, Any]:
-        """Least and largest value in ``settings``."""
+        """Least and largest value in ``settings``; infinite where there is none, or one that is swept or traced."""
         low, high = (getattr(settings, end) if isinstance(end, str) else end for end in (self.low, self.high))
-        return -math.inf if low is None else low, math.inf if high is None else high
+        return _number_or(-math.inf, low), _number_or(math.inf, high)
 
     def check(self, name: str, settings: Any) -> None:
         """Raise ``InputError`` unless the value of the field ``name`` is allowed."""
@@ -61,9 +61,7 @@ class Setting(NamedTuple):
         if (value is None and types.NoneType in self.kinds) or (self.can_be_array and _is_traced(value)):
             return
         if float in self.kinds or int in self.kinds:
-            low, high = self.bounds(settings)
-            if not any(_is_traced(end) or getattr(end, "ndim", 0) for end in (low, high)):
-                self._check_number(name, value, low, high)
+            self._check_number(name, value, *self.bounds(settings))
         else:
             require(self._is_of_kind(value), name, value, self._range(None, None))
 
@@ -163,11 +161,10 @@ class Checked:
 
 
 def check_settings(settings: Any) -> None:
-    """Raise ``InputError`` for the first setting that is not allowed; those bounded by others come last."""
+    """Raise ``InputError`` for the first setting that is not allowed."""
     cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
-    known = declared(cls)
-    for name in sorted(known, key=lambda name: known[name].is_relative):
-        known[name].check(name, settings)
+    for name, each in declared(cls).items():
+        each.check(name, settings)
 
 
 def check_array(
@@ -191,7 +188,8 @@ def check_array(
 def declared(cls: Any) -> Mapping[str, Setting]:
     """The settings of a dataclass by field name; one that a subclass only gives another default keeps its bounds.
 
-    A field that declares nothing and holds an object of this package is one too, as its class is known.
+    A field that declares nothing and holds an object of this package is one too, as its class is known. Those that are
+    bounded by others come last, so that the others are checked first.
     """
     hints = typing.get_type_hints(cls)
     inherited: dict[str, Setting] = {}
@@ -204,7 +202,7 @@ def declared(cls: Any) -> Mapping[str, Setting]:
         if each.name in inherited or all(_is_ours(kind) for kind in kinds):
             is_leaf = is_pytree and each.metadata.get("pytree_node", True)
             known[each.name] = inherited.get(each.name, Setting())._replace(kinds=kinds, can_be_array=is_leaf)
-    return known
+    return dict(sorted(known.items(), key=lambda item: item[1].is_relative))
 
 
 def kinds_of(annotation: Any) -> tuple[Any, ...]:
@@ -222,6 +220,13 @@ def _words(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return "names separated by commas"
     return {bool: "True or False", str: "text", types.NoneType: "none"}.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+def _number_or(otherwise: float, bound: Any) -> Any:
+    """``bound`` as a plain number, or ``otherwise`` if it is not one number, or not known."""
+    if bound is None or _is_traced(bound) or getattr(bound, "ndim", 0) > 0:
+        return otherwise
+    return bound.item() if hasattr(bound, "item") else bound
 
 
 def _is_traced(value: Any) -> bool:

@@ -115,6 +115,11 @@ def test_leaves_may_be_arrays_or_traced_and_static_settings_may_not():
     assert Sweep(arms=3, low=jnp.array([5.0])).high == 1.0  # a bound that is swept binds nobody
     assert jax.vmap(lambda c: Sweep(arms=3, c=c).c)(jnp.array([-1.0, jnp.nan])).shape == (2,)
     assert jax.jit(lambda low: Sweep(arms=3, low=low).high)(7.0) == 1.0
+    with pytest.raises(InputError, match=r"^high: got nan, allowed: a finite number in \(-inf, 9\]"):
+        jax.jit(lambda low: Sweep(arms=3, low=low, high=float("nan")).high)(7.0)
+    for low in (np.array(5.0), jnp.array(5.0), np.float32(5.0)):
+        with pytest.raises(InputError, match=r"^high: got 1.0, allowed: a finite number in \(5, 9\]$"):
+            Sweep(arms=3, low=low)
     with pytest.raises(InputError, match=r"^arms: got .*, allowed: an integer in \[1, 9\]$"):
         Sweep(arms=jnp.array(3))
     with pytest.raises(InputError, match=r"^high: got 1.0, allowed: a finite number in \(5, 9\]$"):
