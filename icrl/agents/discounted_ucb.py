@@ -33,7 +33,7 @@ class DiscountedUCB(ArmAgent):
         low=0.0,
         high=1.0,
         open_low=True,
-        help="what counts and sums keep in a step",
+        help="factor by which counts and sums fade in a step",
     )
     xi: float = setting(0.6, low=0.0, help="scale of the bonus, no unit")
     reward_range: float = setting(1.0, low=0.0, open_low=True, help="B, largest less smallest reward")

@@ -30,7 +30,7 @@ class Gittins(ArmAgent):
     have are clipped. Settings shape the table, so that none of them can be swept.
     """
 
-    discount: float = setting(0.99, low=0.0, high=MAX_DISCOUNT, static=True, help="of a reward one pull later")
+    discount: float = setting(0.99, low=0.0, high=MAX_DISCOUNT, static=True, help="discount of a reward one pull later")
     max_pulls: int = setting(MAX_PULLS, low=0, high=MAX_PULLS, static=True, help="M, pulls of one arm in the table")
     prior_a: float = setting(1.0, low=0.0, open_low=True, static=True, help="a of the prior Beta(a, b)")
     prior_b: float = setting(1.0, low=0.0, open_low=True, static=True, help="b of the prior Beta(a, b)")

@@ -20,7 +20,7 @@ class NeuFastCB(NeuralAgent):
     regression regret)), 10 K) with L* the loss of the best policy; here it is a setting, as in the experiments.
     """
 
-    gamma: float = setting(1000.0, low=0.0, open_low=True, help="how greedy it is")
+    gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
 
     kl_loss: ClassVar[bool] = True
 

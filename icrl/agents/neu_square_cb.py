@@ -17,7 +17,7 @@ class NeuSquareCB(NeuralAgent):
     The theory has gamma ~ sqrt(KT / (regression regret + ln 1/delta)); here it is a setting, as in the experiments.
     """
 
-    gamma: float = setting(1000.0, low=0.0, open_low=True, help="how greedy it is")
+    gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         losses = self.losses(state, obs)

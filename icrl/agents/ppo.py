@@ -57,7 +57,7 @@ class PPO(Agent):
     num_epochs: int = setting(20, low=1, high=2**20, static=True, help="passes over a rollout")
     obs_scale: float = setting(1.0, low=0.0, open_low=True, help="observations are divided by it")
     learning_rate: float = setting(3e-4, low=0.0, open_low=True, help="step size of Adam")
-    discount: float = setting(0.99, low=0.0, high=1.0, help="of rewards a step later")
+    discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later")
     gae_lambda: float = setting(0.95, low=0.0, high=1.0, help="lambda of generalised advantage estimation")
     clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays")
     value_weight: float = setting(0.5, low=0.0, help="weight of the value loss")

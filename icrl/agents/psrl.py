@@ -35,7 +35,9 @@ class PSRL(Planner):
     """
 
     reward_prior: str = setting("normal", choices=REWARD_PRIORS, static=True, help="prior of expected rewards")
-    concentration: float = setting(1.0, low=0.0, open_low=True, help="of the Dirichlet prior of a pair's successors")
+    concentration: float = setting(
+        1.0, low=0.0, open_low=True, help="parameter of the Dirichlet prior of a pair's successors"
+    )
     prior_mean: float = setting(0.0, low=-1e6, high=1e6, help="prior mean of a reward (normal)")
     prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of an expected reward (normal)")
     noise_std: float = setting(1.0, low=0.0, help="standard deviation of the reward noise (normal)")

@@ -33,7 +33,7 @@ class QLearning(Agent):
 
     spec: EnvSpec = struct.field(pytree_node=False)
     step_size: float = setting(0.5, low=0.0, high=1.0, open_low=True, help="share of the error that an update removes")
-    discount: float = setting(0.95, low=0.0, high=1.0, help="of the value of the next state")
+    discount: float = setting(0.95, low=0.0, high=1.0, help="discount of the value of the next state")
     initial_value: float = setting(0.0, low=-1e6, high=1e6, help="Q before any transition")
     epsilon: float = setting(1.0, low=0.0, high=1.0, help="probability of a random action at the start")
     final_epsilon: float = setting(0.05, low=0.0, high=1.0, help="the same after anneal_steps")
