@@ -5,8 +5,11 @@ from typing import Any, NamedTuple, Self
 import jax.numpy as jnp
 
 from icrl.core import struct
+from icrl.core.fields import required
 from icrl.core.threefry import below, bits
 from icrl.core.types import Agent, Array, Environment, Transition
+
+MAX_ARMS, MAX_DIM = 65536, 2**24
 
 
 class ArmStats(NamedTuple):
@@ -25,7 +28,7 @@ class ArmStats(NamedTuple):
 class ArmAgent(Agent):
     """Base of agents whose state is ``ArmStats``; the observation is ignored."""
 
-    num_arms: int = struct.field(pytree_node=False)
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

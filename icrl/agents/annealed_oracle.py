@@ -5,8 +5,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._arm_agent import MAX_ARMS
 from icrl.agents.oracle import Oracle
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment, Transition
 
@@ -26,9 +28,9 @@ class AnnealedOracle(Oracle):
     transitions.
     """
 
-    num_actions: int = struct.field(pytree_node=False, default=2)
-    anneal_steps: Any = 1000
-    final_epsilon: Any = 0.0
+    num_actions: int = setting(2, low=1, high=MAX_ARMS, static=True, help="K, actions")
+    anneal_steps: float = setting(1000, low=0.0, open_low=True, help="transitions in which epsilon falls")
+    final_epsilon: float = setting(0.0, low=0.0, high=1.0, help="epsilon after that")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import ArmAgent, ArmStats
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment, Transition
 from icrl.planning.beta_bandit import bayes_optimal, count_graph
@@ -32,9 +33,9 @@ class BayesOptimal(ArmAgent):
     them can be swept; ``icrl.planning.beta_bandit.bayes_optimal`` has the value.
     """
 
-    horizon: int = struct.field(pytree_node=False, default=10)  # T, pulls in all
-    prior_a: float = struct.field(pytree_node=False, default=1.0)
-    prior_b: float = struct.field(pytree_node=False, default=1.0)
+    horizon: int = setting(10, low=1, high=2**31, static=True, help="T, pulls in all")
+    prior_a: float = setting(1.0, low=0.0, open_low=True, static=True, help="a of the prior Beta(a, b)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, static=True, help="b of the prior Beta(a, b)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Transition
 
@@ -27,9 +28,15 @@ class DiscountedUCB(ArmAgent):
     1 - sqrt(S / T) / (4 B).
     """
 
-    discount: Array | float = 0.98  # in (0, 1]; it remembers about 1 / (1 - discount) steps
-    xi: Array | float = 0.6  # width of the bonus, no unit
-    reward_range: Array | float = 1.0  # B
+    discount: float = setting(
+        0.98,
+        low=0.0,
+        high=1.0,
+        open_low=True,
+        help="factor by which counts and sums fade in a step",
+    )
+    xi: float = setting(0.6, low=0.0, help="scale of the bonus, no unit")
+    reward_range: float = setting(1.0, low=0.0, open_low=True, help="B, largest less smallest reward")
 
     def init(self, key: Array) -> FadedStats:  # type: ignore[override]
         del key

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -20,7 +21,7 @@ class KLUCB(ArmAgent):
     c = 0, the default. Asymptotically optimal for Bernoulli arms.
     """
 
-    c: Array | float = 0.0  # weight of ln ln t
+    c: float = setting(0.0, low=0.0, help="weight of ln ln t")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

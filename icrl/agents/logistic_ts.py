@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.agents._linear_agent import LinearAgent, eliminate
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
 from icrl.core.types import Array, Transition
@@ -32,7 +33,7 @@ class LogisticTS(LinearAgent):
     costs a rank-one update, and the mode lies on a line: mean + cov x s with s = r - sigmoid(<mean, x> + s x^T cov x).
     """
 
-    prior_var: Array | float = 1.0  # of each coordinate of theta
+    prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of each coordinate of theta")
 
     def init(self, key: Array) -> NormalLaw:  # type: ignore[override]
         del key

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
@@ -19,7 +20,7 @@ class MOSS(ArmAgent):
     otherwise; who lives longer explores no more then.
     """
 
-    horizon: Array | float = 500.0  # T, pulls in all
+    horizon: float = setting(500.0, low=0.0, open_low=True, help="T, pulls in all")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

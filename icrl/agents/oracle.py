@@ -18,11 +18,11 @@ class Oracle(Agent):
     sees_env_state = True
 
     env: Environment = struct.field(pytree_node=False)
-    task: Any = None
+    task: TaskParams | None = None
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(env=env, **settings)
+        return cls(**{"env": env, **settings})
 
     def for_task(self, params: TaskParams) -> Self:
         return self.replace(task=params)  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from jax.scipy.special import ndtr, ndtri
 
 from icrl.agents._arm_agent import ArmAgent, ArmStats
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform
 from icrl.core.types import Array, Environment
@@ -66,9 +67,9 @@ class PosteriorGaussian(ArmAgent):
     Like any normal draw in float32, a draw has steps of 2^-23 in probability.
     """
 
-    low: Array | float = 0.0  # the prior is U[low, high]
-    high: Array | float = 1.0
-    noise_std: Array | float = 0.3  # s, reward units; below 1e-6 it counts as 1e-6
+    low: float = setting(0.0, low=-1e6, high=1e6, help="least mean under the prior U[low, high]")
+    high: float = setting(1.0, low="low", high=1e6, open_low=True, help="largest mean under that prior")
+    noise_std: float = setting(0.3, low=0.0, help="s, reward units; below 1e-6 it counts as 1e-6")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

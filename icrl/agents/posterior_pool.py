@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import ArmAgent, ArmStats
 from icrl.core import struct
 from icrl.core.errors import InputError
+from icrl.core.fields import check_array
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
@@ -24,6 +25,10 @@ class PosteriorPool(ArmAgent):
     """
 
     means: Array  # [D, K] float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_array("means", self.means, (None, self.num_arms), low=0.0, high=1.0)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform_pairs
 from icrl.core.types import Array, Environment
@@ -23,8 +24,8 @@ class ThompsonBernoulli(ArmAgent):
     for rewards 0 and 1; sums that such rewards cannot have are clipped.
     """
 
-    prior_a: Array | float = 1.0
-    prior_b: Array | float = 1.0
+    prior_a: float = setting(1.0, low=0.0, open_low=True, help="a of the prior Beta(a, b)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, help="b of the prior Beta(a, b)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -17,7 +18,7 @@ class UCB1(ArmAgent):
     of ``ucb`` at a few hundred pulls.
     """
 
-    scale: Array | float = 1.0  # of the bonus, no unit
+    scale: float = setting(1.0, low=0.0, help="scale of the bonus, no unit")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

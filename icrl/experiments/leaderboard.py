@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from icrl.core.errors import require_int
+from icrl.core.fields import Checked, setting
 from icrl.core.model_types import ModelConfig
 from icrl.core.progress import Progress
 from icrl.core.registry import agents, environments, experiments, models
@@ -54,35 +54,35 @@ POINTS = 40  # of a curve, evenly on a logarithmic axis
 
 
 @dataclasses.dataclass(frozen=True)
-class LeaderboardSettings:
+class LeaderboardSettings(Checked):
     """All settings of the leaderboard."""
 
     env: GaussianBandit  # of the model that is trained here
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
-    model: str = "transformer"  # registered sequence model that is trained here
-    model_run: str = ""  # output folder of a finished run whose model plays instead; empty: train one
-    environments: tuple[str, ...] = ()  # registered environments; none named: all
-    agents: tuple[str, ...] = ()  # registered agents; none named: all
-    max_states: int = 100  # environments with more states are left out
-    slow_agents: tuple[str, ...] = ()  # agents that stay out where there are more than slow_states, unless in agents
-    slow_states: int = 30  # states of an environment that slow_agents still enter
-    collectors: tuple[str, ...] = COLLECTORS  # make data, play if in agents
-    num_tasks: int = 1000  # bandits, each with every agent
-    mdp_steps: int = 400  # steps in environments with states, rounded up to whole episodes
-    mdp_tasks: int = 24  # tasks of each environment with states
+    model: str = setting("transformer", help="registered sequence model that is trained here")
+    model_run: str = setting("", help="output folder of a finished run whose model plays instead; empty: train one")
+    environments: tuple[str, ...] = setting((), help="registered environments; none named: all")
+    agents: tuple[str, ...] = setting((), help="registered agents; none named: all")
+    max_states: int = setting(100, low=1, high=4096, help="environments with more states are left out")
+    slow_agents: tuple[str, ...] = setting(
+        (), help="agents that stay out where there are more than slow_states, unless in agents"
+    )
+    slow_states: int = setting(30, low=0, high=2**31 - 1, help="states of an environment that slow_agents still enter")
+    collectors: tuple[str, ...] = setting(COLLECTORS, help="make data, play if in agents")
+    num_tasks: int = setting(1000, low=2, high=10**7, help="bandits, each with every agent")
+    mdp_steps: int = setting(
+        400, low=1, high=2**24, help="steps in environments with states, rounded up to whole episodes"
+    )
+    mdp_tasks: int = setting(24, low=2, high=10**6, help="tasks of each environment with states")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
         for name in self.environments:
             environments.entry(name)
         for name in (*self.agents, *self.slow_agents, *self.collectors):
             agents.entry(name)
-        require_int("max_states", self.max_states, 1, 4096)
-        require_int("slow_states", self.slow_states, 0, 2**31 - 1)
-        require_int("num_tasks", self.num_tasks, 2, 10**7)
-        require_int("mdp_steps", self.mdp_steps, 1, 2**24)
-        require_int("mdp_tasks", self.mdp_tasks, 2, 10**6)
 
     @property
     def pretraining(self) -> Recipe:

@@ -34,7 +34,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from icrl.core.errors import require, require_float, require_int
+from icrl.agents._neural_agent import MAX_PERTURBATIONS, MAX_WIDTH
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.progress import Progress
 from icrl.core.registry import agents, experiments
 from icrl.core.tasks import TaskSet
@@ -58,23 +60,25 @@ POINTS = 200  # of a curve in the report
 
 
 @dataclasses.dataclass(frozen=True)
-class NeuralBanditSettings:
+class NeuralBanditSettings(Checked):
     """All settings of the comparison."""
 
     env: ClassificationBandit
-    learners: tuple[str, ...] = tuple(GRIDS)  # neural agents that are compared
-    width: int = 100  # hidden units of every network
-    num_perturbations: int = 0  # perturbed networks (S of Deb et al.); 0: the plain one
-    tune_rollouts: int = 2  # lives behind each tuned setting
-    eval_rollouts: int = 10  # other lives, behind every reported mean
-    least_gain: float = 1.0  # regret of the best constant arm over that of a learner, at least
+    learners: tuple[str, ...] = setting(tuple(GRIDS), help="neural agents that are compared")
+    width: int = setting(100, low=1, high=MAX_WIDTH, help="hidden units of every network")
+    num_perturbations: int = setting(
+        0, low=0, high=MAX_PERTURBATIONS, help="perturbed networks (S of Deb et al.); 0: the plain one"
+    )
+    tune_rollouts: int = setting(2, low=1, high=10**5, help="rollouts behind each tuned setting")
+    eval_rollouts: int = setting(10, low=2, high=10**5, help="other rollouts, behind every reported mean")
+    least_gain: float = setting(
+        1.0, low=0.0, open_low=True, help="regret of the best constant arm over that of a learner, at least"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unknown = [name for name in self.learners if name not in GRIDS]
         require(bool(self.learners) and not unknown, "learners", self.learners, f"some of {', '.join(GRIDS)}")
-        require_int("tune_rollouts", self.tune_rollouts, 1, 10**5)
-        require_int("eval_rollouts", self.eval_rollouts, 2, 10**5)
-        require_float("least_gain", self.least_gain, 0.0, open_low=True)
 
     def candidates(self, name: str) -> list[tuple[str, Agent]]:
         """The settings in words, and the agent, for each point of the agent's grid."""

@@ -34,10 +34,12 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None) -> Agent
     return made
 
 
-def check_agent(text: str) -> None:
-    """Raise ``InputError`` for what names no registered agent; imports none of them."""
-    for name in mixed(text) or (base_name(text),):
+def check_agent(field: str, text: str) -> None:
+    """Raise ``InputError`` that names ``field`` for a text of another form or for an agent that is not registered."""
+    for name in mixed(text, field) or (base_name(text),):
         agents.entry(name)
+    if "@" in text:
+        parsed(text, field)
 
 
 def base_name(text: str) -> str:
@@ -56,7 +58,7 @@ def in_words(text: str) -> str:
     return text.replace("@", ", ").replace("=", " ").replace("_", " ") if "@" in text else text
 
 
-def parsed(text: str) -> tuple[str, dict[str, Any]]:
+def parsed(text: str, field: str = "agent") -> tuple[str, dict[str, Any]]:
     """(registered name, settings) of a name without shares.
 
     Raises:
@@ -67,7 +69,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
     for each in given:
         setting, equals, value = each.partition("=")
         setting = setting.strip().replace("-", "_")
-        require(bool(equals) and setting not in settings, "agent", text, FORM)
+        require(bool(equals) and setting not in settings, field, text, FORM)
         known = _settings_of(name)
         if setting not in known:
             raise InputError(f"agent {name}: unknown setting {setting!r}; {near_names(setting, known)}")
@@ -75,7 +77,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def mixed(text: str) -> dict[str, float]:
+def mixed(text: str, field: str = "agent") -> dict[str, float]:
     """The shares of a mixture by agent, first and second; {} for a name that is no mixture."""
     if "*" not in text:
         return {}
@@ -83,9 +85,9 @@ def mixed(text: str) -> dict[str, float]:
     try:
         shares = {name.strip(): float(share) for share, _, name in parts}
     except ValueError:
-        raise InputError(f"agent: got {text!r}, allowed: {FORM}") from None
+        raise InputError(f"{field}: got {text!r}, allowed: {FORM}") from None
     all_of_it = abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
-    require(len(parts) == len(shares) == 2 and all_of_it, "agent", text, FORM)
+    require(len(parts) == len(shares) == 2 and all_of_it, field, text, FORM)
     return shares
 
 

@@ -16,7 +16,8 @@ from flax import nnx
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig, Objective
 from icrl.core.registry import environments, layouts, models, objectives
 from icrl.core.seeding import key_for
@@ -36,29 +37,32 @@ FEW = 4  # tasks of a numbered family that is not split: its models are trained 
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """All settings of a pretraining experiment."""
 
-    env: Environment = dataclasses.field(metadata=named(environments))  # registered environment
+    env: Environment = dataclasses.field(metadata=named(environments))
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     prediction: Prediction = dataclasses.field(default_factory=Prediction)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
-    model: str = "transformer"  # registered sequence model
-    parameters: int | None = None  # of every model, embedding and head included, within 6 %; none: as its sizes say
-    train_seeds: int = 1  # independently trained models of each variant
-    vary: tuple[str, ...] = ()  # what the variants differ in: NAME=a,b,c, several of them make a grid
+    model: str = setting("transformer", help="registered sequence model")
+    parameters: int | None = setting(
+        None,
+        low=1,
+        high=2**40,
+        help="size of every model with embedding and head, within 6 %; none: as its settings say",
+    )
+    train_seeds: int = setting(1, low=1, high=1000, help="independently trained models of each variant")
+    vary: tuple[str, ...] = setting((), help="what the variants differ in: NAME=a,b,c, several of them make a grid")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
         for name in ("batch_size", "micro_batch"):
             together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
             allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
             require(size is None or size % together == 0, name, size, allowed)
-        if self.parameters is not None:
-            require_int("parameters", self.parameters, 1, 2**40)
-        require_int("train_seeds", self.train_seeds, 1, 1000)
         check_vary(self.vary)
 
     # --- what the environment decides ---

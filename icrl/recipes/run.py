@@ -168,6 +168,7 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
     Raises:
       InputError: no run or no checkpoint there. DamagedError: nothing intact there.
     """
+    require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run")
     run = reopen(Path(folder))
     agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)
     return HostAgent(agent, run.settings.env.spec)

@@ -352,6 +352,30 @@ def test_bad_task_numbers_are_refused(indices):
         TaskSet.of(DarkRoom(), indices)
 
 
+@pytest.mark.parametrize(
+    "index", [4, -5, 100, 2**40, 2**70, [0, 99], np.array([0, 99]), np.array([-5]), [[0]], [0.0], 1.0, "x", None, True,
+              [True], [1, "x"], [[1], [1, 2]]],
+    ids=str,
+)  # fmt: skip
+def test_an_index_outside_a_set_of_tasks_is_refused(index):
+    tasks = TaskSet.of(DarkRoom(), [3, 1, 4, 15])
+    with pytest.raises(
+        InputError, match=r"^index: got [^\n]*, allowed: integers in \[-4, 3\], or a mask of 4 booleans$"
+    ):
+        tasks[index]
+    with pytest.raises(InputError, match=r"^index: got slice"):
+        tasks["a":]
+
+
+def test_a_set_of_tasks_is_indexed_as_a_list_is():
+    tasks = TaskSet.of(DarkRoom(), [3, 1, 4, 15])
+    mask = np.array([False, True, False, True])
+    for index, ids in ((0, [3]), (-1, [15]), (np.int64(2), [4]), ([3, 0, 0], [15, 3, 3]), (np.array([-4]), [3]),
+                       (mask, [1, 15]), (slice(1, 3), [1, 4]), (slice(2, 99), [4, 15])):  # fmt: skip
+        assert tasks[index].ids.tolist() == ids
+    assert jax.jit(lambda i: tasks[i].ids)(jnp.array([2])).tolist() == [4]
+
+
 def test_a_family_without_numbers_is_refused():
     from icrl.envs.gaussian_bandit import GaussianBandit
 

@@ -29,13 +29,13 @@ def _show(checks: list[Check], head: Head) -> Iterator[Table]:
     del head
     # four figures, so that 1.104 does not stand as "1.10, not ok" beside "<= 1.10"
     rows = [
-        Row("ok" if row["ok"] else "not-ok", [row["what"], measured, row["target"], verdict, row.get("interval", "")])
+        Row("ok" if row["ok"] else "not-ok", [row["what"], measured, row.get("interval", ""), row["target"], verdict])
         for row in checks
         for verdict in ["ok" if row["ok"] else "NOT OK"]
         for measured in [NO_NUMBER if row["measured"] is None else format_value(row["measured"], 4)]
     ]
     title = f"{sum(check['ok'] for check in checks)} of {len(checks)} checks hold"
-    columns = ["check", "measured [95 % interval]", "target", "verdict", "interval"]
+    columns = ["check", "measured [95 % interval]", "interval", "target", "verdict"]
     yield Table(title, columns, rows, details=("interval",))
 
 
