@@ -21,8 +21,8 @@ class LinearStats(NamedTuple):
 
 
 @struct.dataclass
-class LinearAgent(Agent):
-    """Base of agents whose state is ``LinearStats``.
+class FeatureAgent(Agent):
+    """Base of agents that know the arms' features; subclasses say what they remember.
 
     The arms' features x_a are known and fixed (``features`` [K, d], read off ``LinearBandit-v0``), or, when
     ``features`` is None, shown at every step: the observation is the K x d matrix, row by row.
@@ -46,13 +46,18 @@ class LinearAgent(Agent):
             raise InputError(f"features: {env.name} neither has nor shows any, and {cls.__name__} needs them")
         return cls(**{"num_arms": env.num_actions, "dim": dim, "features": features, **settings})
 
-    def init(self, key: Array) -> LinearStats:
-        del key
-        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim), jnp.float32), jnp.zeros(self.dim, jnp.float32))
-
     def features_at(self, obs: Array) -> Array:
         """x_a of every arm, [K, d]."""
         return obs.reshape(self.num_arms, self.dim) if self.features is None else self.features
+
+
+@struct.dataclass
+class LinearAgent(FeatureAgent):
+    """Base of those whose state is ``LinearStats``."""
+
+    def init(self, key: Array) -> LinearStats:
+        del key
+        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim), jnp.float32), jnp.zeros(self.dim, jnp.float32))
 
     def update(self, state: LinearStats, transition: Transition) -> LinearStats:
         pulled = jnp.arange(self.num_arms) == transition.action

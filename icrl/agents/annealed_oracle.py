@@ -36,11 +36,11 @@ class AnnealedOracle(Oracle):
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return cls(**{"env": env, "num_actions": env.num_actions, **settings})
 
-    def init(self, key: Array) -> AnnealedState:  # type: ignore[override]
+    def init(self, key: Array) -> AnnealedState:
         del key
         return AnnealedState(jnp.int32(0))
 
-    def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:
         key_noise, key_action, key_optimal = jax.random.split(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
@@ -48,6 +48,6 @@ class AnnealedOracle(Oracle):
         any_action = jax.random.randint(key_action, (), 0, self.num_actions, jnp.int32)
         return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)).astype(jnp.int32)
 
-    def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:  # type: ignore[override]
+    def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:
         del transition
         return AnnealedState(state.time + 1)

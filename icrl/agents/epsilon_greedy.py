@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -13,7 +13,7 @@ from icrl.core.types import Array
 
 @agents.register("epsilon-greedy", paper="Sutton, Barto 2018")
 @struct.dataclass
-class EpsilonGreedy(ArmAgent):
+class EpsilonGreedy(ArmStatsAgent):
     """With probability ``epsilon`` any of the K arms, else argmax m_a with ties broken uniformly.
 
     Untried arms count as best, so that each arm is soon pulled once, in random order.

@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
@@ -18,7 +18,7 @@ MAX_DISCOUNT, MAX_PULLS = 0.99, 200  # of the default table: a few seconds of wo
 
 @agents.register("gittins", paper="Gittins 1979")
 @struct.dataclass
-class Gittins(ArmAgent):
+class Gittins(ArmStatsAgent):
     """Pull the arm with the largest Gittins index for mu_a ~ Beta(prior_a, prior_b); the first on ties.
 
     The index is exact in the discounted problem. In an episode of T pulls it comes close to the Bayes-optimal policy:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -61,7 +61,7 @@ class CutNormal(NamedTuple):
 
 @agents.register("posterior-gaussian", paper="Lee et al. 2023")
 @struct.dataclass
-class PosteriorGaussian(ArmAgent):
+class PosteriorGaussian(ArmStatsAgent):
     """mu_a | data ~ N(m_a, s^2 / n_a) cut to [low, high], uniform when n_a = 0; pull the arm with the largest draw.
 
     Like any normal draw in float32, a draw has steps of 2^-23 in probability.

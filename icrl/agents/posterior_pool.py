@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.errors import InputError
 from icrl.core.fields import check_array
@@ -17,7 +17,7 @@ TINY = 1e-6  # a probability of 0 or 1 in the pool is moved by so much, so that 
 
 @agents.register("posterior-pool", paper="Raventos et al. 2023")
 @struct.dataclass
-class PosteriorPool(ArmAgent):
+class PosteriorPool(ArmStatsAgent):
     """Draws one of the D tasks by its posterior probability, uniform before any pull, and plays its best arm.
 
     The memorising solution of task diversity (Raventos et al. 2023, where it is called dMMSE), for bandits whose

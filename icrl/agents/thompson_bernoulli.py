@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -17,7 +17,7 @@ GRID = 256  # midpoints of the quadrature
 
 @agents.register("thompson-bernoulli", paper="Thompson 1933")
 @struct.dataclass
-class ThompsonBernoulli(ArmAgent):
+class ThompsonBernoulli(ArmStatsAgent):
     """mu_a | data ~ Beta(a + S_a, b + F_a) with S successes and F failures; pull the arm with the largest draw.
 
     The prior is read off the environment (``prior_a``, ``prior_b``), else uniform. It is meant

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -16,7 +16,7 @@ OFFLINE_DRAWS = 100
 
 @agents.register("thompson-gaussian", paper="Lee et al. 2023")
 @struct.dataclass
-class ThompsonGaussian(ArmAgent):
+class ThompsonGaussian(ArmStatsAgent):
     """Conjugate normal posterior per arm: precision 1/v0 + n/s^2, mean (m0/v0 + sum r / s^2) / precision.
 
     Lee et al. use the normal prior N(1/2, 1/12), which has the mean and variance of the true U[0, 1], and the noise

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -11,7 +11,7 @@ from icrl.core.types import Array
 
 @agents.register("ucb", paper="Lee et al. 2023")
 @struct.dataclass
-class UCB(ArmAgent):
+class UCB(ArmStatsAgent):
     """argmax m_a + c / sqrt(n_a), every arm once first.
 
     This is what "UCB" means in both in-context papers. It is not UCB1: without the growing logarithm it has no

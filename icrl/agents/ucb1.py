@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -11,7 +11,7 @@ from icrl.core.types import Array
 
 @agents.register("ucb1", paper="Auer et al. 2002")
 @struct.dataclass
-class UCB1(ArmAgent):
+class UCB1(ArmStatsAgent):
     """argmax m_a + scale * sqrt(2 ln t / n_a) with t pulls so far in all; every arm once first, arm 0 first on ties.
 
     ``scale`` = 1 is the published rule, made for rewards in [0, 1]; its logarithm costs four to five times the regret

@@ -104,12 +104,20 @@ class Layout(Checked, abc.ABC):
     the last token in front of step t's action: see ``decisions``.
     """
 
-    num_actions: int  # K
-    obs_shape: tuple[int, ...]  # O
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome
     token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
+
+    @property
+    @abc.abstractmethod
+    def num_actions(self) -> int:
+        """K."""
+
+    @property
+    @abc.abstractmethod
+    def obs_shape(self) -> tuple[int, ...]:
+        """O."""
 
     @property
     @abc.abstractmethod
