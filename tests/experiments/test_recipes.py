@@ -90,6 +90,7 @@ def test_how_many_combinations_there_are(capsys):
     assert {row[2:5] for row in found} == {row for row in DATA if row[0] == "contexts" or row[2] == "ad"}
 
 
+@pytest.mark.usefixtures("compiles_much")
 @pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n % 20 != 3)) for n in range(60)])
 def test_any_combination_trains_evaluates_reports_reloads_and_plays(number, tmp_path, capsys):
     env, source, data, rule, objective, layout, model, moe = drawn()[number]
