@@ -5,8 +5,8 @@ to predict the source's next action in windows that cross the borders of episode
 
 Measured, preset cpu, seed 0 (2026-11-29, 8 min 16 s of CPU on a loaded machine with two cores), ``--env
 BernoulliBandit-v0 --source thompson-bernoulli --filter lhf``: regret(200) in 100 unseen tasks, AD 23.6 [19.8, 27.3],
-its source 10.8 [9.7, 11.9], Gittins 6.75, UCB 9.28, uniform play 64.3. The training loss ends at .017 nats, where
-Thompson sampling cannot be predicted so well: 240 histories are learned by heart.
+its source 10.8 [9.7, 11.9], Gittins 6.75, UCB 9.28, uniform play 64.3. The training loss ends at .017 nats where the
+source's own draws cost .535 +- .028 (100 tasks): 160 histories were learned by heart.
 """
 
 from typing import ClassVar
