@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 from icrl.core.errors import IcrlError, InputError, near_names
 
-EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 130/143 stopped"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
+)
 
 
 class _Parser(argparse.ArgumentParser):

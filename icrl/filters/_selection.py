@@ -10,7 +10,9 @@ import numpy as np
 from icrl.core.errors import DamagedError, InputError, require, require_int
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, HistoryTable, Selection
-from icrl.storage.publish import encode_json, publish_json, read_json, show
+from icrl.storage.paths import show
+from icrl.storage.publish import publish_json, read_json
+from icrl.storage.strict_json import encode_json
 
 SCHEMA = 1
 PROVENANCE = ("filter", "settings", "seed", "dataset", "num_histories", "num_episodes")

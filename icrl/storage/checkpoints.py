@@ -21,11 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.storage.paths import disk_full, out_of_space, refuse_links
 from icrl.storage.publish import (
     discard_folder,
-    disk_full,
     make_folder,
-    out_of_space,
     publishing_folder,
     sweep_temporaries,
     verify_folder,
@@ -52,6 +51,7 @@ def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | No
         _require_exact(name, leaf)
     contents = {"step": step, "leaves": _describe(leaves), "state_sha256": _digest(leaves), "meta": meta or {}}
     folder = Path(folder).absolute()
+    refuse_links(folder)
     make_folder(folder)
     sweep_temporaries(folder)
     abandoned = _damaged_from(folder, step)

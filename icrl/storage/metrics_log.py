@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from icrl.core.errors import DamagedError, InputError, require
-from icrl.storage.publish import decode_json, explained, publish_file, show, sync, write_all
+from icrl.storage.paths import explained, show, sync, write_all
+from icrl.storage.publish import publish_file
+from icrl.storage.strict_json import decode_json
 
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')  # the end of every line
 _CRC_LENGTH = len(b',"crc":"01234567"}')

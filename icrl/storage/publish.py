@@ -8,11 +8,8 @@ bytes are found before they are used. Nothing here reads the clock, the user or 
 """
 
 import contextlib
-import errno
 import hashlib
 import json
-import logging
-import math
 import os
 import re
 import secrets
@@ -22,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from icrl.core.errors import DamagedError, InputError, ResourceError, require
+from icrl.core.errors import DamagedError, InputError, require
+from icrl.storage.paths import disk_full, explained, out_of_space, refuse_links, show, sync, write_all
+from icrl.storage.strict_json import decode_json, encode_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 TEMPORARY = re.compile(r"\.icrl-tmp-[0-9a-f]{16}")
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_log = logging.getLogger("icrl")
 
 
 # --- Whole files ---
@@ -39,7 +36,7 @@ def publish_file(path: Path | str, data: bytes) -> None:
     path = Path(path)
     temporary = _temporary_name(path.parent)
     with explained(path, len(data)), _removing(temporary):
-        _write_new(temporary, data)
+        write_new(temporary, data)
         os.replace(temporary, path)
         sync(path.parent)
 
@@ -54,35 +51,6 @@ def read_json(path: Path | str) -> Any:
     with explained(path):
         data = Path(path).read_bytes()
     return decode_json(data, show(path))
-
-
-def encode_json(value: Any, what: str = "value") -> bytes:
-    """The one byte form of a JSON value, so that equal values have equal digests."""
-    try:
-        return (json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n").encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{what}: cannot be written as JSON: {error}") from error
-
-
-def decode_json(data: bytes, where: str) -> Any:
-    """Strict JSON from bytes; duplicate keys, NaN, infinity or broken text are a ``DamagedError`` naming ``where``."""
-
-    def number(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise ValueError(f"the number {text} is not finite")
-        return float(text)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
-        return value
-
-    try:
-        return json.loads(data.decode(), object_pairs_hook=unique, parse_constant=number, parse_float=number)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{where}: not strict JSON: {error}") from error
 
 
 # --- Whole folders ---
@@ -101,12 +69,8 @@ def publishing_folder(final: Path | str, meta: dict[str, Any]) -> Iterator[Path]
         with explained(final):
             _refuse_existing(final)
             os.mkdir(temporary)
-        try:
+        with _full_disk_explained(final, temporary):
             yield temporary
-        except OSError as error:
-            if disk_full(error):
-                raise out_of_space(final, _bytes_in(temporary), error) from error
-            raise
         with explained(final, _bytes_in(temporary)):
             _seal(temporary, meta)
             _refuse_existing(final)  # rename would silently replace an empty folder
@@ -121,6 +85,8 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
     file, what was expected and what was found.
     """
     folder = Path(path)
+    if folder.is_symlink():
+        raise DamagedError(f"{show(path)}: expected a folder, found a link")
     if not folder.is_dir():
         raise InputError(f"{show(path)}: no such folder")
     manifest = read_manifest(folder / MANIFEST)
@@ -140,6 +106,38 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
     for name in present.keys() - manifest["files"].keys():
         raise DamagedError(f"{show(present[name])}: expected no such file, found one that the manifest does not list")
     return manifest["meta"]
+
+
+@contextlib.contextmanager
+def replacing_files(folder: Path | str, pattern: str) -> Iterator[Path]:
+    """Yield a temporary folder beside ``folder``; its files then replace those of ``folder`` that ``pattern`` names.
+
+    Those of folders one below are replaced too; other files stay. It is for views that are made again from records
+    (the event files of a dashboard): every file appears whole, and a kill while they are exchanged may leave some of
+    them out. When the block raises, ``folder`` is as it was.
+    """
+    folder = Path(folder)
+    refuse_links(folder)
+    make_folder(folder)
+    refuse_links(*folder.iterdir())
+    temporary = _temporary_name(folder.parent)
+    with _removing(temporary):
+        with explained(folder):
+            os.mkdir(temporary)
+        with _full_disk_explained(folder, temporary):
+            yield temporary
+        with explained(folder, _bytes_in(temporary)):
+            fresh = list(_regular_files(temporary))
+            for _, path in fresh:
+                sync(path)
+            for stale in [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]:
+                stale.unlink()
+            for name, path in fresh:
+                make_folder((folder / name).parent)
+                os.replace(path, folder / name)
+            for changed in {folder, *((folder / name).parent for name, _ in fresh)}:
+                sync(changed)
+            _remove(temporary)
 
 
 def discard_folder(path: Path | str) -> None:
@@ -181,7 +179,7 @@ def _seal(folder: Path, meta: dict[str, Any]) -> None:
         files[name] = {"sha256": _sha256(path), "size": os.stat(path).st_size}
     body = {"schema": SCHEMA, "meta": meta, "files": files}
     digest = hashlib.sha256(encode_json(body)).hexdigest()
-    _write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
+    write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
     for inner, _, _ in os.walk(folder, topdown=False):
         sync(Path(inner))
 
@@ -226,50 +224,7 @@ def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
-# --- Errors and small tools ---
-
-
-@contextlib.contextmanager
-def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into one of ours: full disk, damaged disk, or a path that cannot be used."""
-    try:
-        yield
-    except OSError as error:
-        if disk_full(error):
-            raise out_of_space(path, needed, error) from error
-        kind = DamagedError if error.errno == errno.EIO else InputError
-        raise kind(f"{show(path)}: {error.strerror or error}") from error
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether ``error`` says that the disk, the quota or the allowed file size is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
-
-
-def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError:
-    """The error for a write that did not fit; nothing of it is left and what was there before is intact."""
-    place = next((each for each in Path(os.path.abspath(path)).parents if each.exists()), Path("/"))
-    said = reason.strerror if isinstance(reason, OSError) else reason
-    return ResourceError(
-        f"{show(path)}: {said}: needs at least {needed} bytes, {shutil.disk_usage(place).free} are free; "
-        "earlier files are intact, free some space and go on"
-    )
-
-
-def plain(path: Path | str) -> str:
-    """``path`` when the file system can spell it."""
-    text = os.fspath(path)
-    try:
-        spelled = bool(text) and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        spelled = False
-    require(spelled, "out", text, "a path without NUL and lone surrogates")
-    return text
-
-
-def show(text: object) -> str:
-    """Text for a message: escaped when it could break the line or colour the terminal."""
-    return str(text) if str(text).isprintable() else ascii(str(text))
+# --- Small tools ---
 
 
 def _temporary_name(folder: Path) -> Path:
@@ -287,6 +242,17 @@ def _removing(temporary: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _full_disk_explained(final: Path, temporary: Path) -> Iterator[None]:
+    """Turn a full disk met while ``temporary`` is filled into our error; what else fails there is not ours."""
+    try:
+        yield
+    except OSError as error:
+        if disk_full(error):
+            raise out_of_space(final, _bytes_in(temporary), error) from error
+        raise
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -299,26 +265,12 @@ def _refuse_existing(final: Path) -> None:
         raise InputError(f"{show(final)}: already exists and is never overwritten")
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, *parts: bytes | memoryview) -> None:
+    """Write ``parts`` one behind the other into a new file, durably; an ``OSError`` has its errno."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, however many calls it takes."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def sync(path: Path) -> None:
-    """Make the content of a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | (os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW))
-    try:
+        for part in parts:
+            write_all(descriptor, part)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

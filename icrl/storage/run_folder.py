@@ -1,11 +1,6 @@
-"""The folder of a run: who may write into it, and which run it holds.
-
-The lock file is no artefact; it alone holds a time.
-"""
+"""The folder of a run: which run it holds, and whether another one may go on in it."""
 
 import contextlib
-import datetime
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -13,25 +8,16 @@ import os
 import platform
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from icrl.core.errors import DamagedError, InputError, LockedError, require
-from icrl.storage.publish import (
-    TEMPORARY,
-    decode_json,
-    encode_json,
-    explained,
-    make_folder,
-    plain,
-    publish_json,
-    read_json,
-    show,
-    sweep_temporaries,
-    write_all,
-)
+from icrl.core.errors import DamagedError, InputError, require
+from icrl.storage.lock import LOCK, RunLock
+from icrl.storage.paths import explained, plain, show
+from icrl.storage.publish import TEMPORARY, make_folder, publish_json, read_json
+from icrl.storage.strict_json import encode_json
 
 SCHEMA = 1
-CONFIG, LOCK = "config.json", ".lock"
+CONFIG = "config.json"
 PACKAGES = ("icrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")  # those that decide the bits
 FLAGS = {  # the switches of jax that change random numbers, as jax ships them: what a record without them means
     "jax_default_prng_impl": "threefry2x32",
@@ -41,48 +27,6 @@ FLAGS = {  # the switches of jax that change random numbers, as jax ships them: 
 }
 _ABSENT = object()
 _log = logging.getLogger("icrl")
-
-
-class RunLock:
-    """Exclusive right to write into ``folder`` while the block runs; a second process gets ``LockedError``.
-
-    The kernel holds the lock and frees it when the process dies, however it dies, so a killed holder never blocks.
-    Child processes made by ``fork`` share it until they end. The content of the file only informs.
-    """
-
-    def __init__(self, folder: Path | str, run_id: str) -> None:
-        self.path, self.run_id, self._descriptor = Path(folder) / LOCK, run_id, -1
-
-    def __enter__(self) -> Self:
-        with explained(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _describe_holder(os.pread(descriptor, 4096, 0))
-                os.close(descriptor)
-                place = show(self.path.parent)
-                raise LockedError(f"{place}: {holder} is writing here; wait for it, or use another --out") from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-        self._descriptor = descriptor
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, encode_json({"pid": os.getpid(), "run_id": self.run_id, "started": started}))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._descriptor)
-
-
-def _describe_holder(data: bytes) -> str:
-    try:
-        holder = decode_json(data, LOCK)
-        return f"pid {int(holder['pid'])}, run {show(holder['run_id'])}, since {show(holder['started'])}"
-    except (DamagedError, TypeError, KeyError, ValueError):
-        return "pid unknown"
 
 
 def open_run_folder(
@@ -108,7 +52,6 @@ def open_run_folder(
     machine = {"versions": _versions(), "device": device}
     with RunLock(folder, "opening"):
         stored = _check_run_folder(folder, settings, resume, flags, ignore)  # again: now nobody else can change it
-        sweep_temporaries(folder)
         if stored is None:
             publish_json(folder / CONFIG, {"schema": SCHEMA, "settings": settings, **machine, "flags": flags})
         else:
