@@ -74,11 +74,15 @@ def fail_at(k: int, number: int, only: tuple[str, ...] = ("open", "write", "fsyn
     return before, lambda: calls < k
 
 
+def child_environment() -> dict[str, str]:
+    """That of a test file which is run as a script: it finds what test files share."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+
+
 def run_child(file: str, role: str, *args: object) -> dict:
     """What the last line of a test file's own child tells; such a child never imports jax."""
     command = [sys.executable, file, role, *map(str, args)]
-    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # what test files share
-    shared = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env=shared)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env=child_environment())
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

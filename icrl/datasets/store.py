@@ -10,7 +10,6 @@ before the short one goes: of the shards that begin with the same task the longe
 """
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,10 +20,10 @@ import numpy as np
 from icrl.core.errors import DamagedError, IcrlError, IncompleteError, InputError, require, require_int
 from icrl.core.progress import Progress
 from icrl.datasets._shard import NAME, Shard, open_shard, write_shard
+from icrl.storage.documents import digest_of, read_document, write_document
 from icrl.storage.lock import RunLock
 from icrl.storage.paths import show
-from icrl.storage.publish import discard_folder, make_folder, publish_json, read_json
-from icrl.storage.strict_json import encode_json
+from icrl.storage.publish import discard_folder, make_folder
 from icrl.storage.typed import conform
 
 SHARD_TASKS = 4096
@@ -91,29 +90,19 @@ def _require_same(folder: Path, about: dict[str, Any]) -> None:
 
 
 def _publish_card(folder: Path, about: dict[str, Any], num_tasks: int) -> None:
-    card = {**about, COUNT: num_tasks}
-    publish_json(folder / CARD, {**card, "sha256": _card_digest(card)})
+    write_document(folder / CARD, {**about, COUNT: num_tasks})
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card in ``folder`` without its digest, which must be right."""
-    where, card = folder / CARD, read_json(folder / CARD)
-    conform(card, {"format": int}, show(where))
-    require(card["format"] == FORMAT, f"{where}: format", card["format"], f"{FORMAT}, or a newer icrl")
-    stated = card.pop("sha256", None)
-    if stated != _card_digest(card):
-        raise DamagedError(f"{show(where)}: sha256: expected {show(repr(stated))}, found {_card_digest(card)!r}")
-    conform(card, {"shard_tasks": int, **({COUNT: int} if COUNT in card else {})}, show(where))
+    card = read_document(folder / CARD, {"shard_tasks": int}, ("format", FORMAT))
+    conform(card, {COUNT: int} if COUNT in card else dict, show(folder / CARD))  # sets of before do not tell it
     return card
 
 
 def _identity(card: dict[str, Any]) -> str:
     """The digest of what made a set, however many tasks it has: shards name it."""
-    return _card_digest({name: value for name, value in card.items() if name != COUNT})
-
-
-def _card_digest(card: dict[str, Any]) -> str:
-    return hashlib.sha256(encode_json(card)).hexdigest()
+    return digest_of({name: value for name, value in card.items() if name != COUNT})
 
 
 class StoredRecords:
@@ -135,7 +124,7 @@ class StoredRecords:
         self.num_tasks = self._shards[-1].high
         content = sum(int(shard.meta["content"], 16) for shard in self._shards) % 2**256
         about = {name: value for name, value in self.card.items() if name not in ("shard_tasks", COUNT)}
-        self.digest = hashlib.sha256(encode_json([about, f"{content:064x}"])).hexdigest()  # of what, not of how stored
+        self.digest = digest_of([about, f"{content:064x}"])  # of what, not of how stored
         self.fields: dict[str, dict[str, Any]] = self._shards[0].meta["fields"]
         for shard in self._shards:
             if shard.meta["fields"] != self.fields:

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from icrl.core.errors import InputError
 from icrl.reports.charts import to_png
-from icrl.reports.check import check_results, from_json, to_json
+from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.numbers import format_cell, format_ratio, format_value, short_number
 from icrl.reports.page import render_html
 from icrl.reports.schema import Results, final_rows, leaderboard, return_rows, world_title
+from icrl.storage.documents import read_document, sealed
 from icrl.storage.publish import make_folder, publish_file
 
 WORLDS_ABREAST = 5  # in a table in the terminal
@@ -27,7 +27,7 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     """
     document = check_results(results)
     pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}
-    files = {"results.json": to_json(document).encode()}
+    files = {"results.json": to_json(sealed(document)).encode()}
     files |= {f"figures/{name}.png": png for name, png in pictures.items()}
     files["report.html"] = render_html(document, pictures).encode()
     for name, content in files.items():
@@ -37,12 +37,8 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
 
 
 def read_results(path: Path) -> Results:
-    """Read and check a results.json."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a results document ({error})") from error
-    return from_json(text)
+    """Read and check a results.json, which holds its own digest."""
+    return check_results(read_document(path))
 
 
 def print_summary(results: Results, file: TextIO | None = None) -> None:

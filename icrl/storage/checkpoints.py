@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import DamagedError, InputError, require, require_int
-from icrl.storage.paths import disk_full, out_of_space, refuse_links
+from icrl.storage.paths import disk_full, out_of_space, refuse_links, show
 from icrl.storage.publish import (
     discard_folder,
     make_folder,
@@ -29,11 +29,14 @@ from icrl.storage.publish import (
     sweep_temporaries,
     verify_folder,
 )
+from icrl.storage.typed import conform
 
 PyTree = Any
 _STATE = "state"  # the folder inside a step that Orbax fills
 _STEP = re.compile(r"step-(\d{8,})")
+_CONTENTS = {"step": int, "leaves": [{"path": str, "shape": [int], "dtype": str}], "state_sha256": str, "meta": dict}
 _NOT_STATE = ("commit_success.txt", "_CHECKPOINT_METADATA")  # hold the absolute path and the time of the save
+_ATTEMPTS = 10  # to read a step of a run that goes on and removes its older steps
 _log = logging.getLogger("icrl")
 
 
@@ -67,15 +70,31 @@ def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | No
     return final
 
 
-def restore(folder: Path | str, template: PyTree, step: int | None = None) -> tuple[PyTree, int, dict[str, Any]]:
+def restore(
+    folder: Path | str, template: PyTree, step: int | None = None, owner: dict[str, Any] | None = None
+) -> tuple[PyTree, int, dict[str, Any]]:
     """Return ``(state, step, meta)`` of ``step``, by default of the newest step that is intact.
 
     ``template`` has the structure, shapes and dtypes that the state must have (arrays or ``jax.ShapeDtypeStruct``);
     its shardings, where it has any, say where the arrays go. Any difference is an ``InputError`` that names the leaf.
-    A damaged newest step is stepped over with a warning; a step asked for by number is not.
+    A damaged newest step is stepped over with a warning; a step asked for by number is not. ``owner`` is what its
+    ``meta`` must say of the run it belongs to: the step of another run is a ``DamagedError``.
     """
     folder = Path(folder).absolute()
-    known = steps(folder)
+    for _ in range(_ATTEMPTS):
+        known = steps(folder)
+        try:
+            return _restore(folder, known, template, step, owner or {})
+        except (DamagedError, InputError):  # of a step that the run, still going on, has removed meanwhile?
+            if set(known) <= set(steps(folder)):
+                raise
+    raise InputError(f"{show(folder)}: its steps are removed faster than they can be read; wait for the run")
+
+
+def _restore(
+    folder: Path, known: list[int], template: PyTree, step: int | None, owner: dict[str, Any]
+) -> tuple[PyTree, int, dict[str, Any]]:
+    """``restore`` as long as no step of ``known`` goes."""
     if not known:
         raise InputError(f"{folder}: holds no checkpoint; train first, or check the path")
     if step is None:
@@ -85,6 +104,7 @@ def restore(folder: Path | str, template: PyTree, step: int | None = None) -> tu
         contents = _verified(folder, step)
     wanted = _named_leaves(template)
     path = _step_folder(folder, step)
+    _require_owner(path, contents["meta"], owner)
     _require_same_leaves(path, contents["leaves"], _describe(wanted))
     restored = _orbax_restore(path / _STATE, wanted)
     expected, found = contents["state_sha256"], _digest(restored)
@@ -108,9 +128,17 @@ def _verified(folder: Path, step: int) -> dict[str, Any]:
     """What ``save`` recorded about a step whose every byte has been checked."""
     path = _step_folder(folder, step)
     contents = verify_folder(path)
-    if contents.keys() != {"step", "leaves", "state_sha256", "meta"} or contents["step"] != step:
-        raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents.get('step')!r}")
+    conform(contents, _CONTENTS, f"{show(path)}: meta")
+    if contents["step"] != step:
+        raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents['step']!r}")
     return contents
+
+
+def _require_owner(path: Path, meta: dict[str, Any], owner: dict[str, Any]) -> None:
+    stranger = {name: value for name, value in owner.items() if meta.get(name) != value}
+    if stranger:
+        told = "; ".join(f"{name} expected {value!r}, found {meta.get(name)!r}" for name, value in stranger.items())
+        raise DamagedError(f"{show(path)}: is a checkpoint of another run: {show(told)}")
 
 
 def _newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:

@@ -5,18 +5,25 @@ The lock file is no artefact; it alone holds a time, a process and a host.
 
 import contextlib
 import datetime
-import fcntl
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from icrl.core.errors import DamagedError, LockedError
+from icrl.core.errors import DamagedError, InputError, LockedError
+from icrl.storage.documents import digest_of, read_document
 from icrl.storage.paths import explained, refuse_links, show, write_all
 from icrl.storage.publish import TEMPORARY, sweep_temporaries
 from icrl.storage.strict_json import decode_json, encode_json
+from icrl.storage.typed import conform
 
-LOCK = ".lock"
+try:
+    import fcntl
+except ImportError:  # such a system can still read what others wrote
+    fcntl = None  # type: ignore[assignment]
+
+CONFIG, LOCK = "config.json", ".lock"
 DEPTH = 2  # levels of folders below that of a run which it writes into: data/SET, checkpoints/seed-N
 
 
@@ -24,47 +31,76 @@ class RunLock:
     """Exclusive right to write into ``folder`` while the block runs; a second process gets ``LockedError``.
 
     The kernel holds the lock and frees it when the process dies, however it dies, so a killed holder never blocks.
-    Child processes made by ``fork`` share it until they end. The content of the file only informs.
+    The folder itself is locked beside the file, where the file system can do so, and whoever removes the file lets
+    nobody in. Child processes made by ``fork`` share the lock until they end. The content of the file only informs.
     """
 
     def __init__(self, folder: Path | str, run_id: str) -> None:
-        self.path, self.run_id, self._descriptor = Path(folder) / LOCK, run_id, -1
+        self.path, self.run_id = Path(folder) / LOCK, run_id
+        self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        with explained(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _describe_holder(os.pread(descriptor, 4096, 0))
-                os.close(descriptor)
-                place = show(self.path.parent)
-                raise LockedError(f"{place}: {holder} is writing here; wait for it, or use another --out") from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-        self._descriptor = descriptor
-        try:
+        if fcntl is None:
+            raise InputError(f"{show(self.path)}: files cannot be locked on this system; Linux and macOS can")
+        with self._held as held, explained(self.path):
+            self._lock_folder(held)
+            descriptor = self._lock_file(held)
+            with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
+                os.ftruncate(descriptor, 0)
+                write_all(descriptor, encode_json(self._about_us()))
             _tidy(self.path.parent)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, encode_json({"pid": os.getpid(), "run_id": self.run_id, "started": started}))
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._descriptor)
+        self._held.close()
+
+    def _lock_folder(self, held: contextlib.ExitStack) -> None:
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        held.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._locked() from None
+        except OSError:
+            pass  # some network file systems lock files only
+
+    def _lock_file(self, held: contextlib.ExitStack) -> int:
+        """The descriptor of the lock file that is locked, and that is still the one of this name."""
+        while True:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            held.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._locked() from None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self.path, follow_symlinks=False)):
+                    return descriptor
+
+    def _locked(self) -> LockedError:
+        try:
+            holder = _describe_holder(self.path.read_bytes())
+        except OSError:
+            holder = "another process"
+        return LockedError(f"{show(self.path.parent)}: {holder} is writing here; wait for it, or use another --out")
+
+    def _about_us(self) -> dict[str, Any]:
+        """Who holds the lock; a run that has a config is named by the beginning of its digest too."""
+        run_id, started = self.run_id, datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with contextlib.suppress(InputError, DamagedError):
+            run_id += f" {digest_of(read_document(self.path.with_name(CONFIG)))[:16]}"
+        return {"host": platform.node(), "pid": os.getpid(), "run_id": run_id, "started": started}
 
 
 def _describe_holder(data: bytes) -> str:
     try:
         holder = decode_json(data, LOCK)
-        return f"pid {int(holder['pid'])}, run {show(holder['run_id'])}, since {show(holder['started'])}"
-    except (DamagedError, TypeError, KeyError, ValueError):
-        return "pid unknown"
+        conform(holder, {"host": str, "pid": int, "run_id": str, "started": str}, LOCK)
+    except DamagedError:
+        return "another process"
+    host, pid, run_id, started = (show(holder[name]) for name in ("host", "pid", "run_id", "started"))
+    return f"pid {pid} on {host}, run {run_id}, since {started},"
 
 
 def _tidy(folder: Path) -> None:

@@ -299,6 +299,37 @@ def test_damaged_files_give_code_3(copy, capsys):
     assert code == 3 and "config.json" in err
 
 
+def test_config_and_results_that_somebody_changed_give_code_3(copy, capsys):
+    for name, old, new, commands in (
+        ("config.json", '"noise_std": 0.3', '"noise_std": 0.1', ("evaluate", "report", "show")),
+        ("results.json", '"seed": 0', '"seed": 1', ("report",)),
+    ):
+        good = (copy / name).read_text()
+        for text in (good.replace(old, new), good[: len(good) // 2], "", "[]"):
+            (copy / name).write_text(text)
+            for command in commands:
+                code, _, err = call(capsys, command, copy)
+                assert (code, err.count("\n")) == (3, 1) and name in err, (command, text[:40], err)
+        (copy / name).write_text(good)
+
+
+def test_links_in_a_run_are_refused_before_anything_is_written(copy, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "events.out.tfevents.1").write_text("precious")
+    for name in ("tensorboard", "figures", "checkpoints"):
+        (copy / name).rename(tmp_path / "aside")
+        (copy / name).symlink_to(elsewhere)
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"}
+        for argv in (("report", copy), ("evaluate", copy), ("run", "dpt-bandit", *SMALL, "--out", copy, "--resume")):
+            code, _, err = call(capsys, *argv)
+            assert code == 2 and f"{name}: is a link" in err, (argv, err)
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"} == before
+        (copy / name).unlink()
+        (tmp_path / "aside").rename(copy / name)
+    assert [path.name for path in elsewhere.iterdir()] == ["events.out.tfevents.1"]
+
+
 def test_help_needs_no_jax():
     code = "import sys; from icrl.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "assert 'jax' not in sys.modules"

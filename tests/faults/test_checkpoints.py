@@ -283,6 +283,53 @@ def test_only_damaged_ones_left(tmp_path):
         restore(tmp_path, small_state())
 
 
+def test_a_reader_beside_a_run_follows_it_to_a_newer_step(tmp_path, monkeypatch):
+    """The run saves two steps and removes the one that is just being read, in every phase of reading."""
+    for phase in ("verify_folder", "_orbax_restore"):
+        place, original, moved = tmp_path / phase, getattr(checkpoints, phase), []
+        for number in (1, 2):
+            save(place, number, small_state(number))
+
+        def beside(*args, place=place, original=original, moved=moved, **kwargs):
+            if not moved:
+                moved.append(True)
+                for number in (3, 4):
+                    save(place, number, small_state(number))
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, phase, beside)
+            restored, step, _ = restore(place, small_state())
+        assert step == 4 and same_bits(restored, small_state(4)), phase
+        with monkeypatch.context() as patch, pytest.raises(InputError, match=r"step: got 4, allowed: a saved step"):
+
+            def removing(*args, place=place, original=original):
+                shutil.rmtree(place / "step-00000004", ignore_errors=True)
+                return original(*args)
+
+            patch.setattr(checkpoints, phase, removing)
+            restore(place, small_state(), step=4)
+
+
+def test_damage_of_a_step_that_is_still_there_is_damage(tmp_path, monkeypatch):
+    save(tmp_path, 1, small_state())
+
+    def failing(*_):
+        raise DamagedError("cannot be read")
+
+    monkeypatch.setattr(checkpoints, "_orbax_restore", failing)
+    with pytest.raises(DamagedError, match="cannot be read"):
+        restore(tmp_path, small_state())
+
+
+def test_the_owner_of_a_step_is_compared(tmp_path):
+    save(tmp_path, 1, small_state(), {"run": "a", "seed": 0, "more": 1})
+    assert restore(tmp_path, small_state(), owner={"run": "a", "seed": 0})[2]["more"] == 1
+    for owner in ({"run": "b"}, {"run": "a", "seed": 1}, {"other": None, "run": 1}):
+        with pytest.raises(DamagedError, match=r"step-00000001: is a checkpoint of another run: .* expected .*, found"):
+            restore(tmp_path, small_state(), owner=owner)
+
+
 # --- Death and full disks ---
 
 

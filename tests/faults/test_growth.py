@@ -14,6 +14,7 @@ from published import one_line, temporaries
 
 from icrl.core.errors import IncompleteError, ResourceError
 from icrl.datasets.store import StoredRecords, store_records
+from icrl.storage.documents import digest_of, write_document
 from icrl.storage.publish import read_json, verify_folder
 
 SHARD = 4
@@ -174,17 +175,15 @@ def test_the_digest_is_of_the_records_and_not_of_how_the_set_grew(tmp_path):
 
 
 def test_a_set_of_before_without_a_count_is_read_and_goes_on(tmp_path):
-    from icrl.datasets import store as module
-
     store(tmp_path, 6)
     card = {
         name: value for name, value in read_json(tmp_path / "card.json").items() if name not in ("num_tasks", "sha256")
     }
-    module.publish_json(tmp_path / "card.json", {**card, "sha256": module._card_digest(card)})
+    write_document(tmp_path / "card.json", card)
     assert has(tmp_path, 6).num_tasks == 6
     store(tmp_path, 10)
     assert has(tmp_path, 10).card["num_tasks"] == 10
-    assert all(verify_folder(path)["card"] == module._card_digest(card) for path in shards(tmp_path))
+    assert all(verify_folder(path)["card"] == digest_of(card) for path in shards(tmp_path))
 
 
 if __name__ == "__main__":
