@@ -104,8 +104,8 @@ def _top_parser() -> _Parser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", help="output folder of a run")
-    verify = commands.add_parser("verify", help="check every byte of collected data against its digests")
-    verify.add_argument("folder", help="a folder of collected data")
+    verify = commands.add_parser("verify", help="check every byte of a run, of collected data or of checkpoints")
+    verify.add_argument("folder", help="output folder of a run, of `icrl collect`, of checkpoints, or a selection")
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
     inspect.add_argument("folder", help="a folder of collected histories")
     inspect.add_argument("--png", default=None, help="also draw them, and a walk through a room, into this file")
@@ -188,11 +188,10 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _verify(folder: Path) -> int:
-    from icrl.datasets.store import StoredRecords
+def _verify(path: Path) -> int:
+    from icrl.datasets.verify import verify
 
-    stored = StoredRecords(folder)
-    print(f"intact: {stored.num_tasks:,} tasks, digest {stored.digest}")
+    print(f"intact: {verify(path)}")
     return 0
 
 

@@ -101,7 +101,7 @@ def _restore(
         step, contents = _newest_intact(folder, known)
     else:
         require(step in known, "step", step, f"a saved step, one of {known}")
-        contents = _verified(folder, step)
+        contents = verified(folder, step)
     wanted = _named_leaves(template)
     path = _step_folder(folder, step)
     _require_owner(path, contents["meta"], owner)
@@ -124,13 +124,18 @@ def _step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def _verified(folder: Path, step: int) -> dict[str, Any]:
-    """What ``save`` recorded about a step whose every byte has been checked."""
+def verified(folder: Path, step: int, owner: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What ``save`` recorded about a step whose every byte has been checked: step, leaves, state_sha256 and meta.
+
+    Raises:
+      DamagedError: it is damaged, another step, or not of the run that ``owner`` tells of.
+    """
     path = _step_folder(folder, step)
     contents = verify_folder(path)
     conform(contents, _CONTENTS, f"{show(path)}: meta")
     if contents["step"] != step:
         raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents['step']!r}")
+    _require_owner(path, contents["meta"], owner or {})
     return contents
 
 
@@ -145,7 +150,7 @@ def _newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]
     reasons = []
     for step in reversed(known):
         try:
-            contents = _verified(folder, step)
+            contents = verified(folder, step)
         except DamagedError as error:
             reasons.append(error)
             continue
@@ -160,7 +165,7 @@ def _damaged_from(folder: Path, step: int) -> list[int]:
     later = [other for other in steps(folder) if other >= step]
     for other in later:
         with contextlib.suppress(DamagedError):
-            _verified(folder, other)
+            verified(folder, other)
             raise InputError(f"step: got {step}, but {folder} already holds step {other}; use another --out")
     return later
 

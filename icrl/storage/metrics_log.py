@@ -89,6 +89,17 @@ def read_jsonl(path: Path | str, form: Any = dict) -> list[dict[str, Any]]:
     return rows
 
 
+def require_rows(path: Path | str, seed: int, step: int, head: Head) -> None:
+    """Raise ``DamagedError`` unless the rows of ``seed`` up to ``step`` are those that a checkpoint tells of."""
+    rows = read_jsonl(path, TRAINING) if os.path.lexists(path) else []
+    found = head_of(row for row in rows if row["seed"] == seed and row["step"] <= step)
+    if found != head:
+        raise DamagedError(
+            f"{show(path)}: expected {head.rows} rows of seed {seed} up to step {step} (crc {show(head.crc)}), as the "
+            f"checkpoint says, found {found.rows} (crc {found.crc})"
+        )
+
+
 def truncate_jsonl(path: Path | str, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite the record with only the rows that ``keep``, so that a resumed run writes no step twice.
 

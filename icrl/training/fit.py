@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import DamagedError, IcrlError, require
+from icrl.core.errors import IcrlError, require
 from icrl.core.model_types import Objective
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
@@ -26,11 +26,10 @@ from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import (
     NO_ROWS,
-    TRAINING,
     Head,
     append_jsonl,
     head_of,
-    read_jsonl,
+    require_rows,
     truncate_jsonl,
 )
 from icrl.storage.paths import show
@@ -116,7 +115,7 @@ def fit(
     owner = {"seed": seed, **identity_of(folder)}
     state, head = _newest_state(settings, policy, saves, owner)
     done = int(state.step)
-    _require_rows(metrics, seed, done, head)
+    require_rows(metrics, seed, done, head)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
@@ -151,7 +150,7 @@ def restore(settings: FitSettings, policy: Policy, folder: Path, seed: int) -> P
     require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
     state, head = _newest_state(settings, policy, saves, {"seed": seed, **identity_of(folder)})
     if os.path.lexists(metrics):  # who acts with a model that was handed on has none
-        _require_rows(metrics, seed, int(state.step), head)
+        require_rows(metrics, seed, int(state.step), head)
     return _now(policy, state)
 
 
@@ -173,17 +172,6 @@ def _newest_state(settings: FitSettings, policy: Policy, saves: Path, owner: dic
     state, _, meta = checkpoints.restore(saves, state, owner=owner)
     conform(meta, {"rows": int, "crc": str}, f"{show(saves)}: meta of the checkpoint")
     return state, Head(meta["rows"], meta["crc"])
-
-
-def _require_rows(metrics: Path, seed: int, done: int, head: Head) -> None:
-    """Raise ``DamagedError`` unless the rows of ``seed`` up to step ``done`` are those that the checkpoint tells of."""
-    rows = read_jsonl(metrics, TRAINING) if os.path.lexists(metrics) else []
-    found = head_of(row for row in rows if row["seed"] == seed and row["step"] <= done)
-    if found != head:
-        raise DamagedError(
-            f"{show(metrics)}: expected {head.rows} rows of seed {seed} up to step {done} (crc {head.crc}), as the "
-            f"checkpoint says, found {found.rows} (crc {found.crc})"
-        )
 
 
 @in_32_bits

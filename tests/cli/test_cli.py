@@ -237,7 +237,7 @@ BAD = [
     (("run", "dpt-darkroom", "--eval-episodes", "2"), "eval_episodes: got 2"),
     (("run", "dpt-darkroom", "--sources", "independent,posterior-tsk"), "unknown agent 'posterior-tsk'; did you mean"),
     (("run", "dpt-darkroom", "--sources", ""), "sources: got 'none'"),
-    (("verify", "nowhere"), "data: got 'nowhere'"),
+    (("verify", "nowhere"), "folder: got 'nowhere'"),
     (("inspect", "nowhere"), "data: got 'nowhere'"),
     (("list", "agent"), "did you mean agents"),
     (("evaluate", "nowhere"), "folder: got 'nowhere'"),
