@@ -9,6 +9,7 @@ One process writes and reads; the caller holds the ``RunLock`` of the run while 
 """
 
 import contextlib
+import gc
 import hashlib
 import logging
 import re
@@ -29,6 +30,7 @@ from icrl.storage.publish import (
     sweep_temporaries,
     verify_folder,
 )
+from icrl.storage.quiet import Quiet
 from icrl.storage.typed import conform
 
 PyTree = Any
@@ -234,14 +236,20 @@ def _is_key(leaf: Any) -> bool:
 def _orbax_save(path: Path, leaves: dict[str, Any], final: Path) -> None:
     """Let Orbax write the leaves as one flat dict, so that no name or container of the tree is left to it."""
     stored = {name: leaf for name, leaf in leaves.items() if leaf.size}  # it refuses arrays without elements
-    try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(path, args=_orbax().args.PyTreeSave(stored))
-    except Exception as error:
-        reason = _full_disk_reason(error)
-        if reason is None:
-            raise
-        raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason) from error
+    reason = None
+    with Quiet() as quiet:
+        try:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(path, args=_orbax().args.PyTreeSave(stored))
+        except Exception as error:
+            reason = _full_disk_reason(error)
+            if reason is None:
+                raise
+        if reason is not None:
+            quiet.stays = True
+            gc.collect()  # futures that nobody waits for any more complain when they are collected: here, unheard
+    if reason is not None:
+        raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason)
     for name in _NOT_STATE:
         (path / name).unlink(missing_ok=True)
 
@@ -250,7 +258,7 @@ def _orbax_restore(path: Path, wanted: dict[str, Any]) -> dict[str, jax.Array]:
     orbax = _orbax()
     target = {name: _abstract(leaf) for name, leaf in wanted.items() if leaf.size}
     arguments = orbax.checkpoint_utils.construct_restore_args(target)
-    with _checkpointer() as checkpointer:
+    with Quiet(), _checkpointer() as checkpointer:
         try:
             found = checkpointer.restore(path, args=orbax.args.PyTreeRestore(item=target, restore_args=arguments))
         except Exception as error:
@@ -287,13 +295,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[Any]:
-    """A synchronous Orbax writer and reader that keeps its notes to itself."""
+    """A synchronous Orbax writer and reader."""
     orbax = _orbax()
-    chatter = logging.getLogger("absl")
-    level = chatter.level
-    chatter.setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
-    try:
-        with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
-            yield checkpointer
-    finally:
-        chatter.setLevel(level)
+    with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
+        yield checkpointer

@@ -25,6 +25,7 @@ TEXTS = {
     "tabs.tsv": ROWS.format("a a", "c c", "b", "c c").replace(",", "\t"),
     "semicolons.csv": "\ufeff" + ROWS.format(1, 3, 2, 3).replace(",", "; "),
     "quotes.csv": ROWS.format('"a, b"', '"c"', '"b"', "c"),
+    "quotes_and_blanks.csv": ROWS.format(' "a, b"', ' "c"', ' "b"', " c"),
     "windows.csv": ROWS.format("a", "c", "b", "c").replace("\n", "\r\n"),
 }
 

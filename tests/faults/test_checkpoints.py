@@ -4,6 +4,7 @@ The test that kills runs in a child (this file as a script): it forks before JAX
 """
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -16,7 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -30,6 +33,7 @@ from icrl.core.errors import DamagedError, InputError, ResourceError
 from icrl.storage import checkpoints
 from icrl.storage.checkpoints import restore, save, steps
 from icrl.storage.publish import verify_folder
+from icrl.storage.quiet import Quiet
 from icrl.storage.run_folder import RunLock
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
@@ -445,6 +449,57 @@ def test_full_disk_keeps_the_last_good_step(tmp_path, limit, capfd, caplog):
     assert [each.name for each in tmp_path.iterdir()] == ["step-00000001"]
     save(tmp_path, 2, big)
     assert same_bits(restore(tmp_path, big)[0], big)
+
+
+def child_full_disk(root: Path, limit: int) -> dict:
+    """Save many arrays under a limit on the size of files; what is said must be what is raised."""
+    state = {f"w{n}": jnp.full((64, 64), n) + jax.random.normal(jax.random.key(n), (64, 64)) for n in range(40)}
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    said = []
+    for _ in range(2):
+        try:
+            save(root, 1, state)
+        except ResourceError as error:
+            said.append(str(error))
+        gc.collect()
+        time.sleep(0.3)  # for threads that are late
+    return {"said": said}
+
+
+def test_threads_of_a_save_that_met_a_full_disk_say_nothing(tmp_path):
+    command = [sys.executable, __file__, "full_disk", str(tmp_path), "4096"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""
+    said = json.loads(done.stdout.splitlines()[-1])["said"]
+    assert len(said) == 2 and all("File too large: needs at least" in each for each in said)
+
+
+def test_only_late_threads_of_a_failed_save_stay_unheard(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    closed, other = (types.SimpleNamespace(exc_value=RuntimeError(text)) for text in ("Event loop is closed", "other"))
+
+    def late(found, name):
+        thread = threading.Thread(target=lambda: sys.unraisablehook(found), name=name)
+        thread.start()
+        thread.join()
+
+    with Quiet():
+        late(closed, "Dummy-1")
+        late(closed, "mine")
+        late(other, "Dummy-1")
+    assert heard == [closed, other]
+    late(closed, "Dummy-1")
+    assert heard == [closed, other, closed]  # the hook is what it was
+    for _ in range(2):
+        with Quiet() as quiet:
+            quiet.stays = True
+    late(closed, "Dummy-1")
+    assert len(heard) == 3
+    late(other, "Dummy-1")
+    assert len(heard) == 4
 
 
 def writer(root: Path, acknowledge: int) -> None:
