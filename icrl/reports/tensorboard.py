@@ -20,7 +20,7 @@ from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
 from icrl.reports.numbers import format_cell, format_value, short_number
 from icrl.reports.schema import Results, final_rows, return_rows
-from icrl.storage.publish import replacing_files
+from icrl.storage.views import replacing_files
 
 EVALUATION = "evaluation"
 EVENTS = "events.out.tfevents.*"  # how such files are called

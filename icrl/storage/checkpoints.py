@@ -10,7 +10,6 @@ One process writes and reads; the caller holds the ``RunLock`` of the run while 
 
 import contextlib
 import gc
-import hashlib
 import logging
 import re
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.storage.leaves import describe, digest_of_leaves, named_leaves, require_exact, require_same_leaves
 from icrl.storage.paths import disk_full, out_of_space, refuse_links, show
 from icrl.storage.publish import (
     discard_folder,
@@ -51,10 +50,10 @@ def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | No
     """
     step = require_int("step", step, 0, 10**12)
     keep = require_int("keep", keep, 1, 10**6)
-    leaves = _named_leaves(state)
+    leaves = named_leaves(state)
     for name, leaf in leaves.items():
-        _require_exact(name, leaf)
-    contents = {"step": step, "leaves": _describe(leaves), "state_sha256": _digest(leaves), "meta": meta or {}}
+        require_exact(name, leaf)
+    contents = {"step": step, "leaves": describe(leaves), "state_sha256": digest_of_leaves(leaves), "meta": meta or {}}
     folder = Path(folder).absolute()
     refuse_links(folder)
     make_folder(folder)
@@ -104,12 +103,12 @@ def _restore(
     else:
         require(step in known, "step", step, f"a saved step, one of {known}")
         contents = verified(folder, step)
-    wanted = _named_leaves(template)
+    wanted = named_leaves(template)
     path = _step_folder(folder, step)
     _require_owner(path, contents["meta"], owner)
-    _require_same_leaves(path, contents["leaves"], _describe(wanted))
+    require_same_leaves(path, contents["leaves"], describe(wanted))
     restored = _orbax_restore(path / _STATE, wanted)
-    expected, found = contents["state_sha256"], _digest(restored)
+    expected, found = contents["state_sha256"], digest_of_leaves(restored)
     if found != expected:
         raise DamagedError(f"{path}: sha256 of the restored arrays: expected {expected}, found {found}")
     return jax.tree.unflatten(jax.tree.structure(template), restored.values()), step, contents["meta"]
@@ -170,64 +169,6 @@ def _damaged_from(folder: Path, step: int) -> list[int]:
             verified(folder, other)
             raise InputError(f"step: got {step}, but {folder} already holds step {other}; use another --out")
     return later
-
-
-# --- Leaves: the name, shape, dtype and bytes that must be the same again ---
-
-
-def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        require(name not in leaves, "leaf", name, "a name that no other leaf has")
-        require(hasattr(leaf, "shape") and hasattr(leaf, "dtype"), f"leaf {name}", leaf, "an array")
-        leaves[name] = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
-    require(bool(leaves), "state", "no leaf", "a pytree with at least one array")
-    return leaves
-
-
-def _describe(leaves: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"path": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in leaves.items()]
-
-
-def _require_exact(name: str, leaf: Any) -> None:
-    """Refuse what would not come back as it is: dtypes that JAX would narrow (float64 without x64), 0 keys."""
-    if _is_key(leaf):
-        require(leaf.size > 0, f"leaf {name}: shape", leaf.shape, "at least one key")
-    else:
-        held = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        require(held == leaf.dtype, f"leaf {name}: dtype", str(leaf.dtype), f"{held}, or enable jax_enable_x64")
-
-
-def _require_same_leaves(path: Path, stored: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    stored_by, wanted_by = ({leaf["path"]: leaf for leaf in leaves} for leaves in (stored, wanted))
-    different = [name for name in {**stored_by, **wanted_by} if stored_by.get(name) != wanted_by.get(name)]
-    if different:
-        name = different[0]
-        more = f" (and {len(different) - 1} more leaves differ)" if len(different) > 1 else ""
-        raise InputError(
-            f"{path}: leaf {name}: the checkpoint holds {_kind(stored_by.get(name))}, "
-            f"the model expects {_kind(wanted_by.get(name))}{more}; restore with the settings it was saved with"
-        )
-
-
-def _kind(leaf: dict[str, Any] | None) -> str:
-    return "no such leaf" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
-
-
-def _digest(leaves: dict[str, Any]) -> str:
-    """sha256 over names and bytes of all leaves: equal states have equal digests, whatever files hold them."""
-    total = hashlib.sha256()
-    for name in sorted(leaves):
-        leaf = leaves[name]
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        total.update(f"{name}:{leaf.dtype}{list(leaf.shape)}:".encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 # --- Orbax ---

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from icrl.core.errors import DamagedError, InputError, require
-from icrl.storage.paths import disk_full, explained, out_of_space, refuse_links, show, sync, write_all
+from icrl.storage.paths import disk_full, explained, out_of_space, show, sync, write_all
 from icrl.storage.strict_json import decode_json, encode_json
 
 SCHEMA = 1
@@ -34,8 +34,8 @@ TEMPORARY = re.compile(r"\.icrl-tmp-[0-9a-f]{16}")
 def publish_file(path: Path | str, data: bytes) -> None:
     """Put ``data`` under ``path``, replacing what was there; a reader sees the old bytes or the new ones."""
     path = Path(path)
-    temporary = _temporary_name(path.parent)
-    with explained(path, len(data)), _removing(temporary):
+    temporary = temporary_name(path.parent)
+    with explained(path, len(data)), removing(temporary):
         write_new(temporary, data)
         os.replace(temporary, path)
         sync(path.parent)
@@ -64,14 +64,14 @@ def publishing_folder(final: Path | str, meta: dict[str, Any]) -> Iterator[Path]
     """
     final = Path(final)
     meta = json.loads(encode_json(meta, "meta"))
-    temporary = _temporary_name(final.parent)
-    with _removing(temporary):
+    temporary = temporary_name(final.parent)
+    with removing(temporary):
         with explained(final):
             _refuse_existing(final)
             os.mkdir(temporary)
-        with _full_disk_explained(final, temporary):
+        with full_disk_explained(final, temporary):
             yield temporary
-        with explained(final, _bytes_in(temporary)):
+        with explained(final, bytes_in(temporary)):
             _seal(temporary, meta)
             _refuse_existing(final)  # rename would silently replace an empty folder
             os.rename(temporary, final)
@@ -91,7 +91,7 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
         raise InputError(f"{show(path)}: no such folder")
     manifest = read_manifest(folder / MANIFEST)
     with explained(folder):
-        present = dict(_regular_files(folder))
+        present = dict(regular_files(folder))
         present.pop(MANIFEST, None)
         for name, expected in manifest["files"].items():
             if name not in present:
@@ -108,45 +108,13 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
     return manifest["meta"]
 
 
-@contextlib.contextmanager
-def replacing_files(folder: Path | str, pattern: str) -> Iterator[Path]:
-    """Yield a temporary folder beside ``folder``; its files then replace those of ``folder`` that ``pattern`` names.
-
-    Those of folders one below are replaced too; other files stay. It is for views that are made again from records
-    (the event files of a dashboard): every file appears whole, and a kill while they are exchanged may leave some of
-    them out. When the block raises, ``folder`` is as it was.
-    """
-    folder = Path(folder)
-    refuse_links(folder)
-    make_folder(folder)
-    refuse_links(*folder.iterdir())
-    temporary = _temporary_name(folder.parent)
-    with _removing(temporary):
-        with explained(folder):
-            os.mkdir(temporary)
-        with _full_disk_explained(folder, temporary):
-            yield temporary
-        with explained(folder, _bytes_in(temporary)):
-            fresh = list(_regular_files(temporary))
-            for _, path in fresh:
-                sync(path)
-            for stale in [*folder.glob(pattern), *folder.glob(f"*/{pattern}")]:
-                stale.unlink()
-            for name, path in fresh:
-                make_folder((folder / name).parent)
-                os.replace(path, folder / name)
-            for changed in {folder, *((folder / name).parent for name, _ in fresh)}:
-                sync(changed)
-            _remove(temporary)
-
-
 def discard_folder(path: Path | str) -> None:
     """Remove a published folder; it leaves its final name at once, so that a kill leaves no half of it there."""
     path = Path(path)
-    temporary = _temporary_name(path.parent)
+    temporary = temporary_name(path.parent)
     with explained(path):
         os.rename(path, temporary)
-        _remove(temporary)
+        remove_tree(temporary)
 
 
 def sweep_temporaries(folder: Path | str) -> list[str]:
@@ -155,7 +123,7 @@ def sweep_temporaries(folder: Path | str) -> list[str]:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         stale = sorted(name for name in names if TEMPORARY.fullmatch(name))
         for name in stale:
-            _remove(Path(folder) / name)
+            remove_tree(Path(folder) / name)
     return stale
 
 
@@ -174,7 +142,7 @@ def make_folder(path: Path | str) -> None:
 
 def _seal(folder: Path, meta: dict[str, Any]) -> None:
     files = {}
-    for name, path in _regular_files(folder):
+    for name, path in regular_files(folder):
         sync(path)
         files[name] = {"sha256": _sha256(path), "size": os.stat(path).st_size}
     body = {"schema": SCHEMA, "meta": meta, "files": files}
@@ -210,10 +178,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def _is_entry(name: str, entry: Any) -> bool:
     plain = PurePosixPath(name)
     inside = not plain.is_absolute() and ".." not in plain.parts and str(plain) == name and "\0" not in name
-    return inside and name not in (".", MANIFEST) and isinstance(entry, dict) and entry.keys() == {"sha256", "size"}
+    if not inside or name in (".", MANIFEST) or not isinstance(entry, dict) or entry.keys() != {"sha256", "size"}:
+        return False
+    return type(entry["size"]) is int and re.fullmatch("[0-9a-f]{64}", str(entry["sha256"])) is not None
 
 
-def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Pairs (name relative to ``folder``, path), sorted; links and special files are refused, not followed."""
     for inner, folders, names in os.walk(folder, onerror=_raise):
         folders.sort()
@@ -227,33 +197,35 @@ def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
 # --- Small tools ---
 
 
-def _temporary_name(folder: Path) -> Path:
+def temporary_name(folder: Path) -> Path:
+    """A new name in ``folder`` that ``sweep_temporaries`` knows."""
     return folder / f".icrl-tmp-{secrets.token_hex(8)}"
 
 
 @contextlib.contextmanager
-def _removing(temporary: Path) -> Iterator[None]:
+def removing(temporary: Path) -> Iterator[None]:
     """Remove ``temporary`` when the block fails, without hiding why it failed."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            _remove(temporary)
+            remove_tree(temporary)
         raise
 
 
 @contextlib.contextmanager
-def _full_disk_explained(final: Path, temporary: Path) -> Iterator[None]:
+def full_disk_explained(final: Path, temporary: Path) -> Iterator[None]:
     """Turn a full disk met while ``temporary`` is filled into our error; what else fails there is not ours."""
     try:
         yield
     except OSError as error:
         if disk_full(error):
-            raise out_of_space(final, _bytes_in(temporary), error) from error
+            raise out_of_space(final, bytes_in(temporary), error) from error
         raise
 
 
-def _remove(path: Path) -> None:
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing behind links."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -281,7 +253,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bytes_in(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
     return sum(os.lstat(os.path.join(inner, name)).st_size for inner, _, names in os.walk(folder) for name in names)
 
 

@@ -12,7 +12,7 @@ from icrl.datasets.store import StoredRecords, store_records
 from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.checkpoints import save
 from icrl.storage.lock import RunLock
-from icrl.storage.publish import replacing_files
+from icrl.storage.views import replacing_files
 
 STRAY = ".icrl-tmp-0123456789abcdef"
 EVENTS = "events.out.tfevents.1.precious"
