@@ -101,7 +101,7 @@ class _Findings:
         """Raise one error that names everything; damage outweighs what is missing."""
         if self.damaged or self.missing:
             kind = DamagedError if self.damaged else IncompleteError
-            raise kind("; ".join([*self.damaged, *self.missing]))
+            raise kind("; ".join(dict.fromkeys([*self.damaged, *self.missing])))
 
 
 def _verify_run(folder: Path) -> str:
@@ -155,7 +155,7 @@ def _verify_data(folder: Path, config: dict[str, Any], found: _Findings) -> list
         strangers = set(str(origin["dataset"]).split("+")) - digests if origin else set()
         if strangers and not elsewhere and None not in digests:
             found.damaged.append(f"{show(path)}: is a selection from another data set, {show(min(strangers))}")
-    return [f"{len(sets)} sets of data", f"{len(chosen)} selections"] if sets or chosen else []
+    return [f"sets of data: {len(sets)}", f"selections: {len(chosen)}"] if sets or chosen else []
 
 
 def _whole_digest(folder: Path) -> str:
