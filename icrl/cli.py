@@ -1,15 +1,17 @@
 """The ``icrl`` command: parses and calls, nothing else. ``icrl --help`` imports no jax."""
 
 import argparse
+import errno
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from icrl.core.errors import IcrlError, InputError, near_names
+from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
+from icrl.core.errors import IcrlError, InputError, near_names, shown
 
+MAX_DIGITS = 20  # of a number on the command line
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
 )
@@ -22,22 +24,48 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of a resource
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
+    open_missing()
     try:
-        return _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
     except IcrlError as error:
-        print(f"icrl: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"icrl: {' '.join(str(error).split())}")
         return error.exit_code
     except MemoryError as error:
-        print(f"icrl: out of memory: {error}", file=sys.stderr)
+        say(f"icrl: out of memory: {error}")
         return 5
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has left
+        give_up_stdout()  # whoever read our output has left
         return 0
     except KeyboardInterrupt:
-        print("icrl: interrupted", file=sys.stderr)
+        say("icrl: interrupted")
         return 130
+    except OSError as error:  # a path that cannot be used, or stdout that cannot be written
+        give_up_stdout()
+        where = f"{error.filename!r}: " if error.filename else ""
+        say(f"icrl: {where}{error.strerror or error}")
+        return 5 if error.errno in FULL else 2
+    except RuntimeError as error:
+        if not (line := _lacking(error)):
+            raise
+        say(f"icrl: {line}")
+        return 5
+
+
+def _lacking(error: RuntimeError) -> str:
+    """What jax lacks, in a line, if that is why it failed; else empty."""
+    first = str(error).partition("\n")[0]
+    if "RESOURCE_EXHAUSTED" in first or "Out of memory" in first:
+        return f"out of memory: {first[:300]}; a smaller width, batch size, horizon or number of tasks needs less"
+    if "Unable to initialize backend" in first or "No visible" in first:
+        return f"no such device: {first[:300]}"
+    return ""
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -227,8 +255,8 @@ def _check_experiment(name: str | None) -> None:
 
 
 def _integer(field: str, text: str) -> int:
-    if not text.isascii() or not text.removeprefix("-").isdigit():
-        raise InputError(f"{field}: got {text!r}, allowed: an integer")
+    if not text.isascii() or not text.removeprefix("-").isdigit() or len(text) > MAX_DIGITS:
+        raise InputError(f"{field}: got {shown(text)}, allowed: an integer")
     return int(text)
 
 
@@ -237,7 +265,7 @@ def _range(field: str, text: str | None) -> range | None:
     if text is None:
         return None
     first, _, end = text.partition(":")
-    if not all(part.isascii() and part.isdigit() for part in (first, end)):
+    if not all(part.isascii() and part.isdigit() and len(part) <= MAX_DIGITS for part in (first, end)):
         raise InputError(f"{field}: got {text!r}, allowed: FIRST:END, for instance 0:3")
     return range(int(first), int(end))
 
@@ -304,7 +332,8 @@ def _model_sizes(names: list[str]) -> dict[str, dict[str, int]]:
 
 
 def _say_where(folder: Path) -> None:
-    print(f"report: {folder / 'report.html'}   dashboard: tensorboard --logdir {folder / 'tensorboard'}")
+    with stdout_may_fail():
+        print(f"report: {folder / 'report.html'}   dashboard: tensorboard --logdir {folder / 'tensorboard'}")
 
 
 if __name__ == "__main__":

@@ -65,12 +65,24 @@ MAPPINGS = 12_000  # of a process; Linux allows 65 530 by default, and compiled 
 def _not_too_much_compiled_code():
     """What a module leaves behind (compiled programs, mostly) is kept, unless it has become too much."""
     yield
+    drop_compiled_code()
+    gc.freeze()  # the collector need not walk all of it again
+
+
+@pytest.fixture
+def compiles_much():
+    """For tests of which each compiles programs of its own: what one leaves behind is dropped before the next."""
+    yield
+    drop_compiled_code()
+
+
+def drop_compiled_code() -> None:
+    """Forget compiled programs if there are too many."""
     if num_mappings() > MAPPINGS:
         import jax
 
         jax.clear_caches()
         gc.collect()
-    gc.freeze()  # the collector need not walk all of it again
 
 
 def num_mappings() -> int:

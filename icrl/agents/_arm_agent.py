@@ -5,8 +5,11 @@ from typing import Any, NamedTuple, Self
 import jax.numpy as jnp
 
 from icrl.core import struct
+from icrl.core.fields import required
 from icrl.core.threefry import below, bits
 from icrl.core.types import Agent, Array, Environment, Transition
+
+MAX_ARMS, MAX_DIM = 65536, 2**24
 
 
 class ArmStats(NamedTuple):
@@ -23,21 +26,34 @@ class ArmStats(NamedTuple):
 
 @struct.dataclass
 class ArmAgent(Agent):
-    """Base of agents whose state is ``ArmStats``; the observation is ignored."""
+    """Base of agents that ignore the observation; subclasses say what they remember."""
 
-    num_arms: int = struct.field(pytree_node=False)
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return cls(**{"num_arms": env.num_actions, **settings})
 
-    def init(self, key: Array) -> ArmStats:
-        del key
+    def no_pulls(self) -> ArmStats:
+        """Statistics of arms never pulled."""
         return ArmStats(jnp.zeros(self.num_arms, jnp.int32), jnp.zeros(self.num_arms, jnp.float32))
 
-    def update(self, state: ArmStats, transition: Transition) -> ArmStats:
+    def count_pull(self, stats: ArmStats, transition: Transition) -> ArmStats:
+        """The statistics after one more pull."""
         pulled = jnp.arange(self.num_arms) == transition.action
-        return ArmStats(state.count + pulled, state.total + jnp.where(pulled, transition.reward, 0.0))
+        return ArmStats(stats.count + pulled, stats.total + jnp.where(pulled, transition.reward, 0.0))
+
+
+@struct.dataclass
+class ArmStatsAgent(ArmAgent):
+    """Base of those whose state is ``ArmStats``."""
+
+    def init(self, key: Array) -> ArmStats:
+        del key
+        return self.no_pulls()
+
+    def update(self, state: ArmStats, transition: Transition) -> ArmStats:
+        return self.count_pull(state, transition)
 
 
 def argmax_untried_first(index: Array, count: Array) -> Array:

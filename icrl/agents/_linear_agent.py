@@ -3,9 +3,12 @@
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
+import numpy as np
 
+from icrl.agents._arm_agent import MAX_ARMS, MAX_DIM
 from icrl.core import struct
 from icrl.core.errors import InputError
+from icrl.core.fields import check_array, required
 from icrl.core.types import Agent, Array, Environment, Transition
 
 
@@ -18,34 +21,43 @@ class LinearStats(NamedTuple):
 
 
 @struct.dataclass
-class LinearAgent(Agent):
-    """Base of agents whose state is ``LinearStats``.
+class FeatureAgent(Agent):
+    """Base of agents that know the arms' features; subclasses say what they remember.
 
     The arms' features x_a are known and fixed (``features`` [K, d], read off ``LinearBandit-v0``), or, when
     ``features`` is None, shown at every step: the observation is the K x d matrix, row by row.
     """
 
-    num_arms: int = struct.field(pytree_node=False)  # K
-    dim: int = struct.field(pytree_node=False)  # d
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
+    dim: int = required(low=1, high=MAX_DIM, static=True, help="d, features of an arm")
     features: Array | None  # [K, d] or None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.features is not None:
+            check_array("features", self.features, (self.num_arms, self.dim))
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        features = settings.pop("features", env.features)
+        features, dim = settings.get("features", env.features), env.dim
         if features is not None:
-            return cls(num_arms=env.num_actions, dim=features.shape[1], features=features, **settings)
-        dim = env.dim
-        if env.spec.obs_dim != env.num_actions * dim:
+            dim = np.shape(features)[-1] if np.ndim(features) else 1  # what is no matrix is refused by its shape
+        elif env.spec.obs_dim != env.num_actions * dim:
             raise InputError(f"features: {env.name} neither has nor shows any, and {cls.__name__} needs them")
-        return cls(num_arms=env.num_actions, dim=dim, features=None, **settings)
-
-    def init(self, key: Array) -> LinearStats:
-        del key
-        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim), jnp.float32), jnp.zeros(self.dim, jnp.float32))
+        return cls(**{"num_arms": env.num_actions, "dim": dim, "features": features, **settings})
 
     def features_at(self, obs: Array) -> Array:
         """x_a of every arm, [K, d]."""
         return obs.reshape(self.num_arms, self.dim) if self.features is None else self.features
+
+
+@struct.dataclass
+class LinearAgent(FeatureAgent):
+    """Base of those whose state is ``LinearStats``."""
+
+    def init(self, key: Array) -> LinearStats:
+        del key
+        return LinearStats(jnp.int32(0), jnp.zeros((self.dim, self.dim), jnp.float32), jnp.zeros(self.dim, jnp.float32))
 
     def update(self, state: LinearStats, transition: Transition) -> LinearStats:
         pulled = jnp.arange(self.num_arms) == transition.action

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import InputError
+from icrl.core.errors import InputError, require
+from icrl.core.fields import required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
 
@@ -22,7 +23,12 @@ class ModelAgent(Agent):
 
     policy: Any
     layout: Layout = struct.field(pytree_node=False)
-    max_steps: int = struct.field(pytree_node=False)  # C, transitions that the context can hold
+    max_steps: int = required(low=1, high=2**24, static=True, help="C, transitions that the context can hold")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_policy = hasattr(self.policy, "initial_carry")
+        require(is_policy, "policy", type(self.policy).__name__, "a pretrained policy")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

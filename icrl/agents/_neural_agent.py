@@ -9,8 +9,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._arm_agent import MAX_ARMS, MAX_DIM
 from icrl.core import struct
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import required, setting
 from icrl.core.types import Agent, Array, Environment, Transition
 
 MAX_WIDTH, MAX_PERTURBATIONS = 65536, 1024
@@ -51,12 +53,14 @@ class NeuralAgent(Agent):
     The signs are drawn once a life; before the link they move all arms alike.
     """
 
-    num_arms: int = struct.field(pytree_node=False)  # K
-    dim: int = struct.field(pytree_node=False)  # d
-    width: int = struct.field(pytree_node=False, default=32)  # m
-    num_perturbations: int = struct.field(pytree_node=False, default=0)  # S; 0: the plain network
-    learning_rate: Array | float = 0.1
-    perturbation_scale: Array | float = 0.1  # c
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
+    dim: int = required(low=1, high=MAX_DIM, static=True, help="d, scalars of a context")
+    width: int = setting(32, low=1, high=MAX_WIDTH, static=True, help="m, hidden units")
+    num_perturbations: int = setting(
+        0, low=0, high=MAX_PERTURBATIONS, static=True, help="S, perturbed copies; 0: the plain network"
+    )
+    learning_rate: float = setting(0.1, low=0.0, open_low=True, help="step size of SGD")
+    perturbation_scale: float = setting(0.1, low=0.0, help="c, scale of the perturbation")
 
     kl_loss: ClassVar[bool] = False  # sigmoid outputs and KL loss, instead of linear outputs and square loss
 
@@ -70,10 +74,7 @@ class NeuralAgent(Agent):
             "real-valued contexts",
             f"{cls.__name__} needs them",
         )
-        agent = cls(**{"num_arms": env.num_actions, "dim": env.spec.obs_dim, **settings})
-        require_int("width", agent.width, 1, MAX_WIDTH)
-        require_int("num_perturbations", agent.num_perturbations, 0, MAX_PERTURBATIONS)
-        return agent
+        return cls(**{"num_arms": env.num_actions, "dim": env.spec.obs_dim, **settings})
 
     def init(self, key: Array) -> NeuralState:
         key_signs, key = jax.random.split(key) if self.num_perturbations else (None, key)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from icrl.agents._neural_agent import NeuralAgent, NeuralState, Weights
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.types import Array, Transition
 
 
@@ -17,7 +18,7 @@ class NeuralGram(NeuralAgent):
     transitions; here it is one step on the last one.
     """
 
-    lam: Array | float = 1.0  # ridge, > 0
+    lam: float = setting(1.0, low=0.0, open_low=True, help="ridge")
 
     def init(self, key: Array) -> NeuralState:
         state = super().init(key)

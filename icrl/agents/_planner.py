@@ -65,7 +65,7 @@ class Planner(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(spec=finite_spec(env), **settings)
+        return cls(**{"spec": finite_spec(env), **settings})
 
     @in_32_bits
     def init(self, key: Array) -> PlannerState:

@@ -2,8 +2,10 @@
 
 from typing import Any, Self
 
-from icrl.agents.ppo import PPO
+from icrl.agents.ppo import MAX_STEPS, PPO
 from icrl.core import struct
+from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Environment
 
@@ -16,11 +18,11 @@ class A2C(PPO):
     Entropy weight, discount and lambda are those of Laskin et al. 2022; their 100 actors are ``Streams``.
     """
 
-    num_epochs: int = struct.field(pytree_node=False, default=1)
-    learning_rate: Any = 1e-3
-    entropy_weight: Any = 0.01
+    num_epochs: int = setting(1, low=1, high=2**20, static=True, help="passes over a rollout")
+    learning_rate: float = 1e-3
+    entropy_weight: float = 0.01
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        steps, streams = settings.get("num_steps", cls.num_steps), env.num_streams or 1
-        return super().for_env(env, **{"batch_size": steps * streams, **settings})
+        steps = require_int("num_steps", settings.get("num_steps", cls.num_steps), 1, MAX_STEPS)
+        return super().for_env(env, **{"batch_size": steps * (env.num_streams or 1), **settings})

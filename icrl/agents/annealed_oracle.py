@@ -5,8 +5,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._arm_agent import MAX_ARMS
 from icrl.agents.oracle import Oracle
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment, Transition
 
@@ -26,19 +28,19 @@ class AnnealedOracle(Oracle):
     transitions.
     """
 
-    num_actions: int = struct.field(pytree_node=False, default=2)
-    anneal_steps: Any = 1000
-    final_epsilon: Any = 0.0
+    num_actions: int = setting(2, low=1, high=MAX_ARMS, static=True, help="K, actions")
+    anneal_steps: float = setting(1000, low=0.0, open_low=True, help="transitions in which epsilon falls")
+    final_epsilon: float = setting(0.0, low=0.0, high=1.0, help="epsilon after that")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return cls(**{"env": env, "num_actions": env.num_actions, **settings})
 
-    def init(self, key: Array) -> AnnealedState:  # type: ignore[override]
+    def init(self, key: Array) -> AnnealedState:
         del key
         return AnnealedState(jnp.int32(0))
 
-    def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:
         key_noise, key_action, key_optimal = jax.random.split(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
@@ -46,6 +48,6 @@ class AnnealedOracle(Oracle):
         any_action = jax.random.randint(key_action, (), 0, self.num_actions, jnp.int32)
         return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)).astype(jnp.int32)
 
-    def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:  # type: ignore[override]
+    def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:
         del transition
         return AnnealedState(state.time + 1)

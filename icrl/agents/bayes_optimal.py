@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import ArmAgent, ArmStats
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment, Transition
 from icrl.planning.beta_bandit import bayes_optimal, count_graph
@@ -32,9 +33,9 @@ class BayesOptimal(ArmAgent):
     them can be swept; ``icrl.planning.beta_bandit.bayes_optimal`` has the value.
     """
 
-    horizon: int = struct.field(pytree_node=False, default=10)  # T, pulls in all
-    prior_a: float = struct.field(pytree_node=False, default=1.0)
-    prior_b: float = struct.field(pytree_node=False, default=1.0)
+    horizon: int = setting(10, low=1, high=2**31, static=True, help="T, pulls in all")
+    prior_a: float = setting(1.0, low=0.0, open_low=True, static=True, help="a of the prior Beta(a, b)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, static=True, help="b of the prior Beta(a, b)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
@@ -45,21 +46,21 @@ class BayesOptimal(ArmAgent):
         bayes_optimal(agent.num_arms, agent.horizon, agent.prior_a, agent.prior_b)  # refuses what is too large
         return agent
 
-    def init(self, key: Array) -> Node:  # type: ignore[override]
-        return Node(super().init(key), jnp.int32(0))
+    def init(self, key: Array) -> Node:
+        return Node(self.no_pulls(), jnp.int32(0))
 
-    def act(self, key: Array, state: Node, obs: Array) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: Node, obs: Array) -> Array:
         del key, obs
         _, best = bayes_optimal(self.num_arms, self.horizon, self.prior_a, self.prior_b)
         return jnp.argsort(self.codes(state.arms))[jnp.asarray(best)[state.node]].astype(jnp.int32)
 
-    def update(self, state: Node, transition: Transition) -> Node:  # type: ignore[override]
+    def update(self, state: Node, transition: Transition) -> Node:
         codes = self.codes(state.arms)
         pulled = jnp.sum(jnp.where(jnp.arange(self.num_arms) == transition.action, codes, 0))
         rank = jnp.sum(codes < pulled)  # the first of the arms with equal counts, whose node is the same
         child = jnp.asarray(count_graph(self.num_arms, self.horizon).child)
         won = (transition.reward > 0.5).astype(jnp.int32)
-        return Node(super().update(state.arms, transition), child[state.node, rank, won])
+        return Node(self.count_pull(state.arms, transition), child[state.node, rank, won])
 
     def codes(self, arms: ArmStats) -> Array:
         """The code of every arm's counts, [K] int32, as in ``count_graph``."""

@@ -5,7 +5,9 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._arm_agent import MAX_ARMS
 from icrl.core import struct
+from icrl.core.fields import required
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, Transition
 
@@ -20,7 +22,7 @@ class DirichletMix(Agent):
     Its state is the cumulative distribution [K] float32; it never learns, so its histories are exchangeable.
     """
 
-    num_arms: int = struct.field(pytree_node=False)
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

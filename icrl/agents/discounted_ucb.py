@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Transition
 
@@ -27,15 +28,21 @@ class DiscountedUCB(ArmAgent):
     1 - sqrt(S / T) / (4 B).
     """
 
-    discount: Array | float = 0.98  # in (0, 1]; it remembers about 1 / (1 - discount) steps
-    xi: Array | float = 0.6  # width of the bonus, no unit
-    reward_range: Array | float = 1.0  # B
+    discount: float = setting(
+        0.98,
+        low=0.0,
+        high=1.0,
+        open_low=True,
+        help="factor by which counts and sums fade in a step",
+    )
+    xi: float = setting(0.6, low=0.0, help="scale of the bonus, no unit")
+    reward_range: float = setting(1.0, low=0.0, open_low=True, help="B, largest less smallest reward")
 
-    def init(self, key: Array) -> FadedStats:  # type: ignore[override]
+    def init(self, key: Array) -> FadedStats:
         del key
         return FadedStats(jnp.zeros(self.num_arms, jnp.float32), jnp.zeros(self.num_arms, jnp.float32))
 
-    def act(self, key: Array, state: FadedStats, obs: Array) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: FadedStats, obs: Array) -> Array:
         del key, obs
         # a count never fades to 0 in float32 before its bonus has long been the largest
         n = jnp.where(state.count > 0, state.count, 1.0)
@@ -43,7 +50,7 @@ class DiscountedUCB(ArmAgent):
         bonus = 2.0 * self.reward_range * jnp.sqrt(self.xi * log_time / n)
         return argmax_untried_first(state.total / n + bonus, state.count)
 
-    def update(self, state: FadedStats, transition: Transition) -> FadedStats:  # type: ignore[override]
+    def update(self, state: FadedStats, transition: Transition) -> FadedStats:
         pulled = jnp.arange(self.num_arms) == transition.action
         total = self.discount * state.total + jnp.where(pulled, transition.reward, 0.0)
         return FadedStats(self.discount * state.count + pulled, total)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
 from icrl.core.registry import agents
 from icrl.core.types import Array
@@ -10,7 +10,7 @@ from icrl.core.types import Array
 
 @agents.register("empirical-mean", paper="Lee et al. 2023")
 @struct.dataclass
-class EmpiricalMean(ArmAgent):
+class EmpiricalMean(ArmStatsAgent):
     """argmax m_a; online every arm once first, offline (``act_greedy``) only among the arms that were pulled.
 
     Its regret grows linearly and has a heavy tail: a task whose best arm started badly is lost for good.

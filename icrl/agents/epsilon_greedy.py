@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import split, uniform
 from icrl.core.types import Array
@@ -12,13 +13,13 @@ from icrl.core.types import Array
 
 @agents.register("epsilon-greedy", paper="Sutton, Barto 2018")
 @struct.dataclass
-class EpsilonGreedy(ArmAgent):
+class EpsilonGreedy(ArmStatsAgent):
     """With probability ``epsilon`` any of the K arms, else argmax m_a with ties broken uniformly.
 
     Untried arms count as best, so that each arm is soon pulled once, in random order.
     """
 
-    epsilon: Array | float = 0.1  # in [0, 1]
+    epsilon: float = setting(0.1, low=0.0, high=1.0, help="probability of a uniformly random arm")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         key_coin, key_any, key_ties = split(key, 3)

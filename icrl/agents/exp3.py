@@ -9,8 +9,10 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import argmax_random_ties
+from icrl.agents._arm_agent import MAX_ARMS, argmax_random_ties
 from icrl.core import struct
+from icrl.core.errors import require_int
+from icrl.core.fields import required, setting
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, Transition
 
@@ -26,13 +28,13 @@ class Exp3(Agent):
     learns from as if they were its own.
     """
 
-    num_arms: int = struct.field(pytree_node=False)  # K
-    gamma: Array | float = 0.1  # share of uniform exploration, in (0, 1]
-    alpha: Array | float = 0.0  # e alpha / K of the total weight goes to every arm at each step
+    num_arms: int = required(low=1, high=MAX_ARMS, static=True, help="K, arms")
+    gamma: float = setting(0.1, low=0.0, high=1.0, help="share of uniform exploration")
+    alpha: float = setting(0.0, low=0.0, help="e alpha / K of the total weight goes to every arm at each step")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        num_arms = settings.get("num_arms", env.num_actions)
+        num_arms = require_int("num_arms", settings.get("num_arms", env.num_actions), 1, MAX_ARMS)
         gamma = min(1.0, math.sqrt(num_arms * math.log(num_arms) / ((math.e - 1) * env.spec.max_steps_in_episode)))
         return cls(**{"num_arms": num_arms, "gamma": gamma, **settings})
 
@@ -72,7 +74,8 @@ class Exp3S(Exp3):
 
     @classmethod
     def for_env(cls, env: Environment, num_segments: int = 4, **settings: Any) -> Self:
-        num_arms, horizon = settings.get("num_arms", env.num_actions), env.spec.max_steps_in_episode
+        num_arms = require_int("num_arms", settings.get("num_arms", env.num_actions), 1, MAX_ARMS)
+        num_segments, horizon = require_int("num_segments", num_segments, 1, 2**31 - 1), env.spec.max_steps_in_episode
         hardness = num_arms * (num_segments * math.log(num_arms * horizon) + math.e)
         gamma = min(1.0, math.sqrt(hardness / ((math.e - 1) * horizon)))
         return super().for_env(env, **{"gamma": gamma, "alpha": 1.0 / horizon, **settings})

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.agents._model_agent import ModelAgent
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, History, Transition
 
@@ -33,7 +34,7 @@ class FrozenContextAgent(ModelAgent):
     """
 
     context: History | None = None
-    greedy: bool = struct.field(pytree_node=False, default=False)
+    greedy: bool = setting(False, static=True, help="take the most likely action instead of sampling")
 
     def init(self, key: Array) -> FrozenContextState:
         del key

@@ -5,9 +5,10 @@ from typing import Any, Self
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 from icrl.planning.gittins import gittins_table
@@ -17,7 +18,7 @@ MAX_DISCOUNT, MAX_PULLS = 0.99, 200  # of the default table: a few seconds of wo
 
 @agents.register("gittins", paper="Gittins 1979")
 @struct.dataclass
-class Gittins(ArmAgent):
+class Gittins(ArmStatsAgent):
     """Pull the arm with the largest Gittins index for mu_a ~ Beta(prior_a, prior_b); the first on ties.
 
     The index is exact in the discounted problem. In an episode of T pulls it comes close to the Bayes-optimal policy:
@@ -29,10 +30,10 @@ class Gittins(ArmAgent):
     have are clipped. Settings shape the table, so that none of them can be swept.
     """
 
-    discount: float = struct.field(pytree_node=False, default=0.99)
-    max_pulls: int = struct.field(pytree_node=False, default=MAX_PULLS)  # M, of one arm
-    prior_a: float = struct.field(pytree_node=False, default=1.0)
-    prior_b: float = struct.field(pytree_node=False, default=1.0)
+    discount: float = setting(0.99, low=0.0, high=MAX_DISCOUNT, static=True, help="discount of a reward one pull later")
+    max_pulls: int = setting(MAX_PULLS, low=0, high=MAX_PULLS, static=True, help="M, pulls of one arm in the table")
+    prior_a: float = setting(1.0, low=0.0, open_low=True, static=True, help="a of the prior Beta(a, b)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, static=True, help="b of the prior Beta(a, b)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

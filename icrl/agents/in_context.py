@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._model_agent import ModelAgent
 from icrl.core import struct
+from icrl.core.fields import check_array
 from icrl.core.registry import agents
 from icrl.core.types import Array, Transition
 
@@ -26,6 +27,10 @@ class InContextAgent(ModelAgent):
     """
 
     query: Array = struct.field(kw_only=True)  # [*O] float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_array("query", self.query, self.layout.obs_shape)
 
     @property
     def capacity(self) -> int | None:

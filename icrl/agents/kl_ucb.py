@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -13,14 +14,14 @@ BISECTIONS = 22  # halvings of an interval no longer than 1: to float32's spacin
 
 @agents.register("kl-ucb", paper="Garivier, Cappe 2011")
 @struct.dataclass
-class KLUCB(ArmAgent):
+class KLUCB(ArmStatsAgent):
     """argmax of the largest q with n_a kl(m_a, q) <= ln t + c ln ln t; t pulls so far in all, every arm once first.
 
     For rewards in [0, 1], kl being Bernoulli's; means outside are clipped. The proof wants c = 3, the authors advise
     c = 0, the default. Asymptotically optimal for Bernoulli arms.
     """
 
-    c: Array | float = 0.0  # weight of ln ln t
+    c: float = setting(0.0, low=0.0, help="weight of ln ln t")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

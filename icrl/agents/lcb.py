@@ -2,21 +2,22 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
 
 @agents.register("lcb", paper="Lee et al. 2023")
 @struct.dataclass
-class LCB(ArmAgent):
+class LCB(ArmStatsAgent):
     """argmax m_a - c / sqrt(n_a), first arm on ties; an arm never pulled has the index -c, as in the authors' code.
 
     c is 1 in the paper and 0.8 in its code. A rule for offline data: left to act it hardly explores.
     """
 
-    c: Array | float = 1.0  # penalty scale, reward units
+    c: float = setting(1.0, low=0.0, help="scale of the penalty, reward units")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._linear_agent import LinearAgent, LinearStats
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
 from icrl.core.types import Array, Environment
@@ -20,8 +21,8 @@ class LinTS(LinearAgent):
     sampling. On ``ShownLinearBandit-v0`` it takes N(0, I), as Lin et al. do although theta ~ U[0, 1]^d.
     """
 
-    prior_var: Array | float = 1.0  # of each coordinate of theta
-    noise_std: Array | float = 0.3  # s, reward units; below 0.01 it counts as 0.01, for float32's sake
+    prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of each coordinate of theta")
+    noise_std: float = setting(0.3, low=0.0, help="s, reward units; below 0.01 it counts as 0.01, for float32's sake")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.agents._linear_agent import LinearAgent, LinearStats
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
@@ -20,8 +21,8 @@ class LinUCB(LinearAgent):
     beta = 2 on shown ones, both lam = 1; ``for_env`` follows them.
     """
 
-    beta: Array | float = 1.0  # bonus scale, reward units
-    lam: Array | float = 1.0  # ridge, > 0
+    beta: float = setting(1.0, low=0.0, help="scale of the bonus, reward units")
+    lam: float = setting(1.0, low=0.0, open_low=True, help="ridge")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.agents._linear_agent import LinearAgent, LinearStats, eliminate
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment, Transition
 
@@ -21,14 +22,14 @@ class DisjointLinUCB(LinearAgent):
     delta = 0.05, the default. ``LinearStats`` here has gram [K, d, d] and moment [K, d].
     """
 
-    alpha: Array | float = 2.36  # bonus scale, reward units
+    alpha: float = setting(2.36, low=0.0, help="scale of the bonus, reward units")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         shows = env.spec.obs_dim == env.num_actions * env.dim
         if shows or settings.get("features", env.features) is not None:
             return super().for_env(env, **settings)
-        return cls(num_arms=env.num_actions, dim=env.spec.obs_dim, features=None, **settings)
+        return cls(**{"num_arms": env.num_actions, "dim": env.spec.obs_dim, "features": None, **settings})
 
     def init(self, key: Array) -> LinearStats:
         del key

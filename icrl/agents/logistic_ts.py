@@ -5,8 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._linear_agent import LinearAgent, eliminate
+from icrl.agents._linear_agent import FeatureAgent, eliminate
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
 from icrl.core.types import Array, Transition
@@ -24,7 +25,7 @@ class NormalLaw(NamedTuple):
 
 @agents.register("logistic-ts", paper="Chapelle, Li 2011")
 @struct.dataclass
-class LogisticTS(LinearAgent):
+class LogisticTS(FeatureAgent):
     """P(r = 1) = sigmoid <theta, x_a>; argmax of <theta, x_a> for theta ~ N(mean, cov), prior N(0, prior_var I).
 
     After each pull the normal law is multiplied by the likelihood and replaced by Laplace's approximation at the new
@@ -32,9 +33,9 @@ class LogisticTS(LinearAgent):
     costs a rank-one update, and the mode lies on a line: mean + cov x s with s = r - sigmoid(<mean, x> + s x^T cov x).
     """
 
-    prior_var: Array | float = 1.0  # of each coordinate of theta
+    prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of each coordinate of theta")
 
-    def init(self, key: Array) -> NormalLaw:  # type: ignore[override]
+    def init(self, key: Array) -> NormalLaw:
         del key
         return NormalLaw(jnp.zeros(self.dim, jnp.float32), self.prior_var * jnp.eye(self.dim, dtype=jnp.float32))
 
@@ -43,15 +44,15 @@ class LogisticTS(LinearAgent):
         root = eliminate(state.cov, state.cov, LEAST_PIVOT).T  # L, for L^-1 (L L^T) = L^T
         return self.features_at(obs) @ (state.mean + root @ jnp.broadcast_to(z, (self.dim,)))
 
-    def act(self, key: Array, state: NormalLaw, obs: Array) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: NormalLaw, obs: Array) -> Array:
         return jnp.argmax(self.values(state, obs, normal(key, (self.dim,)))).astype(jnp.int32)
 
-    def act_greedy(self, key: Array, state: NormalLaw, obs: Array) -> Array:  # type: ignore[override]
+    def act_greedy(self, key: Array, state: NormalLaw, obs: Array) -> Array:
         """The largest <mean, x_a>; arm 0 when nothing was seen."""
         del key
         return jnp.argmax(self.features_at(obs) @ state.mean).astype(jnp.int32)
 
-    def update(self, state: NormalLaw, transition: Transition) -> NormalLaw:  # type: ignore[override]
+    def update(self, state: NormalLaw, transition: Transition) -> NormalLaw:
         pulled = jnp.arange(self.num_arms) == transition.action
         x = jnp.sum(jnp.where(pulled[:, None], self.features_at(transition.obs), 0.0), axis=0)
         along = state.cov @ x

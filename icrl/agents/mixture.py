@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require, require_float
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import split
 from icrl.core.types import Agent, Array, Environment, Transition
@@ -29,20 +30,19 @@ class Mixture(Agent):
 
     first: Agent
     second: Agent
-    share: Any = 0.5
+    share: float = setting(0.5, low=0.0, high=1.0, help="probability that the first agent acts")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        share = settings.get("share", 0.5)
-        require_float("mixture.share", share, 0.0, 1.0)
         names = settings.get("first", "uniform"), settings.get("second", "uniform")
-        for name in names:
+        for field, name in zip(("first", "second"), names, strict=True):
+            require(isinstance(name, str), field, name, "the name of an agent")
             require(name != "mixture", "mixture", name, "two other agents")
         first, second = (agents[name].for_env(env) for name in names)
         require(
             not (first.sees_env_state or second.sees_env_state), "mixture", names, "agents that see what others see"
         )
-        return cls(first=first, second=second, share=share)
+        return cls(**{**settings, "first": first, "second": second})
 
     def init(self, key: Array) -> MixtureState:
         key_which, key_first, key_second = split(key, 3)

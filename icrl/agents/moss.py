@@ -4,22 +4,23 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
 
 @agents.register("moss", paper="Audibert, Bubeck 2009")
 @struct.dataclass
-class MOSS(ArmAgent):
+class MOSS(ArmStatsAgent):
     """argmax m_a + sqrt(max(0, ln(T / (K n_a))) / n_a), every arm once first; for rewards in [0, 1].
 
     An arm gets no bonus once it has had its share T / K of the pulls. T is the length of an episode unless told
     otherwise; who lives longer explores no more then.
     """
 
-    horizon: Array | float = 500.0  # T, pulls in all
+    horizon: float = setting(500.0, low=0.0, open_low=True, help="T, pulls in all")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -19,7 +20,7 @@ class NeuFastCB(NeuralAgent):
     regression regret)), 10 K) with L* the loss of the best policy; here it is a setting, as in the experiments.
     """
 
-    gamma: Array | float = 1000.0  # > 0; large is greedy
+    gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
 
     kl_loss: ClassVar[bool] = True
 

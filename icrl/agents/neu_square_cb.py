@@ -4,6 +4,7 @@ import jax.numpy as jnp
 
 from icrl.agents._neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -16,7 +17,7 @@ class NeuSquareCB(NeuralAgent):
     The theory has gamma ~ sqrt(KT / (regression regret + ln 1/delta)); here it is a setting, as in the experiments.
     """
 
-    gamma: Array | float = 1000.0  # > 0; large is greedy
+    gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         losses = self.losses(state, obs)

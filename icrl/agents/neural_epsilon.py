@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from icrl.agents._neural_agent import NeuralAgent, NeuralState
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -14,7 +15,7 @@ from icrl.core.types import Array
 class NeuralEpsilon(NeuralAgent):
     """With probability ``epsilon`` any of the K arms, else the least predicted loss."""
 
-    epsilon: Array | float = 0.01  # in [0, 1]
+    epsilon: float = setting(0.01, low=0.0, high=1.0, help="probability of a uniformly random arm")
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         key_coin, key_any, key_greedy = jax.random.split(key, 3)

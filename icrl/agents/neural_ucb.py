@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from icrl.agents._neural_agent import NeuralState
 from icrl.agents._neural_gram import NeuralGram
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -14,7 +15,7 @@ from icrl.core.types import Array
 class NeuralUCB(NeuralGram):
     """argmin y_a - beta sqrt(g_a^T (diag Z)^-1 g_a), y the predicted losses, Z as in NeuralGram."""
 
-    beta: Array | float = 0.1  # bonus scale (the paper's gamma), loss units
+    beta: float = setting(0.1, low=0.0, help="scale of the bonus (the paper's gamma), loss units")
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         del key

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from icrl.agents._linear_agent import LinearAgent, LinearStats, eliminate
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
@@ -20,10 +21,10 @@ class OFUL(LinearAgent):
     the environment's ``noise_std`` (rewards 0 and 1 have 1/2, the default).
     """
 
-    noise: Array | float = 0.5  # R, reward units
-    length: Array | float = 1.0  # S
-    lam: Array | float = 1.0  # ridge, > 0
-    delta: Array | float = 0.05  # probability that the promise is broken, in (0, 1)
+    noise: float = setting(0.5, low=0.0, help="R, sub-Gaussian scale of the noise, reward units")
+    length: float = setting(1.0, low=0.0, help="S, bound on the length of theta")
+    lam: float = setting(1.0, low=0.0, open_low=True, help="ridge")
+    delta: float = setting(0.05, low=0.0, high=1.0, open_low=True, open_high=True, help="probability of failure")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -5,6 +5,7 @@ import jax
 from icrl.agents._planner import Counts
 from icrl.agents.psrl import PSRL
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
@@ -17,7 +18,7 @@ class OptimisticPSRL(PSRL):
     Priors and settings are those of ``psrl``.
     """
 
-    num_samples: int = struct.field(pytree_node=False, default=10)
+    num_samples: int = setting(10, low=1, high=2**16, static=True, help="draws from the posterior in a plan")
 
     def plan(self, key: Array, counts: Counts, q: Array) -> Array:
         one = super().plan

@@ -18,24 +18,24 @@ class Oracle(Agent):
     sees_env_state = True
 
     env: Environment = struct.field(pytree_node=False)
-    task: Any = None
+    task: TaskParams | None = None
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(env=env, **settings)
+        return cls(**{"env": env, **settings})
 
     def for_task(self, params: TaskParams) -> Self:
         return self.replace(task=params)  # type: ignore[attr-defined]
 
-    def init(self, key: Array) -> Array:
+    def init(self, key: Array) -> Any:
         del key
         return jnp.zeros(0, jnp.float32)
 
-    def act(self, key: Array, state: Array, obs: Any) -> Array:
+    def act(self, key: Array, state: Any, obs: Any) -> Array:
         del key, state
         require(self.task is not None, "oracle.task", None, "a task, set by for_task")
         return self.env.optimal_action(self.task, obs)
 
-    def update(self, state: Array, transition: Transition) -> Array:
+    def update(self, state: Any, transition: Transition) -> Any:
         del transition
         return state

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform
 from icrl.core.types import Array, Environment
@@ -60,15 +61,15 @@ class CutNormal(NamedTuple):
 
 @agents.register("posterior-gaussian", paper="Lee et al. 2023")
 @struct.dataclass
-class PosteriorGaussian(ArmAgent):
+class PosteriorGaussian(ArmStatsAgent):
     """mu_a | data ~ N(m_a, s^2 / n_a) cut to [low, high], uniform when n_a = 0; pull the arm with the largest draw.
 
     Like any normal draw in float32, a draw has steps of 2^-23 in probability.
     """
 
-    low: Array | float = 0.0  # the prior is U[low, high]
-    high: Array | float = 1.0
-    noise_std: Array | float = 0.3  # s, reward units; below 1e-6 it counts as 1e-6
+    low: float = setting(0.0, low=-1e6, high=1e6, help="least mean under the prior U[low, high]")
+    high: float = setting(1.0, low="low", high=1e6, open_low=True, help="largest mean under that prior")
+    noise_std: float = setting(0.3, low=0.0, help="s, reward units; below 1e-6 it counts as 1e-6")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

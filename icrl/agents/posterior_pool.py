@@ -5,9 +5,10 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.errors import InputError
+from icrl.core.fields import check_array
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 
@@ -16,7 +17,7 @@ TINY = 1e-6  # a probability of 0 or 1 in the pool is moved by so much, so that 
 
 @agents.register("posterior-pool", paper="Raventos et al. 2023")
 @struct.dataclass
-class PosteriorPool(ArmAgent):
+class PosteriorPool(ArmStatsAgent):
     """Draws one of the D tasks by its posterior probability, uniform before any pull, and plays its best arm.
 
     The memorising solution of task diversity (Raventos et al. 2023, where it is called dMMSE), for bandits whose
@@ -24,6 +25,10 @@ class PosteriorPool(ArmAgent):
     """
 
     means: Array  # [D, K] float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_array("means", self.means, (None, self.num_arms), low=0.0, high=1.0)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, Transition
 
@@ -35,15 +36,17 @@ class PosteriorTask(Agent):
     """
 
     env: Any = struct.field(pytree_node=False)
-    memory: str = struct.field(pytree_node=False, default="all")
+    memory: str = setting("all", choices=MEMORIES, static=True, help="episodes that the context holds")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(isinstance(self.env, Environment), "env", self.env, "an Environment")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         numbered = env.num_tasks is not None and env.is_deterministic
         require(numbered, f"environment {env.name}", "no numbered tasks", "a numbered family", "this agent needs it")
-        agent = cls(env=env, **settings)
-        require(agent.memory in MEMORIES, "posterior-task.memory", agent.memory, " or ".join(MEMORIES))
-        return agent
+        return cls(**{"env": env, **settings})
 
     def init(self, key: Array) -> PosteriorState:
         del key

@@ -6,12 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from icrl.agents._arm_agent import MAX_ARMS, MAX_DIM
 from icrl.core import struct
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import required, setting
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, Transition
 
 HIDDEN = 64  # units in each of two tanh layers, policy and value apart (the defaults of stable-baselines3)
+
+MAX_STEPS = 2**20  # between updates, and parallel copies
 
 
 class Rollout(NamedTuple):
@@ -43,20 +47,22 @@ class PPO(Agent):
     their largest value. An episode's time limit is treated as its end, as the sources of the published data sets do.
     """
 
-    obs_dim: int = struct.field(pytree_node=False)
-    num_actions: int = struct.field(pytree_node=False)
-    num_streams: int | None = struct.field(pytree_node=False, default=None)  # None: one plain environment
-    num_steps: int = struct.field(pytree_node=False, default=20)  # n, steps between updates
-    batch_size: int = struct.field(pytree_node=False, default=50)
-    num_epochs: int = struct.field(pytree_node=False, default=20)
-    obs_scale: Any = 1.0
-    learning_rate: Any = 3e-4
-    discount: Any = 0.99
-    gae_lambda: Any = 0.95
-    clip: Any = 0.2
-    value_weight: Any = 0.5
-    entropy_weight: Any = 0.0
-    max_grad: Any = 0.5
+    obs_dim: int = required(low=1, high=MAX_DIM, static=True, help="D, scalars of an observation")
+    num_actions: int = required(low=1, high=MAX_ARMS, static=True, help="K, actions")
+    num_streams: int | None = setting(
+        None, low=1, high=MAX_STEPS, static=True, help="S, parallel copies; none: one plain environment"
+    )
+    num_steps: int = setting(20, low=1, high=MAX_STEPS, static=True, help="n, steps between updates")
+    batch_size: int = setting(50, low=1, high=MAX_STEPS**2, static=True, help="transitions in a minibatch; divides n S")
+    num_epochs: int = setting(20, low=1, high=2**20, static=True, help="passes over a rollout")
+    obs_scale: float = setting(1.0, low=0.0, open_low=True, help="observations are divided by it")
+    learning_rate: float = setting(3e-4, low=0.0, open_low=True, help="step size of Adam")
+    discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later")
+    gae_lambda: float = setting(0.95, low=0.0, high=1.0, help="lambda of generalised advantage estimation")
+    clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays")
+    value_weight: float = setting(0.5, low=0.0, help="weight of the value loss")
+    entropy_weight: float = setting(0.0, low=0.0, help="weight of the entropy bonus")
+    max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
@@ -68,9 +74,9 @@ class PPO(Agent):
             "obs_scale": max(abs(spec.obs_high), abs(spec.obs_low), 1.0) if spec.obs_high < 1e6 else 1.0,
         }
         agent = cls(**{**defaults, **settings})
-        samples = require_int("ppo.num_steps", agent.num_steps, 1, 2**20) * (streams or 1)
-        fits = 1 <= agent.batch_size <= samples and samples % agent.batch_size == 0
-        require(fits or "batch_size" not in settings, "ppo.batch_size", agent.batch_size, f"a divisor of {samples}")
+        samples = agent.num_steps * (streams or 1)
+        fits = samples % agent.batch_size == 0
+        require(fits or "batch_size" not in settings, "batch_size", agent.batch_size, f"a divisor of {samples}")
         return agent if fits else agent.replace(batch_size=samples)  # type: ignore[attr-defined]
 
     def init(self, key: Array) -> PPOState:

@@ -7,13 +7,12 @@ import jax.numpy as jnp
 
 from icrl.agents._planner import Counts, Planner, finite_spec
 from icrl.core import struct
-from icrl.core.errors import require, require_float
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 from icrl.planning.backward_induction import backward_induction
 
 REWARD_PRIORS = ("normal", "beta")
-POSITIVE = ("concentration", "prior_var", "prior_a", "prior_b")
 
 
 @agents.register("psrl", paper="Osband et al. 2013")
@@ -35,25 +34,22 @@ class PSRL(Planner):
     A plan draws S K S gamma variables, half a microsecond each on a CPU: 17 ms in a room of 81 cells.
     """
 
-    reward_prior: str = struct.field(pytree_node=False, default="normal")
-    concentration: Any = 1.0
-    prior_mean: Any = 0.0
-    prior_var: Any = 1.0
-    noise_std: Any = 1.0
-    prior_a: Any = 1.0
-    prior_b: Any = 1.0
+    reward_prior: str = setting("normal", choices=REWARD_PRIORS, static=True, help="prior of expected rewards")
+    concentration: float = setting(
+        1.0, low=0.0, open_low=True, help="parameter of the Dirichlet prior of a pair's successors"
+    )
+    prior_mean: float = setting(0.0, low=-1e6, high=1e6, help="prior mean of a reward (normal)")
+    prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of an expected reward (normal)")
+    noise_std: float = setting(1.0, low=0.0, help="standard deviation of the reward noise (normal)")
+    prior_a: float = setting(1.0, low=0.0, open_low=True, help="a of the prior Beta(a, b) of expected rewards (beta)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, help="b of that prior (beta)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         num_states = finite_spec(env).num_states or 1
         known = {"concentration": 1.0 / num_states, **env.facts("concentration", "noise_std")}
         known |= {} if env.noise_std is not None else {"reward_prior": "beta"}
-        agent = super().for_env(env, **{**known, **settings})
-        prior = agent.reward_prior
-        require(prior in REWARD_PRIORS, "psrl.reward_prior", prior, " or ".join(REWARD_PRIORS))
-        for name in set(POSITIVE) & set(settings):
-            require_float(f"psrl.{name}", settings[name], 0.0, open_low=True)
-        return agent
+        return super().for_env(env, **{**known, **settings})
 
     def plan(self, key: Array, counts: Counts, q: Array) -> Array:
         """Q* [H, S, K] of one MDP drawn from the posterior."""

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import argmax_any, argmax_random_ties
 from icrl.agents._planner import finite_spec
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import below, fraction, words
 from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
@@ -31,16 +32,16 @@ class QLearning(Agent):
     """
 
     spec: EnvSpec = struct.field(pytree_node=False)
-    step_size: Any = 0.5
-    discount: Any = 0.95
-    initial_value: Any = 0.0
-    epsilon: Any = 1.0
-    final_epsilon: Any = 0.05
-    anneal_steps: Any = 2000
+    step_size: float = setting(0.5, low=0.0, high=1.0, open_low=True, help="share of the error that an update removes")
+    discount: float = setting(0.95, low=0.0, high=1.0, help="discount of the value of the next state")
+    initial_value: float = setting(0.0, low=-1e6, high=1e6, help="Q before any transition")
+    epsilon: float = setting(1.0, low=0.0, high=1.0, help="probability of a random action at the start")
+    final_epsilon: float = setting(0.05, low=0.0, high=1.0, help="the same after anneal_steps")
+    anneal_steps: float = setting(2000, low=0.0, open_low=True, help="transitions in which epsilon falls")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(spec=finite_spec(env), **settings)
+        return cls(**{"spec": finite_spec(env), **settings})
 
     def init(self, key: Array) -> QState:
         del key

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl.agents._model_agent import ModelAgent
 from icrl.agents.in_context import InContextAgent, InContextState
 from icrl.core import struct
+from icrl.core.fields import check_array, setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, History, Transition
 
@@ -32,7 +33,11 @@ class RollingContextAgent(ModelAgent):
     """
 
     query: Array = struct.field(kw_only=True)  # [*O] float32, see ``InContextAgent``
-    forget: int = struct.field(pytree_node=False, default=1)
+    forget: int = setting(1, low=1, high="max_steps", static=True, help="R, transitions that leave a full window")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_array("query", self.query, self.layout.obs_shape)
 
     @property
     def reader(self) -> InContextAgent:

@@ -5,8 +5,9 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_random_ties
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform_pairs
 from icrl.core.types import Array, Environment
@@ -16,15 +17,15 @@ GRID = 256  # midpoints of the quadrature
 
 @agents.register("thompson-bernoulli", paper="Thompson 1933")
 @struct.dataclass
-class ThompsonBernoulli(ArmAgent):
+class ThompsonBernoulli(ArmStatsAgent):
     """mu_a | data ~ Beta(a + S_a, b + F_a) with S successes and F failures; pull the arm with the largest draw.
 
     The prior is read off the environment (``prior_a``, ``prior_b``), else uniform. It is meant
     for rewards 0 and 1; sums that such rewards cannot have are clipped.
     """
 
-    prior_a: Array | float = 1.0
-    prior_b: Array | float = 1.0
+    prior_a: float = setting(1.0, low=0.0, open_low=True, help="a of the prior Beta(a, b)")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, help="b of the prior Beta(a, b)")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -4,8 +4,9 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
 from icrl.core.types import Array, Environment
@@ -15,7 +16,7 @@ OFFLINE_DRAWS = 100
 
 @agents.register("thompson-gaussian", paper="Lee et al. 2023")
 @struct.dataclass
-class ThompsonGaussian(ArmAgent):
+class ThompsonGaussian(ArmStatsAgent):
     """Conjugate normal posterior per arm: precision 1/v0 + n/s^2, mean (m0/v0 + sum r / s^2) / precision.
 
     Lee et al. use the normal prior N(1/2, 1/12), which has the mean and variance of the true U[0, 1], and the noise
@@ -23,9 +24,9 @@ class ThompsonGaussian(ArmAgent):
     In the linear setting they use the prior N(0, 1).
     """
 
-    prior_mean: Array | float = 0.5
-    prior_var: Array | float = 1.0 / 12.0
-    noise_std: Array | float = 0.3
+    prior_mean: float = setting(0.5, low=-1e6, high=1e6, help="m0, prior mean of an arm, reward units")
+    prior_var: float = setting(1.0 / 12.0, low=0.0, open_low=True, help="v0, prior variance of an arm")
+    noise_std: float = setting(0.3, low=0.0, help="s, standard deviation of the reward noise, reward units")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

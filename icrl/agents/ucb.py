@@ -2,15 +2,16 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
 
 @agents.register("ucb", paper="Lee et al. 2023")
 @struct.dataclass
-class UCB(ArmAgent):
+class UCB(ArmStatsAgent):
     """argmax m_a + c / sqrt(n_a), every arm once first.
 
     This is what "UCB" means in both in-context papers. It is not UCB1: without the growing logarithm it has no
@@ -18,7 +19,7 @@ class UCB(ArmAgent):
     UCB1 has shown little. Compare against this one.
     """
 
-    c: Array | float = 1.0  # bonus scale, reward units
+    c: float = setting(1.0, low=0.0, help="scale of the bonus, reward units")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

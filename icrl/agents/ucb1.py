@@ -2,22 +2,23 @@
 
 import jax.numpy as jnp
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats, argmax_untried_first
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array
 
 
 @agents.register("ucb1", paper="Auer et al. 2002")
 @struct.dataclass
-class UCB1(ArmAgent):
+class UCB1(ArmStatsAgent):
     """argmax m_a + scale * sqrt(2 ln t / n_a) with t pulls so far in all; every arm once first, arm 0 first on ties.
 
     ``scale`` = 1 is the published rule, made for rewards in [0, 1]; its logarithm costs four to five times the regret
     of ``ucb`` at a few hundred pulls.
     """
 
-    scale: Array | float = 1.0  # of the bonus, no unit
+    scale: float = setting(1.0, low=0.0, help="scale of the bonus, no unit")
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

@@ -26,10 +26,10 @@ class UCB1Tuned(ArmAgent):
     known; the authors found it better than UCB1 throughout.
     """
 
-    def init(self, key: Array) -> SpreadStats:  # type: ignore[override]
-        return SpreadStats(super().init(key), jnp.zeros(self.num_arms, jnp.float32))
+    def init(self, key: Array) -> SpreadStats:
+        return SpreadStats(self.no_pulls(), jnp.zeros(self.num_arms, jnp.float32))
 
-    def act(self, key: Array, state: SpreadStats, obs: Array) -> Array:  # type: ignore[override]
+    def act(self, key: Array, state: SpreadStats, obs: Array) -> Array:
         del key, obs
         n = jnp.maximum(state.arms.count, 1)
         log_over_n = jnp.log(jnp.maximum(jnp.sum(state.arms.count), 1)) / n
@@ -38,8 +38,8 @@ class UCB1Tuned(ArmAgent):
             state.arms.mean + jnp.sqrt(log_over_n * jnp.minimum(0.25, variance)), state.arms.count
         )
 
-    def update(self, state: SpreadStats, transition: Transition) -> SpreadStats:  # type: ignore[override]
-        arms = super().update(state.arms, transition)
+    def update(self, state: SpreadStats, transition: Transition) -> SpreadStats:
+        arms = self.count_pull(state.arms, transition)
         # Welford's form: the difference of two large sums would lose the spread in float32
         product = (transition.reward - state.arms.mean) * (transition.reward - arms.mean)
         pulled = jnp.arange(self.num_arms) == transition.action

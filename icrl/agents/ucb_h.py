@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from icrl.agents._arm_agent import argmax_random_ties
 from icrl.agents._planner import finite_spec
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 
@@ -32,13 +33,13 @@ class UCBH(Agent):
     """
 
     spec: EnvSpec = struct.field(pytree_node=False)
-    bonus_scale: Any = 0.001
-    delta: Any = 0.05
-    r_max: Any = 1.0
+    bonus_scale: float = setting(0.001, low=0.0, help="scale of the bonus, no unit")
+    delta: float = setting(0.05, low=0.0, high=1.0, open_low=True, open_high=True, help="probability of failure")
+    r_max: float = setting(1.0, low=0.0, open_low=True, help="bound on rewards, which lie in [0, r_max]")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(spec=finite_spec(env), **{**env.facts("r_max"), **settings})
+        return cls(**{"spec": finite_spec(env), **env.facts("r_max"), **settings})
 
     @property
     def horizon(self) -> int:

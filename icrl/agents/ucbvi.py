@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from icrl.agents._planner import Counts, Planner
 from icrl.core import struct
+from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, Environment
 from icrl.planning.backward_induction import expected_value, optimistic_induction
@@ -22,8 +23,9 @@ from icrl.planning.backward_induction import expected_value, optimistic_inductio
 class OptimisticPlanner(Planner):
     """Base of planners that add a bonus; rewards are taken to lie in [0, r_max], read off the environment or 1."""
 
-    delta: Any = 0.05
-    r_max: Any = 1.0
+    delta: float = setting(0.05, low=0.0, high=1.0, open_low=True, open_high=True, help="probability of failure")
+    r_max: float = setting(1.0, low=0.0, open_low=True, help="bound on rewards, which lie in [0, r_max]")
+    bonus_scale: float = setting(1.0, low=0.0, help="scale of the bonus, no unit")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
@@ -77,7 +79,7 @@ class UCBVI(OptimisticPlanner):
     errors .6 to 2.4, 2026-11-24), more than ``psrl``; uniform play earns 10 an episode, and so does UCBVI-CH.
     """
 
-    bonus_scale: Any = 0.01
+    bonus_scale: float = 0.01
 
     def reward_bonus(self, counts: Counts) -> Array:
         return self.bonus_scale * self.r_max * self.left * jnp.sqrt(self.log_term(counts) / counts.tried)[None]
@@ -86,8 +88,6 @@ class UCBVI(OptimisticPlanner):
 @struct.dataclass
 class _AsPublished(OptimisticPlanner):
     """Plans never promise more than the one before them (algorithm 2); ``bonus_scale`` 1 is the paper's bonus."""
-
-    bonus_scale: Any = 1.0
 
     def ceiling(self, q: Array) -> Array:
         return jnp.minimum(q, self.left * self.r_max)

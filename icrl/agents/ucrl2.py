@@ -1,7 +1,5 @@
 """UCRL2: the best policy of the best MDP in a confidence set (Jaksch, Ortner and Auer 2010), by the episode."""
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from icrl.agents._planner import Counts
@@ -27,7 +25,7 @@ class UCRL2(OptimisticPlanner):
     tried here (0.02, 0.05, 0.1, 1) earns so much in 10.
     """
 
-    bonus_scale: Any = 0.02
+    bonus_scale: float = 0.02
 
     def reward_bonus(self, counts: Counts) -> Array:
         tries = counts.tries

@@ -1,6 +1,6 @@
 """Uniformly random actions."""
 
-from icrl.agents._arm_agent import ArmAgent, ArmStats
+from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.core import struct
 from icrl.core.registry import agents
 from icrl.core.threefry import below, bits
@@ -9,7 +9,7 @@ from icrl.core.types import Array
 
 @agents.register("uniform", paper="-")
 @struct.dataclass
-class Uniform(ArmAgent):
+class Uniform(ArmStatsAgent):
     """Every action with probability 1/K."""
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:

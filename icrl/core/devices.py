@@ -5,6 +5,22 @@ import os
 import jax
 from jax.sharding import AxisType, Mesh
 
+from icrl.core.errors import ResourceError
+
+
+def device_name() -> str:
+    """The kind of accelerator and how many there are, '2 x cpu' or '1 x NVIDIA H100'.
+
+    Raises:
+      ResourceError: ``JAX_PLATFORMS`` asks for a kind that this machine does not have.
+    """
+    try:
+        devices = jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        wanted = os.environ.get("JAX_PLATFORMS", "")
+        raise ResourceError(f"JAX_PLATFORMS: got {wanted!r}, and jax finds no such device on this machine") from error
+    return f"{len(devices)} x {devices[0].device_kind}"
+
 
 def data_mesh(num_pieces: int) -> Mesh:
     """A mesh with one axis, "data", of as many local devices as share ``num_pieces`` evenly."""

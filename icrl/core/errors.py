@@ -7,7 +7,10 @@ codes are 2 (bad input), 3 (damaged data), 4 (locked by another run), 5 (not eno
 import difflib
 import math
 import operator
+import typing
 from collections.abc import Iterable
+
+SHOWN = 300  # characters of a value in a message
 
 
 class IcrlError(Exception):
@@ -49,29 +52,63 @@ class IncompleteError(IcrlError):
 def require(condition: bool, field: str, found: object, allowed: str, hint: str = "") -> None:
     """Raise ``InputError`` naming ``field``, ``found`` and ``allowed`` unless ``condition`` holds."""
     if not condition:
-        raise InputError(f"{field}: got {found!r}, allowed: {allowed}" + (f"; {hint}" if hint else ""))
+        raise InputError(f"{field}: got {shown(found)}, allowed: {allowed}" + (f"; {hint}" if hint else ""))
+
+
+def shown(value: object) -> str:
+    """``repr`` on one line, the middle of a long one left out; an integer can have too many digits for it."""
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
 
 
 def require_int(field: str, value: object, low: int, high: int) -> int:
     """Return ``value`` if it is a true integer in [low, high]; bools, floats and strings are refused."""
-    allowed = f"an integer in [{low}, {high}]"
     try:
-        number = low - 1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        number = low - 1
-    require(low <= number <= high, field, value, allowed)
-    return number
+        number = None
+    if number is None or not low <= number <= high:
+        require(False, field, value, int_range(low, high))
+    return typing.cast(int, number)
 
 
-def require_float(field: str, value: object, low: float, high: float = math.inf, *, open_low: bool = False) -> float:
-    """Return ``value`` as a finite float in [low, high], or in (low, high] with ``open_low``."""
-    allowed = f"a finite number in {'(' if open_low else '['}{low:g}, {high:g}]"
+def require_float(
+    field: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> float:
+    """Return ``value`` as a finite float in [low, high], without the end that is open."""
+    allowed = float_range(low, high, open_low=open_low, open_high=open_high)
     is_number = isinstance(value, (int, float)) or (hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0)
-    require(is_number and not isinstance(value, bool), field, value, allowed)
-    number = float(value)  # type: ignore[arg-type]
-    inside = math.isfinite(number) and low <= number <= high and not (open_low and number == low)
+    is_bool = isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", "") == "b"
+    require(is_number and not is_bool, field, value, allowed)
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (OverflowError, TypeError, ValueError):  # an integer beyond floats, an array of text
+        number = math.nan
+    inside = math.isfinite(number) and low <= number <= high
+    inside = inside and not (open_low and number == low) and not (open_high and number == high)
     require(inside, field, value, allowed)
     return number
+
+
+def int_range(low: object, high: object) -> str:
+    """'an integer in [low, high]'."""
+    return f"an integer in [{low}, {high}]"
+
+
+def float_range(low: object, high: object, *, open_low: bool = False, open_high: bool = False) -> str:
+    """'a finite number in [low, high]', with round brackets at open ends."""
+    left, right = "(" if open_low else "[", ")" if open_high else "]"
+    ends = [end if isinstance(end, str) else f"{end:g}" for end in (low, high)]
+    return f"a finite number in {left}{ends[0]}, {ends[1]}{right}"
 
 
 def near_names(name: str, known: Iterable[str]) -> str:

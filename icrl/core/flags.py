@@ -76,13 +76,14 @@ def grouped(settings: Any) -> dict[str, list[Leaf]]:
 
 
 def help_text(settings: Any) -> str:
-    """All flags with their values, kinds and meanings, by part."""
+    """All flags with their values, what is allowed, and their meanings, by part."""
     lines = []
     for part, found in grouped(settings).items():
         lines.append(f"{part}:")
         for leaf in found:
             value = ",".join(leaf.value) if isinstance(leaf.value, tuple) else leaf.value
-            lines.append(f"  --{leaf.name.replace('_', '-')} {value}\n        {kind_name(leaf)}. {leaf.help}".rstrip())
+            lines.append(f"  --{leaf.name.replace('_', '-')} {value}".rstrip())
+            lines.append(f"        {leaf.allowed or kind_name(leaf)}. {leaf.help}".rstrip())
     return "\n".join(lines)
 
 

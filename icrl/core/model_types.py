@@ -11,26 +11,22 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.fields import Checked, setting
 from icrl.core.types import Array, History, Transition
 
 MATMULS = ("float32", "tensorfloat32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """What the settings of every sequence model have; all fields have defaults."""
 
-    width: int = 32  # D, features of the residual stream
-    num_layers: int = 4  # layers of the residual stream
-    init_std: float = 0.02  # of the token embedding and the action head; some models use it for all matrices
-    matmuls: str = "float32"  # of linear maps: "float32", "tensorfloat32" or "bfloat16" (sums and states in float32)
-
-    def __post_init__(self) -> None:
-        require_int("width", self.width, 1, 65536)
-        require_int("num_layers", self.num_layers, 1, 256)
-        require_float("init_std", self.init_std, 0.0, open_low=True)
-        require(self.matmuls in MATMULS, "matmuls", self.matmuls, " or ".join(MATMULS))
+    width: int = setting(32, low=1, high=65536, help="D, features of the residual stream")
+    num_layers: int = setting(4, low=1, high=256, help="layers of the residual stream")
+    init_std: float = setting(
+        0.02, low=0.0, open_low=True, help="of the token embedding and the action head; in some models of all matrices"
+    )
+    matmuls: str = setting("float32", choices=MATMULS, help="of linear maps; sums and states are in float32")
 
     @property
     def sequences_per_task(self) -> int:
@@ -65,7 +61,7 @@ class SequenceModel(nnx.Module):
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
-class Objective(abc.ABC):
+class Objective(Checked, abc.ABC):
     """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones.
 
     Fields are the ``layout`` and settings. Batches are ``Contexts`` with ``needs_labels``, else ``History``.
@@ -101,19 +97,27 @@ class Objective(abc.ABC):
         return {"val_loss": jnp.mean(self.scores(logits, batch)), **policy.statistics(records)}
 
 
-class Layout(abc.ABC):
+class Layout(Checked, abc.ABC):
     """How transitions become tokens, shared by all objectives. Subclasses are frozen dataclasses.
 
     A sequence of T steps is ``prompt``, then ``before`` and ``after`` of each step in turn. Decision t is read off
     the last token in front of step t's action: see ``decisions``.
     """
 
-    num_actions: int  # K
-    obs_shape: tuple[int, ...]  # O
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome
     token_names: tuple[str, ...]  # what each of the P + B + A kinds of tokens is
+
+    @property
+    @abc.abstractmethod
+    def num_actions(self) -> int:
+        """K."""
+
+    @property
+    @abc.abstractmethod
+    def obs_shape(self) -> tuple[int, ...]:
+        """O."""
 
     @property
     @abc.abstractmethod

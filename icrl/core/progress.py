@@ -5,6 +5,8 @@ import time
 from types import TracebackType
 from typing import Self
 
+from icrl.core.console import say
+
 LINES_WITHOUT_TERMINAL = 10  # lines written over the whole of a job when stderr is a file or a pipe
 
 
@@ -61,4 +63,4 @@ class Progress:
             self._next_line = self.done + max(1, self.total // LINES_WITHOUT_TERMINAL)
             left = (self.total - self.done) / max(self.rate, 1e-9)
             line = f"{self.label}: {self.done}/{self.total} {self.unit}, {self.rate:,.1f}/s, {left:,.0f} s left"
-            print(f"{line}  {note}".rstrip(), file=sys.stderr, flush=True)
+            say(f"{line}  {note}".rstrip())

@@ -8,20 +8,20 @@ A nested dataclass may follow from a name: ``backbone`` is the ``Config`` of the
 that is ``named(environments)`` is chosen by ``--env RiverSwim-v0`` and brings the flags of that environment.
 """
 
-import ast
 import dataclasses
-import functools
-import inspect
 import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from icrl.core.errors import InputError, near_names, require
+from icrl.core.errors import InputError, near_names, require, shown
+from icrl.core.fields import Setting, declared, kinds_of
 from icrl.core.registry import Registry
 
 Settings = TypeVar("Settings")
+MAX_DIGITS = 20  # of an integer, and
+MAX_LENGTH = 100  # characters of any number, in words
 Value = int | float | str | bool | None | tuple[str, ...]
 
 
@@ -31,24 +31,28 @@ class Leaf(typing.NamedTuple):
     name: str
     value: Value
     kind: Any  # its annotation
-    help: str  # the comment behind its declaration
+    help: str  # a phrase
     part: str = ""  # the field of the outermost dataclass that it is in; "" for a setting of that dataclass itself
+    allowed: str = ""  # its bounds or choices in words
 
 
 def leaves(settings: Any) -> dict[str, Leaf]:
     """All settings of a nested dataclass by leaf name, in order of declaration."""
     found: dict[str, Leaf] = {}
     cls: Any = type(settings)  # Any, as mypy takes a class of unknown kind for one that cannot be hashed
-    kinds, comments = typing.get_type_hints(cls), _comments(cls)
+    kinds, known = typing.get_type_hints(cls), declared(cls)
     for field in (each for each in dataclasses.fields(settings) if each.init):  # the others follow from the class
         value = getattr(settings, field.name)
+        said = known.get(field.name, Setting())
         if dataclasses.is_dataclass(value):
             inner = {name: leaf._replace(part=field.name) for name, leaf in leaves(value).items()}
             if "named" in field.metadata:
-                name = field.metadata["named"].name_of(type(value))
-                inner = {field.name: Leaf(field.name, name, str, comments.get(field.name, ""), field.name), **inner}
+                registry = field.metadata["named"]
+                name = registry.name_of(type(value))
+                chosen_by = Leaf(field.name, name, str, f"registered {registry.kind}", field.name)
+                inner = {field.name: chosen_by, **inner}
         else:
-            inner = {field.name: Leaf(field.name, value, kinds[field.name], comments.get(field.name, ""))}
+            inner = {field.name: Leaf(field.name, value, kinds[field.name], said.help, allowed=said.allowed)}
         clash = found.keys() & inner.keys()
         assert not clash, f"{type(settings).__name__}: two settings are called {sorted(clash)}"
         found |= inner
@@ -135,13 +139,18 @@ def parsed(leaf: Leaf, text: str) -> Value:
     """The value that ``text`` from a command line means for ``leaf``."""
     if leaf.kind is str:
         return text
-    if typing.get_origin(leaf.kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        value = text
-    return typing.cast(Value, _of_kind(leaf, value))
+    return typing.cast(Value, _of_kind(leaf, text if typing.get_origin(leaf.kind) is tuple else plain_value(text)))
+
+
+def plain_value(text: str) -> Value:
+    """The number, truth value or None that ``text`` spells in decimal digits or words; else the text itself."""
+    words: dict[str, Value] = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    if len(text) <= MAX_DIGITS and re.fullmatch(r"[+-]?\d+", text, re.ASCII):
+        return int(text)
+    is_number = re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf)", text.lower(), re.ASCII)
+    return float(text) if is_number and len(text) <= MAX_LENGTH else text
 
 
 def kind_name(leaf: Leaf) -> str:
@@ -149,22 +158,20 @@ def kind_name(leaf: Leaf) -> str:
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text", types.NoneType: "none"}
     if typing.get_origin(leaf.kind) is tuple:
         return "names separated by commas"
-    return " or ".join(words.get(kind, str(kind)) for kind in _alternatives(leaf.kind))
-
-
-def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    return " or ".join(words.get(kind, str(kind)) for kind in kinds_of(leaf.kind))
 
 
 def _of_kind(leaf: Leaf, value: Any) -> Any:
-    kinds = _alternatives(leaf.kind)
-    if typing.get_origin(leaf.kind) is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
+    kinds = kinds_of(leaf.kind)
+    if typing.get_origin(leaf.kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        if isinstance(parts, (list, tuple)) and all(isinstance(part, str) for part in parts):
+            return tuple(part for part in map(str.strip, parts) if part)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if any(type(value) is kind for kind in kinds):
         return value
-    raise InputError(f"{leaf.name}: got {value!r}, allowed: {kind_name(leaf)}")
+    raise InputError(f"{leaf.name}: got {shown(value)}, allowed: {kind_name(leaf)}")
 
 
 def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
@@ -176,12 +183,3 @@ def _rebuild(settings: Any, values: dict[str, Any]) -> Any:
         elif field.name in values:
             changes[field.name] = values[field.name]
     return dataclasses.replace(settings, **changes)
-
-
-@functools.cache  # finding the source of a class parses its whole file
-def _comments(cls: type) -> Mapping[str, str]:
-    """Field name to the comment behind its declaration, over the class and its bases."""
-    found: dict[str, str] = {}
-    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
-        found |= dict(re.findall(r"^    (\w+): [^#\n]*#\s*(.*)$", inspect.getsource(base), re.M))
-    return found

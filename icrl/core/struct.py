@@ -12,6 +12,8 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 
+from icrl.core.fields import required
+
 Class = TypeVar("Class", bound=type)
 
 
@@ -20,7 +22,7 @@ def field(pytree_node: bool = True, **options: Any) -> Any:
     return dataclasses.field(metadata={"pytree_node": pytree_node}, **options)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+@dataclass_transform(frozen_default=True, field_specifiers=(field, required))
 def dataclass(cls: Class) -> Class:
     """Make ``cls`` a frozen dataclass, a pytree, and give it ``replace(**changes)``."""
     made: Any = dataclasses.dataclass(frozen=True)(cls)
@@ -41,7 +43,7 @@ def dataclass(cls: Class) -> Class:
             object.__setattr__(node, name, value)
         return node
 
-    made.replace = _replace
+    made.replace, made.is_pytree = _replace, True
     jax.tree_util.register_pytree_with_keys(made, flatten_with_keys, unflatten, flatten)
     return made
 

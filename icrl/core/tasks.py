@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require, require_int
+from icrl.core.errors import InputError, require, require_int
 from icrl.core.precision import in_32_bits
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.types import Array, Environment
@@ -51,9 +51,32 @@ class TaskSet:
         return self.ids.shape[0]
 
     def __getitem__(self, index: Any) -> "TaskSet":
-        """A subset by slice or integer array; a single integer gives a set of one."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return jax.tree.map(lambda leaf: leaf[index], self)
+        """A subset by slice, by integers [M] in -N .. N - 1 or by a mask [N] bool; one integer gives a set of one.
+
+        A slice is cut to the set as Python does it; any other index outside raises ``InputError``. Traced ones are
+        clamped, as jax does it.
+        """
+        if not isinstance(index, (slice, jax.core.Tracer)):
+            index = self._checked_index(index)
+        try:
+            return jax.tree.map(lambda leaf: leaf[index], self)
+        except TypeError as error:  # a slice between what are no integers
+            raise InputError(f"index: got {index!r}, allowed: a slice of integers") from error
+
+    def _checked_index(self, index: Any) -> Any:
+        """Integers [M] or a mask [N]."""
+        allowed = f"integers in [{-len(self)}, {len(self) - 1}], or a mask of {len(self)} booleans"
+        try:
+            array = np.asarray(index)
+        except ValueError:  # a ragged list
+            array = np.empty((), object)
+        is_mask = array.dtype == bool and array.shape == (len(self),)
+        is_list = array.dtype.kind in "iu" and array.ndim <= 1
+        require(is_mask or is_list, "index", index, allowed)
+        if is_list:
+            for wrong in array[(array < -len(self)) | (array >= len(self))].ravel()[:1].tolist():
+                require(False, "index", wrong, allowed)
+        return np.atleast_1d(array)
 
     def split(self, num_first: int) -> tuple["TaskSet", "TaskSet"]:
         """The first ``num_first`` tasks and the rest, both non-empty."""

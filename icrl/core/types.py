@@ -16,6 +16,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import InputError
+from icrl.core.fields import Checked
 from icrl.core.precision import in_32_bits
 from icrl.core.scenes import Episode, Readings, Scene
 from icrl.core.threefry import split
@@ -104,7 +105,7 @@ class TaskParams:
     max_steps_in_episode: int = struct.field(pytree_node=False, default=1)
 
 
-class Environment(abc.ABC, Generic[Task]):
+class Environment(Checked, abc.ABC, Generic[Task]):
     """A family of tasks in gymnax 1.x's calling convention; ``params`` is the task, so ``vmap`` over it is tasks.
 
     Subclasses are frozen dataclasses (settings as fields, validated on construction), which makes them static
@@ -276,10 +277,11 @@ class Environment(abc.ABC, Generic[Task]):
         return obs, state, reward, terminated, truncated, info
 
 
-class Agent(abc.ABC):
+class Agent(Checked, abc.ABC):
     """A learner as three pure functions over an explicit state. Subclasses are ``icrl.core.struct`` dataclasses.
 
-    Settings are fields: numbers that may be swept are array leaves (so ``vmap`` runs over them), shapes are static.
+    Settings are fields: numbers that may be swept are leaves (so ``vmap`` runs over them), shapes are static. A leaf
+    is a number or, for a sweep, an array of numbers, each of which is checked; a traced value is not.
     ``state`` is everything learned since the task began; it survives the ends of episodes.
     """
 

@@ -24,9 +24,8 @@ from icrl.core.types import Agent, Array, Contexts, Environment, History
 class RoomContexts(abc.ABC):
     """Contexts of T = ``num_steps`` transitions, each a function of (seed, purpose, its id).
 
-    A context is of a task drawn from ``task_ids`` [N], or with ``ordered`` context i of task ``task_ids[i % N]``; it
-    has one query, for all prefixes, or with ``num_queries`` = T + 1 one for each. ``sequences_per_task`` consecutive
-    ids are of one task (not with ``ordered``).
+    A context is of a task drawn from ``task_ids`` [N]; it has one query, for all prefixes, or with ``num_queries`` =
+    T + 1 one for each. ``sequences_per_task`` consecutive ids are of one task.
     """
 
     env: Environment
@@ -34,7 +33,6 @@ class RoomContexts(abc.ABC):
     num_steps: int
     seed: int
     purpose: str = "pretrain"
-    ordered: bool = False
     num_queries: int = 1  # Q: 1 or num_steps + 1
     sequences_per_task: int = dataclasses.field(default=1, kw_only=True)
 
@@ -48,15 +46,19 @@ class RoomContexts(abc.ABC):
         return self._generate(jnp.asarray(ids, jnp.uint32))
 
     @functools.partial(jax.jit, static_argnames=("self",))
+    def in_tasks(self, ids: Array, tasks: Any) -> Contexts:
+        """The contexts of ids [B] in given ``tasks``, parameters with a leading axis [B]."""
+        key_rollouts = keys_for(key_for(self.seed, f"{self.purpose}/life"), ids)
+        return jax.vmap(self._context)(key_rollouts, tasks)
+
+    @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
         keys = keys_for(key_for(self.seed, f"{self.purpose}/task"), ids // self.sequences_per_task)
-        key_rollouts = keys_for(key_for(self.seed, f"{self.purpose}/life"), ids)
         if self.task_ids is None:
-            return jax.vmap(self._context)(key_rollouts, jax.vmap(self.env.sample_task)(keys))
-        tasks = jnp.asarray(self.task_ids, jnp.int32)
-        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(tasks), jnp.int32))(keys)
-        numbers = tasks[ids % len(tasks) if self.ordered else drawn]
-        return jax.vmap(lambda key, number: self._context(key, self.env.task(number)))(key_rollouts, numbers)
+            return self.in_tasks(ids, jax.vmap(self.env.sample_task)(keys))
+        known = jnp.asarray(self.task_ids, jnp.int32)
+        drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, len(known), jnp.int32))(keys)
+        return self.in_tasks(ids, jax.vmap(self.env.task)(known[drawn]))
 
     def _context(self, key: Array, task: Any) -> Contexts:
         history, query, states = self._seen(key, task)

@@ -14,6 +14,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 
@@ -39,12 +40,8 @@ class Bandit(Environment[BanditTask]):
 
     exact_sampler: ClassVar[str] = ""  # registered agent that samples from the exact posterior of this family
 
-    num_arms: int = 5  # K
-    horizon: int = 500  # T, pulls in an episode
-
-    def __post_init__(self) -> None:
-        require_int("num_arms", self.num_arms, 1, MAX_ARMS)
-        require_int("horizon", self.horizon, 1, MAX_HORIZON)
+    num_arms: int = setting(5, low=1, high=MAX_ARMS, help="K, arms")
+    horizon: int = setting(500, low=1, high=MAX_HORIZON, help="T, pulls in an episode")
 
     @abc.abstractmethod
     def arm_means(self, params: BanditTask) -> Array:

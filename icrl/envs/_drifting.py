@@ -13,6 +13,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 from icrl.envs._bandit import MAX_ARMS, BanditState, require_like_drawn
@@ -31,12 +32,13 @@ class DriftingTask(TaskParams):
 class Drifting(Environment[DriftingTask]):
     """K arms with means in [0, 1] that change; episodes of T = ``horizon`` pulls; the observation is the constant 1."""
 
-    num_arms: int = 5  # K
-    horizon: int = 200  # T, pulls in an episode
+    num_arms: int = setting(5, low=1, high=MAX_ARMS, help="K, arms")
+    horizon: int = setting(200, low=1, high="max_horizon", help="T, pulls in an episode")
 
-    def __post_init__(self) -> None:
-        require_int("num_arms", self.num_arms, 1, MAX_ARMS)
-        require_int("horizon", self.horizon, 1, MAX_PATH // self.num_arms)
+    @property
+    def max_horizon(self) -> int:
+        """The longest episode whose path of means is kept."""
+        return MAX_PATH // self.num_arms
 
     @abc.abstractmethod
     def draw_reward(self, key: Array, mean: Array) -> Array:

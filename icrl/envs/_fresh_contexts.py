@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.threefry import split, uniform
 from icrl.core.types import Array, Environment, TaskParams
@@ -37,10 +37,7 @@ class FreshContexts(Environment[ContextTask]):
     limit (``truncated``).
     """
 
-    horizon: int = 500  # T, pulls in an episode
-
-    def __post_init__(self) -> None:
-        require_int("horizon", self.horizon, 1, MAX_HORIZON)
+    horizon: int = setting(500, low=1, high=MAX_HORIZON, help="T, pulls in an episode")
 
     @abc.abstractmethod
     def draw_context(self, key: Array, params: ContextTask) -> Array:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.scenes import Episode, Landmark, Room
 from icrl.core.threefry import below, words
 from icrl.core.types import Array, Environment, EnvSpec, EnvState, TaskParams
@@ -35,14 +36,13 @@ class GridRoom(Environment[RoomTask]):
     numbered: ``task(i)`` for i in 0 .. ``num_tasks`` - 1, so that published splits are lists of numbers.
     """
 
-    size: int = 9  # cells along each side
-    horizon: int = 20  # H, steps in an episode
-    start: str = "center"  # of an episode: (size // 2, size // 2), "corner" (0, 0), or "random" uniform over cells
-
-    def __post_init__(self) -> None:
-        require_int("size", self.size, 2, MAX_SIZE)
-        require_int("horizon", self.horizon, 1, MAX_HORIZON)
-        require(self.start in STARTS, "start", self.start, " or ".join(STARTS))
+    size: int = setting(9, low=2, high=MAX_SIZE, help="cells along each side")
+    horizon: int = setting(20, low=1, high=MAX_HORIZON, help="H, steps in an episode")
+    start: str = setting(
+        "center",
+        choices=STARTS,
+        help="cell in which episodes begin: (size // 2, size // 2), (0, 0), or drawn uniformly",
+    )
 
     is_deterministic = True
 
@@ -109,7 +109,16 @@ class GridRoom(Environment[RoomTask]):
     @property
     def spec(self) -> EnvSpec:
         room = (self.size, self.size)
-        return EnvSpec(type(self).__name__, NUM_MOVES, (2,), 0.0, self.size - 1.0, self.horizon, room)
+        return EnvSpec(
+            type(self).__name__,
+            NUM_MOVES,
+            (2,),
+            0.0,
+            self.size - 1.0,
+            self.horizon,
+            room,
+            exact_sampler="posterior-task",
+        )
 
     def sample_task(self, key: Array) -> RoomTask:
         """Draw uniformly from all tasks."""

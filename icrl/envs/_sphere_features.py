@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.threefry import normal
 from icrl.core.types import Array, EnvSpec, TaskParams
 from icrl.envs._bandit import MAX_ARMS
@@ -30,13 +30,8 @@ class SphereFeatures(FreshContexts[SphereTask]):
     The mean of arm a is ``link`` <theta, x_a>, which is increasing; the observation is the K x d features row by row.
     """
 
-    num_arms: int = 10  # K
-    dim: int = 5  # d
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("num_arms", self.num_arms, 1, MAX_ARMS)
-        require_int("dim", self.dim, 2, 256)
+    num_arms: int = setting(10, low=1, high=MAX_ARMS, help="K, arms")
+    dim: int = setting(5, low=2, high=256, help="d, features of an arm")
 
     @property
     @abc.abstractmethod

@@ -35,21 +35,30 @@ def shuffled_split(num_tasks: int, train_fraction: float, split_seed: int) -> Sp
       train_fraction: in (0, 1), such that both parts have a task.
       split_seed: an integer in [0, 2^32 - 1].
     """
-    num_tasks = require_int("num_tasks", num_tasks, 2, 2**31 - 1)
-    train_fraction = require_float("train_fraction", train_fraction, 0.0, 1.0)
-    split_seed = require_int("split_seed", split_seed, 0, 2**32 - 1)
-    num_train = round(train_fraction * num_tasks)
-    require(0 < num_train < num_tasks, "train_fraction", train_fraction, "a fraction which leaves tasks on both sides")
+    num_train = _num_train(num_tasks, train_fraction, split_seed)
     ids = list(range(num_tasks))
     random.Random(split_seed).shuffle(ids)
     return tuple(ids[:num_train]), tuple(ids[num_train:])
 
 
-def dpt_goal_split() -> Split:
-    """The split of Lee et al. 2023 (DPT), 10 x 10 room: 80 goals to train on, the 20 ``DPT_TEST_GOALS`` held out.
+def numpy_split(num_tasks: int, train_fraction: float, split_seed: int) -> Split:
+    """The split of Lee et al. 2023 (DPT): as ``shuffled_split``, shuffled by NumPy's legacy ``RandomState``.
 
-    Their list of goals is row-major with x outermost, as ours, and is shuffled by NumPy's legacy ``RandomState(0)``.
+    Their setting is the 10 x 10 room, 0.8 with seed 0: the 20 ``DPT_TEST_GOALS`` are held out.
     """
-    ids = np.arange(100)
-    np.random.RandomState(0).shuffle(ids)
-    return tuple(ids[:80].tolist()), tuple(ids[80:].tolist())
+    num_train = _num_train(num_tasks, train_fraction, split_seed)
+    ids = np.arange(num_tasks)
+    np.random.RandomState(split_seed).shuffle(ids)
+    return tuple(ids[:num_train].tolist()), tuple(ids[num_train:].tolist())
+
+
+def _num_train(num_tasks: int, train_fraction: float, split_seed: int) -> int:
+    num_tasks = require_int("num_tasks", num_tasks, 2, 2**31 - 1)
+    train_fraction = require_float("train_fraction", train_fraction, 0.0, 1.0)
+    require_int("split_seed", split_seed, 0, 2**32 - 1)
+    num_train = round(train_fraction * num_tasks)
+    require(0 < num_train < num_tasks, "train_fraction", train_fraction, "a fraction which leaves tasks on both sides")
+    return num_train
+
+
+SPLITS = {"son-2025": shuffled_split, "lee-2023": numpy_split}

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.types import Array, Environment, EnvSpec, EnvState
 
 
@@ -21,10 +21,7 @@ class Streams(Environment[Any]):
     """
 
     inner: Environment
-    num_streams: int = 1
-
-    def __post_init__(self) -> None:
-        require_int("num_streams", self.num_streams, 1, 2**20)
+    num_streams: int = setting(1, low=1, high=2**20, help="S, copies")
 
     @property
     def spec(self) -> EnvSpec:

@@ -46,7 +46,11 @@ class Table(NamedTuple):
 def require_source(source: str) -> None:
     """Refuse what is neither a known name nor a file; nothing is read yet."""
     known = f"the path of a file, or a name ({near_names(source, NAMED)})"
-    require(source in NAMED or Path(source).is_file(), "table", source, known)
+    try:
+        is_file = Path(source).is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        is_file = False
+    require(source in NAMED or is_file, "table", source, known)
 
 
 @functools.cache

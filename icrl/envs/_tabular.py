@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.scenes import Episode, Graph, circle
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
@@ -50,16 +51,10 @@ class TabularMDP(Environment[TabularTask]):
     on one key who stand in the same state and act alike see the same.
     """
 
-    num_states: int = 10  # S
-    num_actions: int = 5  # K
-    horizon: int = 10  # H, steps in an episode
-    noise_std: float = 1.0  # standard deviation of the reward noise
-
-    def __post_init__(self) -> None:
-        require_int("num_states", self.num_states, 2, MAX_STATES)
-        require_int("num_actions", self.num_actions, 1, MAX_ACTIONS)
-        require_int("horizon", self.horizon, 1, MAX_HORIZON)
-        require_float("noise_std", self.noise_std, 0.0)
+    num_states: int = setting(10, low=2, high=MAX_STATES, help="S, states")
+    num_actions: int = setting(5, low=1, high=MAX_ACTIONS, help="K, actions")
+    horizon: int = setting(10, low=1, high=MAX_HORIZON, help="H, steps in an episode")
+    noise_std: float = setting(1.0, low=0.0, help="standard deviation of the reward noise")
 
     def noise_at(self, position: Array) -> Array | float:
         """Standard deviation of the rewards of a state."""

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require, require_float
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import uniform
 from icrl.core.types import Array, TaskParams
@@ -28,13 +29,8 @@ class BernoulliBandit(Bandit[BernoulliBanditTask]):
 
     exact_sampler = "thompson-bernoulli"
 
-    prior_a: float = 1.0  # of the arms' means, Beta(a, b)
-    prior_b: float = 1.0  # of the arms' means, Beta(a, b)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("prior_a", self.prior_a, 0.0, open_low=True)
-        require_float("prior_b", self.prior_b, 0.0, open_low=True)
+    prior_a: float = setting(1.0, low=0.0, open_low=True, help="of the prior Beta(a, b) of the arms' means")
+    prior_b: float = setting(1.0, low=0.0, open_low=True, help="of the prior Beta(a, b) of the arms' means")
 
     def sample_task(self, key: Array) -> BernoulliBanditTask:
         shape = (self.num_arms,)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.scenes import rows
 from icrl.core.types import Array
@@ -30,14 +30,10 @@ class Chain(TabularMDP):
     num_states: int = 5
     num_actions: int = dataclasses.field(default=2, init=False)  # FORWARD and BACK
     horizon: int = 20
-    noise_std: float = 0.0  # standard deviation of the reward noise
-    slip: float = 0.2  # probability that an action has the other one's effect
+    noise_std: float = 0.0
+    slip: float = setting(0.2, low=0.0, high=1.0, help="probability that an action has the other one's effect")
 
     r_max = LARGE  # a bound on expected rewards that an agent may know
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("slip", self.slip, 0.0, 1.0)
 
     @property
     def num_tasks(self) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.types import Array, EnvSpec, TaskParams
 from icrl.envs._fresh_contexts import FreshContexts
@@ -39,11 +40,10 @@ class ClassificationBandit(FreshContexts[ClassificationTask]):
     first asked for. But for blobs there is one task: the table.
     """
 
-    table: str = BLOBS  # blobs, digits, wine, breast-cancer, or the path of a file
+    table: str = setting(BLOBS, help="blobs, digits, wine, breast-cancer, or the path of a file")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(isinstance(self.table, str), "table", self.table, "text")
         if self.table != BLOBS:
             require_source(self.table)
 

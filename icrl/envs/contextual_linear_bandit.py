@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal
 from icrl.core.types import Array
@@ -14,11 +14,7 @@ from icrl.envs._sphere_features import SphereFeatures
 class ContextualLinearBandit(SphereFeatures):
     """Reward N(<theta, x_a>, noise_std^2) with theta and the features x_a of every arm and pull on the unit sphere."""
 
-    noise_std: float = 0.3  # standard deviation of the reward noise
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("noise_std", self.noise_std, 0.0)
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
 
     @property
     def norm(self) -> float:

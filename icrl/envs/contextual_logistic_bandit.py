@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.types import Array
 from icrl.envs._sphere_features import SphereFeatures
@@ -15,11 +15,7 @@ from icrl.envs._sphere_features import SphereFeatures
 class ContextualLogisticBandit(SphereFeatures):
     """P(reward 1) = sigmoid <theta, x_a>; theta on the sphere of radius ``theta_norm``, x_a on the unit sphere."""
 
-    theta_norm: float = 4.0  # length of theta
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("theta_norm", self.theta_norm, 0.0, open_low=True)
+    theta_norm: float = setting(4.0, low=0.0, open_low=True, help="length of theta")
 
     @property
     def norm(self) -> float:

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal
 from icrl.core.types import Array
@@ -26,13 +26,8 @@ class CorrelatedBandit(Bandit[LinearBanditTask]):
 
     num_arms: int = 10
     horizon: int = 200
-    noise_std: float = 0.3  # standard deviation of the reward noise
-    length: float = 2.0  # how far similarity reaches, in arms
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("noise_std", self.noise_std, 0.0)
-        require_float("length", self.length, 0.0, open_low=True)
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
+    length: float = setting(2.0, low=0.0, open_low=True, help="how far similarity reaches, in arms")
 
     @property
     def features(self) -> Array:

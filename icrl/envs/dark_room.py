@@ -11,6 +11,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.types import Array, TaskParams
 from icrl.envs._grid_room import NUM_MOVES, STAY, GridRoom, steps_to_arrive
@@ -46,11 +47,7 @@ class DarkRoom(GridRoom[DarkRoomTask]):
     in cell (i // size, i % size). The mean optimal return over all goals is 16.543.
     """
 
-    reward_once: bool = False  # pay only the first time in an episode
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(isinstance(self.reward_once, bool), "reward_once", self.reward_once, "True or False")
+    reward_once: bool = setting(False, help="pay only the first time in an episode")
 
     @property
     def num_tasks(self) -> int:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.scenes import rows
 from icrl.core.types import Array
@@ -36,17 +36,15 @@ class DeepSea(TabularMDP):
 
     num_states: int = dataclasses.field(default=100, init=False)  # N^2
     num_actions: int = dataclasses.field(default=2, init=False)  # left and right, in an order of each cell's own
-    horizon: int = 10  # N, steps of an episode, rows and columns
-    noise_std: float = 0.0  # at the ends of the last row
-    slips: bool = False  # whether moves to the right may fail
+    horizon: int = setting(10, low=2, high=math.isqrt(MAX_STATES), help="N, steps of an episode, rows and columns")
+    noise_std: float = setting(0.0, low=0.0, help="standard deviation of the reward noise, at the ends of the last row")
+    slips: bool = setting(False, help="whether moves to the right may fail")
 
     r_max = 1.0  # a bound on expected rewards that an agent may know
 
     def __post_init__(self) -> None:
-        require_int("horizon", self.horizon, 2, math.isqrt(MAX_STATES))
-        require(isinstance(self.slips, bool), "slips", self.slips, "True or False")
-        object.__setattr__(self, "num_states", self.horizon**2)  # the way of a frozen dataclass to derive a field
         super().__post_init__()
+        object.__setattr__(self, "num_states", self.horizon**2)  # the way of a frozen dataclass to derive a field
 
     def sample_task(self, key: Array) -> TabularTask:
         return self.task_where(jax.random.bernoulli(key, jnp.float32(0.5), (self.num_states,)).astype(jnp.int32))
@@ -74,7 +72,7 @@ class DeepSea(TabularMDP):
 class DeepSeaStochastic(DeepSea):
     """The stochastic form of bsuite: moves to the right fail once in N, noise N(0, 1) at both ends."""
 
-    noise_std: float = 1.0  # standard deviation of the reward noise
+    noise_std: float = 1.0
     slips: bool = True
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.types import Array
 from icrl.envs._tabular import TabularMDP, TabularTask
@@ -24,14 +24,10 @@ class Garnet(TabularMDP):
     num_states: int = 20
     num_actions: int = 4
     horizon: int = 20
-    noise_std: float = 0.1  # standard deviation of the reward noise
-    branching: int = 3  # b
+    noise_std: float = 0.1
+    branching: int = setting(3, low=1, high="num_states", help="b, states that a pair can lead to")
 
     r_max = 1.0  # a bound on expected rewards that an agent may know
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("branching", self.branching, 1, self.num_states)
 
     def sample_task(self, key: Array) -> TabularTask:
         key_order, key_weight, key_reward = jax.random.split(key, 3)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal, uniform
 from icrl.core.types import Array, TaskParams
@@ -26,11 +26,7 @@ class GaussianBandit(Bandit[GaussianBanditTask]):
 
     exact_sampler = "posterior-gaussian"
 
-    noise_std: float = 0.3  # standard deviation of the reward noise
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("noise_std", self.noise_std, 0.0)
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
         return GaussianBanditTask(means=uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import uniform
 from icrl.core.types import Array
@@ -21,13 +21,8 @@ class HeavyTailedBandit(Bandit[GaussianBanditTask]):
     order ``df`` and above do not exist.
     """
 
-    noise_std: float = 0.3  # standard deviation of the reward noise
-    df: float = 3.0  # degrees of freedom
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("noise_std", self.noise_std, 0.0)
-        require_float("df", self.df, 2.0, open_low=True)
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
+    df: float = setting(3.0, low=2.0, open_low=True, help="degrees of freedom")
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
         return GaussianBanditTask(means=uniform(key, (self.num_arms,)), max_steps_in_episode=self.horizon)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require_float, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal
 from icrl.core.types import Array, TaskParams
@@ -39,16 +39,11 @@ class LinearBandit(Bandit[LinearBanditTask]):
 
     num_arms: int = 10
     horizon: int = 200
-    dim: int = 2  # d
-    noise_std: float = 0.3  # standard deviation of the reward noise
-    feature_seed: int | None = None  # of the arms' features; none: those of the released code
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("dim", self.dim, 1, 256)
-        require_float("noise_std", self.noise_std, 0.0)
-        if self.feature_seed is not None:
-            require_int("feature_seed", self.feature_seed, 0, 2**32 - 1)
+    dim: int = setting(2, low=1, high=256, help="d, features of an arm")
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
+    feature_seed: int | None = setting(
+        None, low=0, high=2**32 - 1, help="seed of the arms' features; none: the released ones"
+    )
 
     @property
     def features(self) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from icrl.core import struct
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.scenes import Episode, Graph, rows
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
@@ -38,12 +39,8 @@ class MemoryLen(Environment[TaskParams]):
     memory earns more than 0 on average. Departure from bsuite: the end counts as a time limit, not as a termination.
     """
 
-    length: int = 32  # L
-    num_bits: int = 1  # M; bsuite's memory_len has 1, its memory_size L = 2 and 1 to 40
-
-    def __post_init__(self) -> None:
-        require_int("length", self.length, 1, 2**20)
-        require_int("num_bits", self.num_bits, 1, 4096)
+    length: int = setting(32, low=1, high=2**20, help="L, steps between context and question")
+    num_bits: int = setting(1, low=1, high=4096, help="M, bits; bsuite's memory_len has 1, its memory_size 1 to 40")
 
     @property
     def num_tasks(self) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import uniform
 from icrl.core.types import Array
@@ -24,14 +24,9 @@ class OddEvenBandit(Bandit[BernoulliBanditTask]):
 
     num_arms: int = 10
     horizon: int = 100
-    odd_prob: float = 0.95  # probability that the good arm is odd-numbered
-    good: float = 0.9  # probability that the good arm pays
-    bad: float = 0.1  # probability that another arm pays
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("odd_prob", "good", "bad"):
-            require_float(name, getattr(self, name), 0.0, 1.0)
+    odd_prob: float = setting(0.95, low=0.0, high=1.0, help="probability that the good arm is odd-numbered")
+    good: float = setting(0.9, low=0.0, high=1.0, help="probability that the good arm pays")
+    bad: float = setting(0.1, low=0.0, high=1.0, help="probability that another arm pays")
 
     @property
     def num_tasks(self) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal
 from icrl.core.types import Array
@@ -24,13 +24,8 @@ class PermutedBandit(Bandit[GaussianBanditTask]):
 
     num_arms: int = 11
     horizon: int = 10_000
-    noise_std: float = 0.0  # standard deviation of the reward noise
-    scale: float = 1.0  # of the means, which lie in [0, scale]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("noise_std", self.noise_std, 0.0)
-        require_float("scale", self.scale, 0.0, open_low=True)
+    noise_std: float = setting(0.0, low=0.0, help="standard deviation of the reward noise")
+    scale: float = setting(1.0, low=0.0, open_low=True, help="largest mean; the means lie in [0, scale]")
 
     def sample_task(self, key: Array) -> GaussianBanditTask:
         means = self.scale * jax.random.permutation(key, jnp.linspace(0.0, 1.0, self.num_arms, dtype=jnp.float32))

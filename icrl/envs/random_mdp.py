@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.types import Array
 from icrl.envs._tabular import TabularMDP, TabularTask
@@ -22,15 +22,9 @@ class RandomMDP(TabularMDP):
     exchangeable under the prior, state 0 is no loss of generality as long as it is fixed within a task.
     """
 
-    concentration: float = 1.0  # of the Dirichlet prior of every row
-    reward_mean: float = 1.0  # of the normal prior of mean rewards
-    reward_std: float = 1.0  # of the normal prior of mean rewards
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("concentration", self.concentration, 0.0, open_low=True)
-        require_float("reward_mean", self.reward_mean, -1e6, 1e6)
-        require_float("reward_std", self.reward_std, 0.0)
+    concentration: float = setting(1.0, low=0.0, open_low=True, help="of the Dirichlet prior of every row")
+    reward_mean: float = setting(1.0, low=-1e6, high=1e6, help="of the normal prior of mean rewards")
+    reward_std: float = setting(1.0, low=0.0, help="of the normal prior of mean rewards")
 
     @property
     def r_max(self) -> float:

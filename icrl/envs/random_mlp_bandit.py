@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require_float, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal
 from icrl.core.types import Array, EnvSpec, TaskParams
@@ -35,17 +35,10 @@ class RandomMLPBandit(FreshContexts[RandomMLPTask]):
     learners must be in [0, 1].
     """
 
-    num_arms: int = 5  # K
-    dim: int = 8  # d
-    hidden: int = 32  # m
-    logit_std: float = 3.0  # of the log-odds of a reward, over tasks
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("num_arms", self.num_arms, 1, MAX_ARMS)
-        require_int("dim", self.dim, 1, 4096)
-        require_int("hidden", self.hidden, 1, 4096)
-        require_float("logit_std", self.logit_std, 0.0)
+    num_arms: int = setting(5, low=1, high=MAX_ARMS, help="K, arms")
+    dim: int = setting(8, low=1, high=4096, help="d, scalars of a context")
+    hidden: int = setting(32, low=1, high=4096, help="m, hidden units")
+    logit_std: float = setting(3.0, low=0.0, help="of the log-odds of a reward, over tasks")
 
     @property
     def spec(self) -> EnvSpec:

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array
@@ -16,13 +16,8 @@ from icrl.envs._drifting import Drifting, DriftingTask
 class RandomWalkBandit(Drifting):
     """mu_a(0) ~ U[0, 1], then steps N(0, step_std^2), reflected at 0 and 1: uniform at all times; Gaussian rewards."""
 
-    step_std: float = 0.03  # standard deviation of a mean's step
-    noise_std: float = 0.3  # standard deviation of the reward noise
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("step_std", self.step_std, 0.0)
-        require_float("noise_std", self.noise_std, 0.0)
+    step_std: float = setting(0.03, low=0.0, help="standard deviation of a mean's step")
+    noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
 
     def sample_task(self, key: Array) -> DriftingTask:
         key_start, key_steps = split(key)

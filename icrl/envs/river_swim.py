@@ -29,7 +29,7 @@ class RiverSwim(TabularMDP):
     num_states: int = 6
     num_actions: int = dataclasses.field(default=2, init=False)  # LEFT and RIGHT
     horizon: int = 20
-    noise_std: float = 0.0  # standard deviation of the reward noise
+    noise_std: float = 0.0
 
     r_max = LARGE  # a bound on expected rewards that an agent may know
 

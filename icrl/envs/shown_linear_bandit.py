@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require_float, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array, EnvSpec, TaskParams
@@ -30,13 +30,8 @@ class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
 
     num_arms: int = 10
     horizon: int = 200
-    dim: int = 5  # d
-    noise_std: float = 1.5  # standard deviation of the reward noise
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("dim", self.dim, 1, 256)
-        require_float("noise_std", self.noise_std, 0.0)
+    dim: int = setting(5, low=1, high=256, help="d, features of an arm")
+    noise_std: float = setting(1.5, low=0.0, help="standard deviation of the reward noise")
 
     @property
     def spec(self) -> EnvSpec:

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import uniform
 from icrl.core.types import Array
@@ -17,11 +17,9 @@ from icrl.envs._drifting import Drifting, DriftingTask
 class SwitchingBandit(Drifting):
     """Means ~ U[0, 1]^K at the start, and again after each pull with probability ``change_prob``; rewards 1 and 0."""
 
-    change_prob: float = 0.01  # probability that the means are drawn again after a pull
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("change_prob", self.change_prob, 0.0, 1.0)
+    change_prob: float = setting(
+        0.01, low=0.0, high=1.0, help="probability that the means are drawn again after a pull"
+    )
 
     def sample_task(self, key: Array) -> DriftingTask:
         key_change, key_means = jax.random.split(key)

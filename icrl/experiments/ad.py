@@ -2,6 +2,11 @@
 
 Histories of ``--source`` are collected in training tasks, filtered (``--filter``), and a sequence model is pretrained
 to predict the source's next action in windows that cross the borders of episodes; frozen, it improves by itself.
+
+Measured, preset cpu, seed 0 (2026-11-29, 8 min 16 s of CPU on a loaded machine with two cores), ``--env
+BernoulliBandit-v0 --source thompson-bernoulli --filter lhf``: regret(200) in 100 unseen tasks, AD 23.6 [19.8, 27.3],
+its source 10.8 [9.7, 11.9], Gittins 6.75, UCB 9.28, uniform play 64.3. The training loss ends at .017 nats, where
+Thompson sampling cannot be predicted so well: 240 histories are learned by heart.
 """
 
 from typing import ClassVar
@@ -9,8 +14,8 @@ from typing import ClassVar
 from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 

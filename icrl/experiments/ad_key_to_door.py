@@ -15,8 +15,8 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import improvement
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings

@@ -16,8 +16,8 @@ seeds x 500 tasks, where exact posterior sampling loses 2.73 and uniform play 12
 from icrl.core.registry import experiments, models
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.speeds import table_of_models

@@ -8,6 +8,10 @@ of five episodes, DPT 7.25 [6.83, 7.67], UCB-VI 13.1 [12.6, 13.6], UCRL2 14.3, P
 has one task, which the model was trained on, so nothing is learned in context. By episode it loses .38, 1.43, 1.79,
 1.83, 1.81. Why more after the first was not examined; the contexts it learned from are half uniform play, half an
 optimum whose noise fades within the context, so that late and noisy steps are rarely seen together.
+
+``--env RandomMDP-v0`` (2026-11-29, seed 0, 5 min 47 s of CPU on a loaded machine with two cores): regret(100) in 200
+unseen MDPs, ten episodes, OPSRL 76.3 [73.7, 78.8], DPT 79.9 [76.9, 82.9], PSRL 80.0 [77.1, 82.9], UCRL2 86.6, UCB-VI
+91.0 [89.0, 92.9], uniform play 121. Nobody was tuned for it.
 """
 
 from typing import ClassVar
@@ -15,8 +19,8 @@ from typing import ClassVar
 from icrl.core.registry import experiments
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import DataSettings, Evaluation
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 

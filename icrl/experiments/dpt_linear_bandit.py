@@ -13,8 +13,8 @@ from icrl.core.registry import experiments
 from icrl.envs.linear_bandit import LinearBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import regret_limit, regret_ratio
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import DataSettings, Evaluation, Prediction
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LEE_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings

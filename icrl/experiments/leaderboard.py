@@ -1,10 +1,10 @@
-"""Leaderboard: every registered agent and one pretrained model in every registered world, on the same draws.
+"""Leaderboard: every registered agent and one pretrained model in every registered environment, on the same draws.
 
-Each agent lives in each world that it fits as ``for_env`` builds it, untuned but for the bonus scales of ``ucrl2`` and
-``ucb-h``, whose defaults were chosen on ``RandomMDP-v0``; those that refuse are listed with their reason. Everywhere
-the regret is exact (true means, backward induction) and so is the optimum. Bandits last ``num_steps`` pulls, other
-worlds as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is the ideal where there is one; the
-lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie below it.
+Each agent plays in each environment that it fits, as ``for_env`` builds it, untuned but for the bonus scales of
+``ucrl2`` and ``ucb-h``, whose defaults were chosen on ``RandomMDP-v0``; those that refuse are listed with their
+reason. Everywhere the regret is exact (true means, backward induction) and so is the optimum. Bandits last as long as
+the model's, other environments as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is the ideal
+where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie below it.
 
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
@@ -16,41 +16,110 @@ UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few
 list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless it is named.
 """
 
-from concurrent.futures import Executor, ThreadPoolExecutor
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from icrl.core.devices import host_workers
+from icrl.core.fields import Checked, setting
+from icrl.core.model_types import ModelConfig
 from icrl.core.progress import Progress
-from icrl.core.registry import environments, experiments
+from icrl.core.registry import agents, environments, experiments, models
+from icrl.core.settings import check_following, follows
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent
+from icrl.core.types import Agent, Environment
+from icrl.envs._bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import interval, ratio_interval, task_interval
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.arena import MODEL, Arena, Guest, arena_of, invited, trained
-from icrl.recipes.leaderboard_settings import HOME, LeaderboardSettings
+from icrl.recipes.checks import Row, at_most
+from icrl.recipes.competitors import COLLECTORS, fitting
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.lower_bound import lower_bound
 from icrl.recipes.measure import curve
-from icrl.recipes.pretraining import PretrainingExperiment
+from icrl.recipes.parts import Prediction
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run, reopen
-from icrl.reports.schema import world_title
+from icrl.recipes.tournament import MatchUp, Pretrained, Tournament, regrets_of
+from icrl.reports.sections.worlds import world_title
 from icrl.training.step import FitSettings
 
+MODEL = "pretrained"
+HOME = "GaussianBandit-v0"  # of the model that is trained here
 POINTS = 40  # of a curve, evenly on a logarithmic axis
 
 
-@experiments.register("leaderboard", paper="-")
-class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
-    """All agents in all worlds."""
+@dataclasses.dataclass(frozen=True)
+class LeaderboardSettings(Checked):
+    """All settings of the leaderboard."""
 
-    title = "Leaderboard: all agents, all worlds, one pretrained model"
+    env: GaussianBandit  # of the model that is trained here
+    backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
+    fit: FitSettings
+    model: str = setting("transformer", help="registered sequence model that is trained here")
+    model_run: str = setting("", help="output folder of a finished run whose model plays instead; empty: train one")
+    environments: tuple[str, ...] = setting((), help="registered environments; none named: all")
+    agents: tuple[str, ...] = setting((), help="registered agents; none named: all")
+    max_states: int = setting(100, low=1, high=4096, help="environments with more states are left out")
+    slow_agents: tuple[str, ...] = setting(
+        (), help="agents that stay out where there are more than slow_states, unless in agents"
+    )
+    slow_states: int = setting(30, low=0, high=2**31 - 1, help="states of an environment that slow_agents still enter")
+    collectors: tuple[str, ...] = setting(COLLECTORS, help="make data, play if in agents")
+    num_tasks: int = setting(1000, low=2, high=10**7, help="bandits, each with every agent")
+    mdp_steps: int = setting(
+        400, low=1, high=2**24, help="steps in environments with states, rounded up to whole episodes"
+    )
+    mdp_tasks: int = setting(24, low=2, high=10**6, help="tasks of each environment with states")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_following(self)
+        for name in self.environments:
+            environments.entry(name)
+        for name in (*self.agents, *self.slow_agents, *self.collectors):
+            agents.entry(name)
+
+    @property
+    def pretraining(self) -> Recipe:
+        """The recipe of the model that is trained here."""
+        layout = Prediction(layout="query-first")
+        return Recipe(env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, prediction=layout)
+
+    def environment(self, name: str) -> Environment | None:
+        """The registered environment, a bandit as long as the model's; None when it has too many states."""
+        env: Environment = environments[name]()
+        if isinstance(env, Bandit):
+            return dataclasses.replace(env, horizon=self.env.horizon)
+        return env if (env.spec.num_states or 1) <= self.max_states else None
+
+    def match_up(self, name: str, guest: Pretrained) -> MatchUp | None:
+        """Who plays in a registered environment, and for how long; None when it has too many states."""
+        env = self.environment(name)
+        if env is None:
+            return None
+        bandit, episode = isinstance(env, Bandit), env.spec.max_steps_in_episode
+        steps = episode if bandit else -(-self.mdp_steps // episode) * episode
+        players, skipped = self.who_plays(env, guest, steps)
+        return MatchUp(name, env, steps, self.num_tasks if bandit else self.mdp_tasks, players, skipped)
+
+    def who_plays(self, env: Environment, guest: Pretrained, steps: int) -> tuple[dict[str, Agent], dict[str, str]]:
+        """The agents in ``env``, and why the others do not play."""
+        players, skipped = fitting(env, self.agents, self.collectors, dict.fromkeys(self.slow_agents, self.slow_states))
+        if reason := guest.refuses(env, steps):
+            return players, {**skipped, MODEL: reason}
+        return {**players, MODEL: guest.agent}, skipped
+
+
+@experiments.register("leaderboard", paper="-")
+class Leaderboard(Tournament[LeaderboardSettings]):
+    """All agents in all environments."""
+
+    title = "Leaderboard: all agents, all environments, one pretrained model"
     presets = {
         "smoke": LeaderboardSettings(
             env=GaussianBandit(num_arms=5, horizon=20),
@@ -58,8 +127,8 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
             fit=FitSettings(
                 train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
             ),
-            worlds=("GaussianBandit-v0", "RiverSwim-v0"),
-            players=("oracle", "posterior-gaussian", "ucb", "ucb-vi", "uniform"),
+            environments=("GaussianBandit-v0", "RiverSwim-v0"),
+            agents=("oracle", "posterior-gaussian", "ucb", "ucb-vi", "uniform"),
             num_tasks=20,
             mdp_steps=40,
             mdp_tasks=4,
@@ -68,7 +137,7 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
             env=GaussianBandit(horizon=200),
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
-            slow_players=("opsrl",),
+            slow_agents=("opsrl",),
         ),
         "paper": LeaderboardSettings(
             env=GaussianBandit(horizon=500),
@@ -93,70 +162,77 @@ class Leaderboard(PretrainingExperiment[LeaderboardSettings]):
         return 0 if settings.model_run else 1
 
     @classmethod
-    def pretrain(cls, settings: LeaderboardSettings, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        """The model, unless one is invited."""
-        return ([], {}) if settings.model_run else DPTBandit.pretrain(settings.pretraining, run)
+    def load_agent(cls, settings: LeaderboardSettings, run: Run, model: int) -> Agent:
+        if settings.model_run:
+            return Pretrained.of_run(Path(settings.model_run)).agent
+        return DPTBandit.load_agent(settings.pretraining, run, model)
 
     @classmethod
-    def evaluate(cls, settings: LeaderboardSettings, run: Run, policies: list[Policy]) -> dict[str, Any]:
+    def reevaluate(cls, settings: LeaderboardSettings, run: Run) -> dict[str, Any]:
+        cls.load_agent(settings, run, 0)  # refuses where there is no checkpoint, instead of training
+        return cls.run(settings, run)
+
+    @classmethod
+    def play(cls, settings: LeaderboardSettings, run: Run) -> dict[str, Any]:
         """Sections ``worlds`` and ``checks`` of the results."""
-        guest = invited(settings) if settings.model_run else trained(settings, policies[0])
-        arenas = [
-            arena for name in settings.worlds or tuple(environments) if (arena := arena_of(settings, name, guest))
-        ]
+        seconds: dict[str, float] = {}
+        if settings.model_run:
+            guest = Pretrained.of_run(Path(settings.model_run))
+        else:
+            (policy,), seconds = DPTBandit.pretrain(settings.pretraining, run)
+            guest = _trained(settings, policy)
+        named = settings.environments or tuple(environments)
+        matches = [match for name in named if (match := settings.match_up(name, guest))]
         worlds, checks = {}, []
-        pairs = sum(len(arena.players) for arena in arenas)
-        with Progress("leaderboard", pairs, "pairs") as bar, ThreadPoolExecutor(host_workers()) as pool:
-            for arena in arenas:
-                worlds[arena.name], ratio = _play(settings, arena, guest, run.seed, pool, bar)
+        with Progress("leaderboard", sum(len(match.agents) for match in matches), "pairs") as bar:
+            for match in matches:
+                worlds[match.name], ratio = section_of(settings, match, guest, run.seed, bar, run.ledger)
                 checks += [ratio] if ratio and run.preset != "smoke" else []
                 jax.clear_caches()  # a pair's code is used once, and Linux lends a process 65 530 mappings of memory
         claim = f"{len(set().union(*(world['agents'] for world in worlds.values())))} agents in {len(worlds)} worlds."
         return {
             "claim": f"{claim} {_winners(worlds)}",
             "num_tasks": settings.num_tasks,
-            "num_steps": settings.num_steps,
+            "num_steps": settings.env.horizon,
             "worlds": worlds,
             "checks": checks,
+            "seconds": seconds,
         }
 
 
-def _play(
-    settings: LeaderboardSettings, arena: Arena, guest: Guest, seed: int, pool: Executor, bar: Progress
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The section of one world, and a check of the model trained here where it is at home."""
-    name, env, steps = arena.name, arena.env, arena.num_steps
-    tasks = TaskSet.draw(env, seed, "leaderboard", arena.num_tasks)
+def _trained(settings: LeaderboardSettings, policy: Policy) -> Pretrained:
+    agent = settings.pretraining.agent(policy)
+    return Pretrained(f"DPT on {settings.env.name} (ours)", agent, settings.env.spec)
 
-    def regret_of(agent: Agent) -> np.ndarray:
-        return online_regret(env, tasks, agent, steps, seed, label="", quick=True)
 
-    regrets = {}  # most of the time goes into compiling, which leaves cores idle: players come side by side
-    for player, regret in zip(arena.players, pool.map(regret_of, arena.players.values()), strict=True):
-        regrets[player] = regret
-        bar.advance(1, f"{player} in {name}")
+def section_of(
+    settings: LeaderboardSettings, match: MatchUp, guest: Pretrained, seed: int, bar: Progress, ledger: Ledger
+) -> tuple[dict[str, Any], Row | None]:
+    """The section of one environment, and a check of the model trained here where it is at home."""
+    env, steps = match.env, match.num_steps
+    tasks = TaskSet.draw(env, seed, "leaderboard", match.num_tasks)
+    regrets = regrets_of(match, tasks, seed, bar, ledger, quick=True)
     at = np.unique(np.geomspace(1, steps, POINTS).round().astype(int))
     labels, ideal = {MODEL: guest.label}, env.spec.exact_sampler
     curves = {
         player: curve(player, "regret", interval(regret[None, :, at - 1]), labels, ideal)
         for player, regret in regrets.items()
     }
-    for player, agent in arena.players.items():
+    for player, agent in match.agents.items():
         curves[player] |= {"kind": "oracle"} if agent.sees_env_state else {}
     optimum = np.asarray(jax.vmap(env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
     section = {
         "steps": at.tolist(),
         "agents": curves,
-        "num_tasks": arena.num_tasks,
+        "num_tasks": match.num_tasks,
         "optimum": task_interval(optimum).band(),
         "lower_bound": lower_bound(env, tasks, at),
-        "skipped": arena.skipped,
+        "skipped": match.skipped,
     }
-    if settings.model_run or name != HOME or not {MODEL, ideal} <= regrets.keys():
+    if settings.model_run or match.name != HOME or not {MODEL, ideal} <= regrets.keys():
         return section, None
     ratio = ratio_interval(regrets[MODEL][:, -1], regrets[ideal][:, -1])
-    what = f"regret({steps}) of {guest.label} / exact posterior sampling"
-    return section, {"what": what, "measured": ratio.band(), "target": "<= 1.3", "ok": bool(ratio.mean <= 1.3)}
+    return section, at_most(f"regret({steps}) of {guest.label} / exact posterior sampling", ratio, 1.3)
 
 
 def _winners(worlds: dict[str, Any]) -> str:

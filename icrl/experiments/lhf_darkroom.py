@@ -19,7 +19,7 @@ from icrl.core.registry import experiments
 from icrl.experiments.ad_darkroom import BASE as AD
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import enhancement, improvement
-from icrl.recipes.experiment import RecipeExperiment
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings

@@ -34,16 +34,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from icrl.core.errors import require, require_float, require_int
+from icrl.agents._neural_agent import MAX_PERTURBATIONS, MAX_WIDTH
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
+from icrl.core.progress import Progress
 from icrl.core.registry import agents, experiments
-from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
-from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
-from icrl.recipes.pretraining import Experiment
 from icrl.recipes.run import Run
+from icrl.recipes.tournament import MatchUp, Tournament, final_regrets, regrets_of
 
 # Two axes of settings an agent, or one where it has no knob; products of eight.
 GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
@@ -59,23 +60,25 @@ POINTS = 200  # of a curve in the report
 
 
 @dataclasses.dataclass(frozen=True)
-class NeuralBanditSettings:
+class NeuralBanditSettings(Checked):
     """All settings of the comparison."""
 
     env: ClassificationBandit
-    learners: tuple[str, ...] = tuple(GRIDS)  # neural agents that are compared
-    width: int = 100  # hidden units of every network
-    num_perturbations: int = 0  # perturbed networks (S of Deb et al.); 0: the plain one
-    tune_rollouts: int = 2  # lives behind each tuned setting
-    eval_rollouts: int = 10  # other lives, behind every reported mean
-    least_gain: float = 1.0  # regret of the best constant arm over that of a learner, at least
+    learners: tuple[str, ...] = setting(tuple(GRIDS), help="neural agents that are compared")
+    width: int = setting(100, low=1, high=MAX_WIDTH, help="hidden units of every network")
+    num_perturbations: int = setting(
+        0, low=0, high=MAX_PERTURBATIONS, help="perturbed networks (S of Deb et al.); 0: the plain one"
+    )
+    tune_rollouts: int = setting(2, low=1, high=10**5, help="rollouts behind each tuned setting")
+    eval_rollouts: int = setting(10, low=2, high=10**5, help="other rollouts, behind every reported mean")
+    least_gain: float = setting(
+        1.0, low=0.0, open_low=True, help="regret of the best constant arm over that of a learner, at least"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         unknown = [name for name in self.learners if name not in GRIDS]
         require(bool(self.learners) and not unknown, "learners", self.learners, f"some of {', '.join(GRIDS)}")
-        require_int("tune_rollouts", self.tune_rollouts, 1, 10**5)
-        require_int("eval_rollouts", self.eval_rollouts, 2, 10**5)
-        require_float("least_gain", self.least_gain, 0.0, open_low=True)
 
     def candidates(self, name: str) -> list[tuple[str, Agent]]:
         """The settings in words, and the agent, for each point of the agent's grid."""
@@ -89,7 +92,7 @@ class NeuralBanditSettings:
 
 
 @experiments.register("neural-bandits", paper="Deb et al. 2024")
-class NeuralBandits(Experiment[NeuralBanditSettings]):
+class NeuralBandits(Tournament[NeuralBanditSettings]):
     """Neural agents, a constant and a random one on one table."""
 
     title = "Neural contextual bandits on classification data"
@@ -118,47 +121,41 @@ class NeuralBandits(Experiment[NeuralBanditSettings]):
             settings.candidates(name)
 
     @classmethod
-    def run(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
-        """Tune, evaluate, and the results document."""
+    def play(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
+        """Tune, evaluate, and the sections of the results."""
         env, started = settings.env, time.monotonic()
         every = TaskSet.draw(env, run.seed, "lives", settings.tune_rollouts + settings.eval_rollouts)
-        tuning, lives = every.split(settings.tune_rollouts)
+        tuning, rollouts = every.split(settings.tune_rollouts)
         chosen = {name: tuned(settings, name, tuning, run.seed) for name in settings.learners}
-        tuned_after = time.monotonic() - started
+        seconds = {"tuning": time.monotonic() - started}
         labels = {UNIFORM: UNIFORM, **{name: f"{name} ({words})" for name, (words, _) in chosen.items()}}
         players = {UNIFORM: agents[UNIFORM].for_env(env), **{name: agent for name, (_, agent) in chosen.items()}}
-        regrets = {name: _regret(settings, lives, player, run.seed, name) for name, player in players.items()}
-        regrets[CONSTANT] = constant_regret(env, lives)
+        match = MatchUp(env.name, env, env.horizon, len(rollouts), players, {})
+        with Progress("evaluating", len(players), "agents") as bar:
+            regrets = regrets_of(match, rollouts, run.seed, bar, run.ledger)
+        regrets[CONSTANT] = constant_regret(env, rollouts)
         labels[CONSTANT] = "best constant arm (expected)"
-        spent = time.monotonic() - started
-        return run.results(
-            title=cls.title,
-            claim=_claim(regrets, settings),
-            train_seeds=[run.seed],
-            env={"id": env.name, **flat(env)},
-            num_tasks=settings.eval_rollouts,
-            num_steps=env.horizon,
-            online=_section(regrets, labels, env.horizon),
-            checks=_checks(regrets, settings) if run.preset != "smoke" else [],
-            seconds={"tuning": tuned_after, "evaluation": spent - tuned_after, "total": spent},
-        )
+        return {
+            "claim": _claim(regrets, settings),
+            "num_tasks": settings.eval_rollouts,
+            "num_steps": env.horizon,
+            "online": _section(regrets, labels, env.horizon),
+            "checks": _checks(regrets, settings) if run.preset != "smoke" else [],
+            "seconds": seconds,
+        }
 
 
 def tuned(settings: NeuralBanditSettings, name: str, tuning: TaskSet, seed: int) -> tuple[str, Agent]:
-    """The candidate with the least mean final regret on the tuning lives; one whose network diverged is the worst."""
+    """The candidate with the least mean final regret on the tuning tasks; one whose network diverged is the worst."""
     candidates = settings.candidates(name)
-    final = [_regret(settings, tuning, agent, seed, f"{name}, {words}")[:, -1].mean() for words, agent in candidates]
-    return candidates[int(np.argmin(final))]
+    lost = final_regrets(settings.env, tuning, [agent for _, agent in candidates], seed, f"tuning {name}")
+    return candidates[int(np.argmin(lost))]
 
 
 def constant_regret(env: ClassificationBandit, lives: TaskSet) -> np.ndarray:
     """Expected cumulative regret [N, T] of the best constant arm of each life's table."""
     per_pull = np.asarray(jax.vmap(env.constant_regret)(lives.params), np.float64).min(1)
     return per_pull[:, None] * np.arange(1, env.horizon + 1)
-
-
-def _regret(settings: NeuralBanditSettings, lives: TaskSet, agent: Agent, seed: int, label: str) -> np.ndarray:
-    return online_regret(settings.env, lives, agent, settings.env.horizon, seed, label=label)
 
 
 def _section(regrets: dict[str, np.ndarray], labels: dict[str, str], horizon: int) -> dict[str, Any]:

@@ -24,8 +24,8 @@ from icrl.core.registry import experiments
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import order, regret_ratio
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.parts import Evaluation
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LIN_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.variants import label_of

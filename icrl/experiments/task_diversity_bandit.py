@@ -17,272 +17,165 @@ G 8.18. Relative distance after 100 pulls .99, .77, .37, .19, after 7 pulls .99,
 task the model is M_D, on 8 nearly so; on 512 it is nearer to G where the context is long, and to M_D before.
 """
 
-import dataclasses
-import time
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from icrl.agents.posterior_pool import PosteriorPool
-from icrl.core.errors import require, require_int
-from icrl.core.model_types import Layout, ModelConfig
-from icrl.core.registry import agents, experiments, models
-from icrl.core.settings import check_following, follows
+from icrl.core.registry import experiments
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Array, Contexts
-from icrl.datasets.contexts import Batches, ContextGenerator
+from icrl.core.types import Agent
+from icrl.datasets.contexts import ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.evaluation.offline import recorded_contexts, states_along
+from icrl.evaluation.diversity import agent_probs, model_probs, relative_distance
+from icrl.evaluation.offline import recorded_contexts
 from icrl.evaluation.online import online_regret
-from icrl.evaluation.statistics import Interval, interval
+from icrl.evaluation.statistics import Interval, interval, ratio_interval
 from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.data import VALIDATION_CONTEXTS
+from icrl.recipes.agent_names import agent_of
+from icrl.recipes.checks import Measured, Row, at_most
+from icrl.recipes.data import contexts_of
 from icrl.recipes.measure import curve
-from icrl.recipes.parts import Prediction
-from icrl.recipes.pretraining import PretrainingExperiment
-from icrl.recipes.recipe import ByRecipe, Recipe
+from icrl.recipes.parts import Evaluation, Prediction
+from icrl.recipes.pretraining import Groups, RecipeExperiment
+from icrl.recipes.published import SMOKE, sizes
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.step import FitSettings
 
-MODEL, MEMORY, GENERAL = "dpt", "memorising", "generalising"
-LABELS = {MODEL: "DPT (ours)"}
-FLOOR = 1e-3  # share of the uniform distribution in every one that is compared
+MODEL, MEMORY, GENERAL = "dpt", "memorising", "thompson-bernoulli"
+LABELS = {MODEL: "DPT (ours)", MEMORY: "posterior over the pool", GENERAL: "posterior, uniform prior"}
 PREFIXES = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class DiversitySettings(ByRecipe):
-    """All settings of a task-diversity experiment."""
-
-    env: BernoulliBandit
-    backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
-    fit: FitSettings
-    model: str = "transformer"  # registered sequence model
-    pool_sizes: tuple[str, ...] = ("1", "8", "64", "512")  # D, pretraining tasks of each model, increasing
-    source: str = "dirichlet-mix"  # agent that collects the pretraining contexts
-    train_seeds: int = 1  # independently pretrained models of each D, each with a pool of its own
-    eval_tasks: int = 1000  # rollouts in the pool, and fresh tasks
-    offline_tasks: int = 200  # fresh tasks behind the relative distance
-
-    def __post_init__(self) -> None:
-        check_following(self)
-        agents.entry(self.source)
-        digits = bool(self.pool_sizes) and all(size.isdecimal() for size in self.pool_sizes)
-        require(digits, "pool_sizes", self.pool_sizes, "integers separated by commas")
-        for size in self.sizes:
-            require_int("pool_sizes", size, 1, 2**20)
-        require(sorted(set(self.sizes)) == self.sizes, "pool_sizes", self.pool_sizes, "increasing numbers")
-        require_int("train_seeds", self.train_seeds, 1, 1000)
-        require_int("eval_tasks", self.eval_tasks, 2, 10**7)
-        require_int("offline_tasks", self.offline_tasks, 2, 10**6)
-
-    @property
-    def sizes(self) -> list[int]:
-        """D of each model."""
-        return [int(size) for size in self.pool_sizes]
-
-    @property
-    def pretraining(self) -> Recipe:
-        """The recipe of one model."""
-        layout = Prediction(layout="query-first")
-        return Recipe(env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, prediction=layout)
-
-    def contexts(self, size: int, seed: int, train_seed: int) -> ContextGenerator:
-        """Pretraining contexts in a pool of ``size`` tasks; a smaller pool is the beginning of a larger one."""
-        source = agents[self.source].for_env(self.env)
-        return ContextGenerator(self.env, source, self.env.horizon, seed, f"pretrain/{train_seed}", pool_size=size)
+BASE = Recipe(
+    env=BernoulliBandit(horizon=100),
+    prediction=Prediction(layout="query-first"),
+    backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
+    fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
+    evaluation=Evaluation(eval_tasks=1000, competitors=(GENERAL, "uniform")),
+    vary=("task_pool=1,8,64,512",),
+)
 
 
 @experiments.register("task-diversity-bandit", paper="Raventos et al. 2023")
-class TaskDiversityBandit(PretrainingExperiment[DiversitySettings]):
-    """DPT on pools of D Bernoulli bandits. Model m of a run has pool m // S and training seed m % S."""
+class TaskDiversityBandit(RecipeExperiment):
+    """DPT on pools of D Bernoulli bandits."""
 
     title = "Task diversity on Bernoulli bandits: memorise or generalise"
-    presets = {
-        "smoke": DiversitySettings(
-            env=BernoulliBandit(num_arms=3, horizon=10),
-            backbone=TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.2),
-            fit=FitSettings(
-                train_steps=20, batch_size=16, learning_rate=3e-3, warmup_steps=5, log_every=10, save_every=20
-            ),
-            pool_sizes=("1", "4"),
-            eval_tasks=40,
-            offline_tasks=20,
-        ),
-        "cpu": DiversitySettings(
-            env=BernoulliBandit(horizon=100),
-            backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
-            fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
-        ),
-        "paper": DiversitySettings(
-            env=BernoulliBandit(horizon=200),
-            backbone=TransformerConfig(width=64, num_layers=4, num_heads=2),
-            fit=FitSettings(train_steps=100_000, batch_size=256, learning_rate=1e-3, log_every=500, save_every=5000),
-            pool_sizes=tuple(str(2**power) for power in range(13)),
-            train_seeds=3,
-            eval_tasks=4000,
-            offline_tasks=1000,
-        ),
-    }
+    presets = sizes(
+        BASE,
+        smoke={
+            **SMOKE, "num_arms": 3, "horizon": 10, "vary": ("task_pool=1,4",), "eval_tasks": 40, "offline_tasks": 20,
+        },
+        cpu={},
+        paper={
+            "horizon": 200, "width": 64, "num_layers": 4, "num_heads": 2, "init_std": 0.02, "positions": "learned",
+            "train_steps": 100_000, "batch_size": 256, "learning_rate": 1e-3, "log_every": 500, "save_every": 5000,
+            "vary": ("task_pool=" + ",".join(str(2**power) for power in range(13)),),
+            "train_seeds": 3, "eval_tasks": 4000, "offline_tasks": 1000,
+        },
+    )  # fmt: skip
 
     @classmethod
-    def validate(cls, settings: DiversitySettings, seed: int) -> None:
-        """Raise ``InputError`` when the source does not fit the environment."""
-        del seed
-        agents[settings.source].for_env(settings.env)
-
-    @classmethod
-    def kinds(cls, settings: DiversitySettings) -> list[str]:
-        return [f"{size:,} task{'' if size == 1 else 's'}" for size in settings.sizes]
-
-    @classmethod
-    def pretrain(cls, settings: DiversitySettings, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        """One policy per pool size and training seed."""
-        started, policies = time.monotonic(), []
-        source = agents[settings.source].for_env(settings.env)
-        fresh = ContextGenerator(settings.env, source, settings.env.horizon, run.seed, "validation")
-        held_out = fresh.fetch(np.arange(VALIDATION_CONTEXTS))
-        for model in range(cls.num_models(settings)):
-            index, train_seed = divmod(model, settings.train_seeds)
-            contexts = settings.contexts(settings.sizes[index], run.seed, train_seed)
-            batches = Batches(contexts, settings.fit.batch_size, run.seed)
-            policies.append(cls._fit(settings, run, model, batches, held_out))
-        return policies, {"training": time.monotonic() - started}
-
-    @classmethod
-    def evaluate(cls, settings: DiversitySettings, run: Run, policies: list[Policy]) -> dict[str, Any]:
-        """Sections ``diversity`` and ``checks`` of the results."""
-        regrets: dict[str, dict[str, list[Interval]]] = {"pool": {}, "fresh": {}}
-        columns = []
-        for index, size in enumerate(settings.sizes):
-            seeds = settings.train_seeds
-            group = policies[index * seeds : (index + 1) * seeds]
-            for place, finals in _final_regrets(settings, size, group, run.seed).items():
+    def extra_sections(cls, settings: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
+        """Regret by size of the pool, in the pool and in fresh tasks, and the relative distance."""
+        by_size = {recipe.data.task_pool or 0: label for label, (recipe, _) in groups.items()}
+        places: dict[str, dict[str, list[Interval]]] = {"pool": {}, "fresh": {}}
+        checks: list[Row] = []
+        for size, label in sorted(by_size.items()):
+            recipe, policies = groups[label]
+            regrets = _in_pool_and_fresh(recipe, policies, run.seed)
+            regrets["fresh"] |= {MODEL: _last(measured[label]), GENERAL: _last(measured[GENERAL])}
+            for place, finals in regrets.items():
                 for name, final in finals.items():
-                    regrets[place].setdefault(name, []).append(interval(final))
-            columns.append(_distances(settings, size, group[0], run.seed))
-        section = {
-            "pool_size": settings.sizes,
-            **{place: {name: _row(name, row) for name, row in rows.items()} for place, rows in regrets.items()},
-            "prefix": _prefixes(settings).tolist(),
-            "distance": np.stack(columns, axis=1),
-        }
+                    places[place].setdefault(name, []).append(interval(final))
+            for place, extreme, limit in (("pool", min, 0.5), ("fresh", max, 1.3)):
+                if size == extreme(by_size):
+                    checks.append(_check(place, size, regrets[place], limit))
+        first = {size: (groups[label][0], groups[label][1][0]) for size, label in by_size.items()}
         return {
-            "claim": _claim(settings, regrets),
-            "num_tasks": settings.eval_tasks,
-            "num_steps": settings.env.horizon,
-            "diversity": section,
-            "checks": _checks(regrets) if run.preset != "smoke" else [],
+            "claim": _claim(settings, sorted(by_size), places),
+            "diversity": {
+                "pool_size": sorted(by_size),
+                **{place: {name: row_of(name, row) for name, row in rows.items()} for place, rows in places.items()},
+                "prefix": _prefixes(settings).tolist(),
+                "distance": np.stack([_distances(*first[size], run.seed) for size in sorted(by_size)], axis=1),
+            },
+            "checks": checks if run.preset != "smoke" else [],
         }
 
 
-def _final_regrets(
-    settings: DiversitySettings, size: int, group: list[Policy], seed: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Regrets after all steps, [S, N] by agent, of rollouts in each seed's pool and in fresh tasks that all share."""
-    env = settings.env
-    fresh = TaskSet.draw(env, seed, "test", settings.eval_tasks)
-    general = agents["thompson-bernoulli"].for_env(env)
+def pool_of(recipe: Recipe, seed: int, train_seed: int) -> TaskSet:
+    """The D tasks that training seed ``train_seed`` learns from; a smaller pool is the beginning of a larger one."""
+    contexts = contexts_of(recipe, seed, f"pretrain/{train_seed}")
+    assert isinstance(contexts, ContextGenerator)
+    return contexts.pool()
+
+
+def memory_of(pool: TaskSet, recipe: Recipe) -> PosteriorPool:
+    """M_D, which knows that the task is one of the pool's."""
+    return PosteriorPool.for_env(recipe.env, means=pool.params.means)
+
+
+def _last(curves: dict[str, np.ndarray]) -> np.ndarray:
+    return curves["regret"][..., -1]
+
+
+def _in_pool_and_fresh(recipe: Recipe, policies: list[Policy], seed: int) -> dict[str, dict[str, np.ndarray]]:
+    """Final regrets [S, N]: of everybody in each seed's pool, and of each seed's M_D in the fresh tasks of all."""
+    count = recipe.evaluation.eval_tasks
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    for train_seed, policy in enumerate(group):
-        pool = settings.contexts(size, seed, train_seed).pool()
-        lives = pool.repeat(-(-settings.eval_tasks // size))[: settings.eval_tasks]
-        players: dict[str, Agent] = {MODEL: settings.agent(policy), MEMORY: _memory(env, pool), GENERAL: general}
-        for place, tasks in (("pool", lives), ("fresh", fresh)):
-            for name, agent in players.items():
-                label = f"{name}, D = {size}, {place}"
-                regret = online_regret(env, tasks, agent, env.horizon, seed, train_seed, label)[:, -1]
-                found.setdefault(place, {}).setdefault(name, []).append(regret)
+    fresh = TaskSet.draw(recipe.env, seed, "test", count)
+    for train_seed, policy in enumerate(policies):
+        pool = pool_of(recipe, seed, train_seed)
+        memory, at_home = memory_of(pool, recipe), pool.repeat(-(-count // len(pool)))[:count]
+        players: dict[str, Agent] = {
+            MODEL: recipe.agent(policy), MEMORY: memory, GENERAL: agent_of(recipe.env, GENERAL),
+        }  # fmt: skip
+        for place, name, tasks in (*(("pool", name, at_home) for name in players), ("fresh", MEMORY, fresh)):
+            label = f"{name}, D = {len(pool)}, {place}"
+            final = online_regret(recipe.env, tasks, players[name], recipe.eval_steps, seed, train_seed, label)[:, -1]
+            found.setdefault(place, {}).setdefault(name, []).append(final)
     return {place: {name: np.stack(rows) for name, rows in finals.items()} for place, finals in found.items()}
 
 
-def _memory(env: BernoulliBandit, pool: TaskSet) -> PosteriorPool:
-    """M_D."""
-    return PosteriorPool.for_env(env, means=pool.params.means)
-
-
-def _prefixes(settings: DiversitySettings) -> np.ndarray:
-    """0 and about evenly spaced on a logarithmic axis to T, [P]."""
-    spaced = np.geomspace(1, settings.env.horizon, PREFIXES).round()
+def _prefixes(recipe: Recipe) -> np.ndarray:
+    """0 and about evenly spaced on a logarithmic axis to C, [P]."""
+    spaced = np.geomspace(1, recipe.context_steps, PREFIXES).round()
     return np.unique(np.append(0, spaced).astype(int))
 
 
-def _distances(settings: DiversitySettings, size: int, policy: Policy, seed: int) -> np.ndarray:
+def _distances(recipe: Recipe, policy: Policy, seed: int) -> np.ndarray:
     """The relative distance of one model at each prefix of contexts in fresh tasks, [P]."""
-    env = settings.env
-    tasks = TaskSet.draw(env, seed, "offline", settings.offline_tasks)
-    contexts = recorded_contexts(env, tasks, agents[settings.source].for_env(env), env.horizon, seed)
-    at = jnp.asarray(_prefixes(settings))
-    model = model_probs(settings.pretraining.layout, policy, contexts, at)
-    memory = agent_probs(_memory(env, settings.contexts(size, seed, 0).pool()), contexts, at)
-    general = agent_probs(agents["thompson-bernoulli"].for_env(env), contexts, at)
-    return relative_distance(model, memory, general)
+    env = recipe.env
+    tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
+    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0]), recipe.context_steps, seed)
+    at = jnp.asarray(_prefixes(recipe))
+    memory = agent_probs(memory_of(pool_of(recipe, seed, 0), recipe), contexts, at)
+    general = agent_probs(agent_of(env, GENERAL), contexts, at)
+    return relative_distance(model_probs(recipe.layout, policy, contexts, at), memory, general)
 
 
-def relative_distance(model: np.ndarray, memory: np.ndarray, general: np.ndarray) -> np.ndarray:
-    """(r + 1) / 2 with r = (d(h, G) - d(h, M)) / d(G, M), [P], for choice probabilities [N, P, K] each."""
-    to_general, to_memory, apart = (
-        _divergence(model, general), _divergence(model, memory), _divergence(general, memory),
-    )  # fmt: skip
-    return ((to_general - to_memory) / np.maximum(apart, 1e-12) + 1) / 2
-
-
-def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Mean over N of (KL(p | q) + KL(q | p)) / 2 in nats, [P], float64."""
-    p, q = ((1 - FLOOR) * np.asarray(x, np.float64) + FLOOR / x.shape[-1] for x in (p, q))
-    return np.sum((p - q) * np.log(p / q), axis=-1).mean(0) / 2
-
-
-def model_probs(layout: Layout, policy: Policy, contexts: Contexts, at: Array) -> np.ndarray:
-    """Softmax of a model after the prefixes ``at`` [P] of contexts [N, T, ...]: [N, P, K]."""
-    decisions = layout.decisions(contexts.history.action.shape[1])[at]
-
-    def one(context: Contexts) -> Array:
-        queries = jnp.broadcast_to(context.query, (context.history.action.shape[0] + 1, *context.query.shape[1:]))
-        return jax.nn.softmax(policy(layout.sequence(context.history, queries), None, None)[0][decisions])
-
-    return np.asarray(jax.jit(lambda every: jax.lax.map(one, every, batch_size=50))(contexts))
-
-
-def agent_probs(agent: Any, contexts: Contexts, at: Array) -> np.ndarray:
-    """The same of an exact posterior sampler."""
-
-    def one(context: Contexts) -> Array:
-        states = jax.tree.map(lambda leaf: leaf[at], states_along(agent, context.history))
-        return jax.vmap(agent.optimal_action_probs)(states)
-
-    return np.asarray(jax.jit(lambda every: jax.lax.map(one, every, batch_size=50))(contexts))
-
-
-def _row(name: str, row: list[Interval]) -> dict[str, Any]:
+def row_of(name: str, row: list[Interval]) -> dict[str, Any]:
     """One agent's regret by size of the pool."""
-    mean, low, high = (np.array([getattr(found, part) for found in row]) for part in ("mean", "low", "high"))
+    mean, low, high = (np.array([getattr(each, part) for each in row]) for part in ("mean", "low", "high"))
     joined = Interval(mean, low, high, row[0].method)
-    found = curve(name, "regret", joined, LABELS, GENERAL)
-    names = {MEMORY: "posterior over the pool", GENERAL: "posterior, uniform prior"}
-    return {**found, "label": names.get(name, found["label"])}
+    return {**curve(name, "regret", joined, {MODEL: ""}, GENERAL), "label": LABELS[name]}
 
 
-def _checks(regrets: dict[str, dict[str, list[Interval]]]) -> list[dict[str, Any]]:
-    """With the smallest pool the model is near M_D at home; with the largest it is near G abroad."""
-    rows = []
-    for place, index, name, limit in (("pool", 0, GENERAL, 0.5), ("fresh", -1, GENERAL, 1.3)):
-        model, other = regrets[place][MODEL][index], float(regrets[place][name][index].mean)
-        measured = {part: float(getattr(model, part)) / other for part in ("mean", "low", "high")}
-        what = f"regret in {place} tasks, {'smallest' if index == 0 else 'largest'} pool, DPT / {name} posterior"
-        rows.append({"what": what, "measured": measured, "target": f"<= {limit:g}", "ok": measured["mean"] <= limit})
-    return rows
+def _check(place: str, size: int, finals: dict[str, np.ndarray], limit: float) -> Row:
+    """In its pool the model beats G, which does not know it; in fresh tasks it is near it."""
+    ratio = ratio_interval(finals[MODEL], finals[GENERAL][0])
+    return at_most(f"regret in {place} tasks, D = {size}, DPT / posterior under the uniform prior", ratio, limit)
 
 
-def _claim(settings: DiversitySettings, regrets: dict[str, dict[str, list[Interval]]]) -> str:
+def _claim(recipe: Recipe, sizes_of: list[int], places: dict[str, dict[str, list[Interval]]]) -> str:
     small, large = (
-        f"{regrets['pool'][MODEL][i].mean:.2f} in its pool and {regrets['fresh'][MODEL][i].mean:.2f} in fresh tasks"
+        f"{places['pool'][MODEL][i].mean:.2f} in its pool and {places['fresh'][MODEL][i].mean:.2f} in fresh tasks"
         for i in (0, -1)
     )
     return (
-        f"Pretrained on {settings.sizes[0]} tasks the model loses {small} after {settings.env.horizon} pulls, "
-        f"on {settings.sizes[-1]} tasks {large}; Thompson sampling {regrets['fresh'][GENERAL][0].mean:.2f}."
+        f"Pretrained on {sizes_of[0]} tasks the model loses {small} after {recipe.eval_steps} pulls, "
+        f"on {sizes_of[-1]} tasks {large}; Thompson sampling {places['fresh'][GENERAL][0].mean:.2f}."
     )

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icrl.core.errors import InputError, require
+from icrl.core.fields import Checked
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,7 +36,7 @@ class Selection(NamedTuple):
     first_episode: Ints  # [M] in [0, E): the history is used from this episode on; 0 is the whole history
 
 
-class Filter(abc.ABC):
+class Filter(Checked, abc.ABC):
     """A rule that selects histories. Subclasses are frozen dataclasses; their fields are the settings."""
 
     @abc.abstractmethod

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, HistoryTable, Selection, checked
 
@@ -21,10 +21,13 @@ from icrl.filters._table import Filter, HistoryTable, Selection, checked
 class LateHalf(Filter):
     """Every history once, from episode floor(skip E) on."""
 
-    skip: float = 0.5  # share of each history's episodes that is left out at its start, in [0, 1)
-
-    def __post_init__(self) -> None:
-        require_float("skip", self.skip, 0.0, float(np.nextafter(1.0, 0.0)))
+    skip: float = setting(
+        0.5,
+        low=0.0,
+        high=1.0,
+        open_high=True,
+        help="share of each history's episodes that is left out at its start",
+    )
 
     def select(self, table: HistoryTable, rng: np.random.Generator) -> Selection:
         del rng

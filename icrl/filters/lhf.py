@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from icrl.core.errors import require, require_float
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, Floats, HistoryTable, Ints, Selection, checked, groups, span, whole
 
@@ -35,18 +36,23 @@ class LHF(Filter):
     every pass over the task, the worst one never.
     """
 
-    lam: float = 1.0  # lambda, weight of stability; the paper's main value, swept over 0, .5, 1, 2, 1000
-    retention: str = "linear"  # "linear" or "softmax": how P follows from U
-    alpha: float = 0.125  # temperature of "softmax", in units of U; the paper sweeps 1/16, 1/8, 1/4, 1/2, 1
+    lam: float = setting(
+        1.0, low=0.0, high=1e6, help="lambda, weight of stability; the paper has 1, and tries 0 to 1000"
+    )
+    retention: str = setting("linear", choices=("linear", "softmax"), help="how P follows from U")
+    alpha: float = setting(
+        0.125,
+        low=1e-6,
+        high=1e6,
+        help="temperature of softmax, in units of U; the paper tries 1/16 to 1",
+    )
     # Algorithm 1 scans a task in the order of its rows ("paper"). As it stops when the task is full, which is mostly
     # inside a pass, it favours early rows; a fresh random order in each pass ("shuffled") favours none.
-    order: str = "shuffled"
-
-    def __post_init__(self) -> None:
-        require_float("lam", self.lam, 0.0, 1e6)
-        require(self.retention in ("linear", "softmax"), "retention", self.retention, "linear, softmax")
-        require_float("alpha", self.alpha, 1e-6, 1e6)
-        require(self.order in ("shuffled", "paper"), "order", self.order, "shuffled, paper")
+    order: str = setting(
+        "shuffled",
+        choices=("shuffled", "paper"),
+        help="order in which a pass scans a task: random, or that of its rows",
+    )
 
     def select(self, table: HistoryTable, rng: np.random.Generator) -> Selection:
         p = self.retention_probability(table)

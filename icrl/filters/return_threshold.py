@@ -10,7 +10,8 @@ import dataclasses
 
 import numpy as np
 
-from icrl.core.errors import require, require_float
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, span, whole
 
@@ -24,12 +25,12 @@ class ReturnThreshold(Filter):
     histories; a data set may not: that raises ``InputError`` with the largest fraction that keeps something.
     """
 
-    fraction: float = 0.3  # in [0, 1]
-    per: str = "history"  # "history": each by its own final return; "task": all or none, by the mean of the task
-
-    def __post_init__(self) -> None:
-        require_float("fraction", self.fraction, 0.0, 1.0)
-        require(self.per in ("history", "task"), "per", self.per, "history, task")
+    fraction: float = setting(0.3, low=0.0, high=1.0, help="least final return, as a share between Rmin and Rmax")
+    per: str = setting(
+        "history",
+        choices=("history", "task"),
+        help="each history by its own final return, or all or none of a task by their mean",
+    )
 
     def select(self, table: HistoryTable, rng: np.random.Generator) -> Selection:
         del rng

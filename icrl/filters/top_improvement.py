@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, Floats, HistoryTable, Selection, checked, end_means, groups, whole
 
@@ -23,10 +23,7 @@ class TopImprovement(Filter):
     the episodes (``end_means``). Of equal scores the earlier row wins.
     """
 
-    num_kept: int = 10  # m, histories per task
-
-    def __post_init__(self) -> None:
-        require_int("num_kept", self.num_kept, 1, 2**31 - 1)
+    num_kept: int = setting(10, low=1, high=2**31 - 1, help="m, histories per task")
 
     def select(self, table: HistoryTable, rng: np.random.Generator) -> Selection:
         del rng

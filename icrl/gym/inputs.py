@@ -14,7 +14,8 @@ from icrl.core.types import Environment
 
 def checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The ``settings`` of a registered ``item`` called ``name``; an unknown one is refused with those that exist."""
-    allowed = [field.name for field in dataclasses.fields(item)]  # type: ignore[arg-type]
+    fields = [field.name for field in dataclasses.fields(item) if field.init]  # type: ignore[arg-type]
+    allowed = [field for field in fields if field != "env"]  # an oracle's environment is the one that it is made for
     for given in settings:
         require(given in allowed, f"{name} setting", given, ", ".join(allowed), near_names(given, allowed))
     return dict(settings)
@@ -22,6 +23,7 @@ def checked_settings(name: str, item: type, settings: Mapping[str, Any]) -> dict
 
 def checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...]) -> dict[str, Any]:
     """The ``options`` of a reset, of which only the ``allowed`` ones exist."""
+    require(options is None or isinstance(options, Mapping), "options", options, "a dictionary, or None")
     wishes = dict(options or {})
     for name in wishes:
         require(name in allowed, "reset option", name, ", ".join(allowed))

@@ -19,11 +19,11 @@ class SpecLayout(Layout):
     spec: EnvSpec
 
     @property
-    def num_actions(self) -> int:  # type: ignore[override]
+    def num_actions(self) -> int:
         return self.spec.num_actions
 
     @property
-    def obs_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+    def obs_shape(self) -> tuple[int, ...]:
         return self.spec.obs_shape
 
     @property

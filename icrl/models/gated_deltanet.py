@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.delta_rule import gated_delta_rule, unit_length
@@ -27,16 +28,13 @@ from icrl.models.mamba import initial_steps, inverse_softplus
 class GatedDeltaNetConfig(StackConfig):
     """Shape of the model."""
 
-    num_heads: int = 2  # H, divides width; d_k = width / H
-    expand_v: int = 2  # d_v / d_k
-    conv_taps: int = 4  # inputs the short convolutions see
+    num_heads: int = setting(2, low=1, high="width", help="H, heads; divides width; d_k = width / H")
+    expand_v: int = setting(2, low=1, high=64, help="d_v / d_k")
+    conv_taps: int = setting(4, low=1, high=64, help="inputs the short convolutions see")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require_int("expand_v", self.expand_v, 1, 64)
-        require_int("conv_taps", self.conv_taps, 1, 64)
 
 
 class GatedDeltaNetState(NamedTuple):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.attention import Cache
@@ -22,20 +23,17 @@ from icrl.models.layers.self_attention import SelfAttention, placed
 class HybridConfig(StackConfig):
     """Shape of the model."""
 
-    recurrent: str = "mamba2"  # registered model whose mixer the other layers have
-    attention_every: int = 2  # of so many layers the last has attention
-    num_heads: int = 2  # H of attention, divides width
-    attention_window: int = 0  # latest positions that attention sees; 0: all
+    recurrent: str = setting("mamba2", help="registered model whose mixer the other layers have")
+    attention_every: int = setting(2, low=1, high=256, help="the last of so many layers has attention")
+    num_heads: int = setting(2, low=1, high="width", help="H, heads of attention; divides width")
+    attention_window: int = setting(0, low=0, high=2**24, help="latest positions that attention sees; 0: all")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         recurrent = hasattr(models[self.recurrent], "Mixer")
         require(recurrent, "recurrent", self.recurrent, "a recurrent model, such as mamba2, s5 or gru")
         self.of_mixer()
-        require_int("attention_every", self.attention_every, 1, 256)
-        require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require_int("attention_window", self.attention_window, 0, 2**24)
 
     def of_mixer(self) -> StackConfig:
         """The settings of the recurrent mixer."""

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
@@ -24,11 +25,10 @@ EPSILON = 1e-6  # keeps 0 / 0 away when all of phi(q) underflows
 class LinearAttentionConfig(StackConfig):
     """Shape of the model."""
 
-    num_heads: int = 4  # H, divides width
+    num_heads: int = setting(4, low=1, high="width", help="H, heads; divides width")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
 
 

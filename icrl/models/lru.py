@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.diagonal_ssm import complex_of, project, real_part
@@ -24,19 +24,13 @@ from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 class LRUConfig(StackConfig):
     """Shape of the model."""
 
-    block: str = "glu"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    state_size: int = 32  # P, complex states of a layer
-    r_min: float = 0.0  # smallest initial |lambda|
-    r_max: float = 1.0  # largest initial |lambda|
-    max_phase: float = 2 * math.pi  # largest initial phase of lambda
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("state_size", self.state_size, 1, 2**16)
-        require_float("r_min", self.r_min, 0.0, 1.0)
-        require_float("r_max", self.r_max, self.r_min, 1.0)
-        require(self.r_max > self.r_min, "r_max", self.r_max, f"more than r_min {self.r_min:g}")
-        require_float("max_phase", self.max_phase, 0.0, 2 * math.pi, open_low=True)
+    block: str = "glu"
+    state_size: int = setting(32, low=1, high=2**16, help="P, complex states of a layer")
+    r_min: float = setting(0.0, low=0.0, high=1.0, help="smallest initial |lambda|")
+    r_max: float = setting(1.0, low="r_min", high=1.0, open_low=True, help="largest initial |lambda|")
+    max_phase: float = setting(
+        2 * math.pi, low=0.0, high=2 * math.pi, open_low=True, help="largest initial phase of lambda"
+    )
 
 
 class LRUMixer(Mixer):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.diagonal_ssm import log_uniform
@@ -29,16 +29,10 @@ from icrl.models.layers.short_conv import ShortConv
 class MambaConfig(StackConfig):
     """Shape of the model."""
 
-    block: str = "none"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    state_size: int = 16  # N, states of a channel
-    expand: int = 2  # E / width
-    conv_taps: int = 4  # inputs the short convolution sees
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_int("state_size", self.state_size, 1, 2**16)
-        require_int("expand", self.expand, 1, 64)
-        require_int("conv_taps", self.conv_taps, 1, 64)
+    block: str = "none"
+    state_size: int = setting(16, low=1, high=2**16, help="N, states of a channel")
+    expand: int = setting(2, low=1, high=64, help="E / width, where E is the inner width")
+    conv_taps: int = setting(4, low=1, high=64, help="inputs the short convolution sees")
 
 
 class MambaState(NamedTuple):

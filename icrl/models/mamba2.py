@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
@@ -30,20 +31,21 @@ from icrl.models.mamba import initial_steps, inverse_softplus
 class Mamba2Config(StackConfig):
     """Shape of the model."""
 
-    block: str = "none"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    num_heads: int = 4  # H, divides expand width
-    state_size: int = 32  # N, states of a channel
-    expand: int = 2  # E / width
-    conv_taps: int = 4  # inputs the short convolution sees
+    block: str = "none"
+    num_heads: int = setting(4, low=1, high="channels", help="H, heads; divides E")
+    state_size: int = setting(32, low=1, high=2**16, help="N, states of a channel")
+    expand: int = setting(2, low=1, high=64, help="E / width, where E is the inner width")
+    conv_taps: int = setting(4, low=1, high=64, help="inputs the short convolution sees")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("expand", self.expand, 1, 64)
-        channels = self.expand * self.width
-        require_int("num_heads", self.num_heads, 1, channels)
-        require(channels % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of expand width {channels}")
-        require_int("state_size", self.state_size, 1, 2**16)
-        require_int("conv_taps", self.conv_taps, 1, 64)
+        fits = self.channels % self.num_heads == 0
+        require(fits, "num_heads", self.num_heads, f"a divisor of expand width {self.channels}")
+
+    @property
+    def channels(self) -> int:
+        """E, the inner width."""
+        return self.expand * self.width
 
     @property
     def sizes(self) -> tuple[str, ...]:

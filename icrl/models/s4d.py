@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
-from icrl.models.layers.diagonal_ssm import check_discretisation, complex_of, discretised, log_uniform
+from icrl.models.layers.diagonal_ssm import DISCRETISATIONS, complex_of, discretised, log_uniform
 from icrl.models.layers.recurrence import DiagonalRecurrence
 from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 
@@ -28,19 +29,16 @@ SPECTRA = ("lin", "inv")
 class S4DConfig(StackConfig):
     """Shape of the model."""
 
-    block: str = "glu"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    state_size: int = 16  # N, states of a feature, even
-    spectrum: str = "lin"  # initial eigenvalues: "lin" (S4D-Lin) or "inv" (S4D-Inv)
-    discretisation: str = "zoh"  # "zoh" or "bilinear"
-    dt_min: float = 0.001  # smallest initial step Delta
-    dt_max: float = 0.1  # largest initial step Delta
+    block: str = "glu"
+    state_size: int = setting(16, low=2, high=2**16, help="N, states of a feature, even")
+    spectrum: str = setting("lin", choices=SPECTRA, help="initial eigenvalues: those of S4D-Lin or of S4D-Inv")
+    discretisation: str = setting("zoh", choices=DISCRETISATIONS, help="rule that makes steps of the continuous system")
+    dt_min: float = setting(0.001, low=0.0, high="dt_max", open_low=True, help="smallest initial step Delta")
+    dt_max: float = setting(0.1, low=0.0, open_low=True, help="largest initial step Delta")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("state_size", self.state_size, 2, 2**16)
         require(self.state_size % 2 == 0, "state_size", self.state_size, "an even number")
-        require(self.spectrum in SPECTRA, "spectrum", self.spectrum, " or ".join(SPECTRA))
-        check_discretisation(self.discretisation, self.dt_min, self.dt_max)
 
 
 def initial_frequencies(spectrum: str, size: int) -> np.ndarray:

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.diagonal_ssm import (
-    check_discretisation,
+    DISCRETISATIONS,
     complex_of,
     discretised,
     hippo_legs,
@@ -36,20 +37,18 @@ from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 class S5Config(StackConfig):
     """Shape of the model."""
 
-    block: str = "glu"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-    state_size: int = 32  # N, states of a layer
-    conj_sym: bool = True  # keep one mode of each conjugate pair
-    discretisation: str = "zoh"  # "zoh" or "bilinear"
-    dt_min: float = 0.001  # smallest initial step Delta
-    dt_max: float = 0.1  # largest initial step Delta
-    clip_eigs: bool = True  # hold the real parts of the eigenvalues below zero
+    block: str = "glu"
+    state_size: int = setting(32, low=1, high=2**16, help="N, states of a layer")
+    conj_sym: bool = setting(True, help="keep one mode of each conjugate pair")
+    discretisation: str = setting("zoh", choices=DISCRETISATIONS, help="rule that makes steps of the continuous system")
+    dt_min: float = setting(0.001, low=0.0, high="dt_max", open_low=True, help="smallest initial step Delta")
+    dt_max: float = setting(0.1, low=0.0, open_low=True, help="largest initial step Delta")
+    clip_eigs: bool = setting(True, help="hold the real parts of the eigenvalues below zero")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("state_size", self.state_size, 1 + self.conj_sym, 2**16)
         even = not self.conj_sym or self.state_size % 2 == 0
         require(even, "state_size", self.state_size, "an even number", "or set conj_sym to false")
-        check_discretisation(self.discretisation, self.dt_min, self.dt_max)
 
 
 class S5Mixer(Mixer):

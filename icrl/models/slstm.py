@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
+from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
@@ -28,16 +29,14 @@ from icrl.models.mlstm import NEVER
 class SLSTMConfig(StackConfig):
     """Shape of the model."""
 
-    mlp_ratio: float = 4 / 3  # hidden width of the MLP / width
-    mlp: str = "swiglu"  # activation of the MLP: "gelu", "relu" or "swiglu" (gated, without biases)
-    num_heads: int = 2  # H, divides width
-    conv_taps: int = 4  # inputs the short convolution sees
+    mlp_ratio: float = 4 / 3
+    mlp: str = "swiglu"
+    num_heads: int = setting(2, low=1, high="width", help="H, heads; divides width")
+    conv_taps: int = setting(4, low=1, high=64, help="inputs the short convolution sees")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require_int("conv_taps", self.conv_taps, 1, 64)
 
 
 class Cell(NamedTuple):

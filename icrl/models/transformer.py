@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core.errors import require, require_int
+from icrl.core.fields import setting
 from icrl.core.model_types import SequenceModel
 from icrl.core.registry import models
 from icrl.core.types import Array
@@ -48,23 +49,26 @@ class TransformerCarry(NamedTuple):
 class TransformerConfig(FeedForwardConfig):
     """Shape of the model. ``init_std`` is that of all matrices; into the residual stream over sqrt(2 layers)."""
 
-    num_heads: int = 4  # H, divides width
-    positions: str = "learned"  # "learned" or "sinusoidal" (absolute, added), "rotary" (turn q and k) or "none"
-    attention: str = "softmax"  # weights: "softmax", or "relu" over the number of visible positions
-    attention_window: int = 0  # latest positions that each position sees, itself included; 0: all
-    attention_bias: bool = True  # biases of the projections into and out of attention
-    norm: str = "layer"  # "layer" (LayerNorm) or "rms" (RMSNorm)
-    norm_first: bool = True  # x + f(norm(x)), "pre-LN"; false: norm(x + f(x)), "post-LN"
-    final_norm: bool = True  # another norm behind the last layer if it has none there
+    num_heads: int = setting(4, low=1, high="width", help="H, heads; divides width")
+    positions: str = setting(
+        "learned",
+        choices=POSITIONS,
+        help="learned and sinusoidal ones are absolute and added, rotary ones turn q and k",
+    )
+    attention: str = setting(
+        "softmax", choices=attention.KINDS, help="weights: softmax, or relu over the number of visible positions"
+    )
+    attention_window: int = setting(
+        0, low=0, high=2**24, help="latest positions that each one sees, itself included; 0: all"
+    )
+    attention_bias: bool = setting(True, help="biases of the projections into and out of attention")
+    norm: str = setting("layer", choices=NORMS, help="LayerNorm or RMSNorm")
+    norm_first: bool = setting(True, help="x + f(norm(x)), pre-LN; false: norm(x + f(x)), post-LN")
+    final_norm: bool = setting(True, help="another norm behind the last layer if it has none there")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_int("num_heads", self.num_heads, 1, self.width)
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
-        require(self.positions in POSITIONS, "positions", self.positions, " or ".join(POSITIONS))
-        require(self.attention in attention.KINDS, "attention", self.attention, " or ".join(attention.KINDS))
-        require_int("attention_window", self.attention_window, 0, 2**24)
-        require(self.norm in NORMS, "norm", self.norm, " or ".join(NORMS))
         paired = {"rotary": self.width // self.num_heads, "sinusoidal": self.width}.get(self.positions, 2)
         require(paired % 2 == 0, "positions", self.positions, f"another where {paired} features make no pairs")
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.errors import require_float
+from icrl.core.fields import setting
 from icrl.core.model_types import Layout, Objective
 from icrl.core.registry import objectives
 from icrl.core.types import Array, History
@@ -21,12 +21,8 @@ class AD(Objective):
     """
 
     layout: Layout
-    label_smoothing: float = 0.0
-    mask_prob: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
-        require_float("mask_prob", self.mask_prob, 0.0, 1.0)
+    label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions")
+    mask_prob: float = setting(0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training")
 
     def inputs(self, batch: History, key: Array | None = None) -> Array:
         """Tokens [B, L, D] of windows [B, C, ...], masked if there is a key."""

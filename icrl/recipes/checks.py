@@ -11,12 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.evaluation.learning_curves import trailing_mean
 from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
+from icrl.recipes.agent_names import base_name, in_words
 from icrl.recipes.recipe import Recipe
 
-Measured = dict[str, dict[str, np.ndarray]]  # by agent: "regret" [S, N, T] cumulative, "reward" [S, N, T]
+# By agent: "regret" [S, N, T] cumulative, "reward" [S, N, T]; of models also "given AGENT" [S, N], the return of an
+# episode that is played on a given one.
+Measured = dict[str, dict[str, np.ndarray]]
 Row = dict[str, Any]
 Promise = Callable[[Recipe, Measured], list[Row]]
 
@@ -25,12 +29,25 @@ SMOOTHED = 20  # episodes of the trailing mean behind the numbers of Chen et al.
 
 def row(what: str, measured: Interval, target: str, ok: bool) -> Row:
     """One check of the results."""
-    return {"what": what, "measured": measured.band(), "target": target, "ok": ok}
+    return {"what": what, "measured": measured.band(), "target": target, "ok": ok, "interval": measured.method}
+
+
+def kept(promise: Promise, recipe: Recipe, measured: Measured) -> list[Row]:
+    """The rows of one promise; one row that says why, where it cannot be computed (a ratio to nearly zero, say)."""
+    try:
+        return promise(recipe, measured)
+    except InputError as refusal:
+        return [{"what": "a check that cannot be computed", "measured": None, "target": str(refusal), "ok": False}]
 
 
 def at_most(what: str, measured: Interval, limit: float) -> Row:
     """The mean is at most ``limit``."""
     return row(what, measured, f"<= {limit:g}", bool(measured.mean <= limit))
+
+
+def within(what: str, measured: Interval, low: float, high: float) -> Row:
+    """The mean lies in low .. high."""
+    return row(what, measured, f"in {low:g} .. {high:g}", bool(low <= measured.mean <= high))
 
 
 def above_zero(what: str, measured: Interval) -> Row:
@@ -78,10 +95,48 @@ def order(*names: str) -> Promise:
     return promise
 
 
+def given_return(source: str, low: float, high: float) -> Promise:
+    """The return of our model on given episodes of ``source`` lies in low .. high."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        del recipe
+        values = next(iter(measured.values())).get(f"given {source}")
+        if values is None:
+            return []
+        return [within(f"return on a given episode, {in_words(source)}", interval(values), low, high)]
+
+    return promise
+
+
+def episode_return(episode: int, low: float, high: float) -> Promise:
+    """The return of our model in the given episode, counted from 1, lies in low .. high."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        name = next(iter(measured))
+        if recipe.num_episodes < episode:
+            return []
+        returns = episode_returns(recipe, measured[name])[..., episode - 1]
+        return [within(f"return in episode {episode} of {name}", interval(returns), low, high)]
+
+    return promise
+
+
+def gain(name: str, base: str) -> Promise:
+    """The mean return over all episodes is higher under ``name`` than under ``base``."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        if not {name, base} <= measured.keys():
+            return []
+        ours, theirs = (episode_returns(recipe, measured[each]) for each in (name, base))
+        return [above_zero(f"mean return of {name} - that of {base}", interval((ours - theirs).mean(-1)))]
+
+    return promise
+
+
 def improvement(recipe: Recipe, measured: Measured) -> list[Row]:
     """Every variant earns more in the last fifth of the episodes than in the first."""
     rows, fifth = [], max(1, recipe.num_episodes // 5)
-    for name in (name for name in measured if name not in agents):  # the others are competitors
+    for name in (name for name in measured if base_name(name) not in agents):  # the others are competitors
         returns = episode_returns(recipe, measured[name])
         gain = interval(returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1))
         rows.append(above_zero(f"{name}: last fifth of episodes minus first fifth", gain))

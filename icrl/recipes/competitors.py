@@ -7,6 +7,7 @@ from icrl.agents._arm_agent import ArmAgent
 from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Environment
+from icrl.recipes.agent_names import agent_of
 
 COLLECTORS = ("annealed-oracle", "dirichlet-mix", "mixture")  # make data and learn nothing
 UNIFORM = "uniform"  # plays everywhere: it is the unit of the tables
@@ -44,7 +45,7 @@ def fitting(
             refused[name] = f"takes minutes in worlds of more than {slow[name]} states, plays if named"
             continue
         try:
-            agent = agents[name].for_env(env)
+            agent = agent_of(env, name)
         except InputError as refusal:
             refused[name] = str(refusal)
             continue

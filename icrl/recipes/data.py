@@ -16,6 +16,7 @@ import numpy as np
 from icrl.core.errors import require, require_int
 from icrl.core.registry import agents
 from icrl.core.settings import flat
+from icrl.core.tasks import TaskSet
 from icrl.core.types import Contexts, History
 from icrl.datasets.contexts import (
     Batches,
@@ -28,14 +29,15 @@ from icrl.datasets.contexts import (
 )
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.pooled import PooledHistories
-from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts
+from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
 from icrl.filters._selection import provenance_of, save_selection
 from icrl.filters._table import HistoryTable
+from icrl.recipes.agent_names import agent_of
 from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
-from icrl.recipes.recipe import Recipe, source_agent
+from icrl.recipes.recipe import Recipe
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
@@ -139,21 +141,32 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     skipped = recipe.data.skip_episodes * recipe.episode
     drawn = not recipe.needs_labels and recipe.task_ids is None and source != INDEPENDENT
     if drawn or env.spec.is_stationary_bandit:  # no labels, or one that serves all prefixes
-        return ContextGenerator(env, source_agent(env, source, steps), steps, seed, purpose, together)
+        pool = None if held_out else recipe.data.task_pool
+        return ContextGenerator(env, agent_of(env, source, steps), steps, seed, purpose, together, pool)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
-    asked = steps, seed, purpose, False, _num_queries(recipe)
+    asked = steps, seed, purpose, num_queries(recipe, steps)
     if source == INDEPENDENT:
         return IndependentContexts(env, ids, *asked, sequences_per_task=together)
-    agent, data = source_agent(env, source, steps + skipped), recipe.data
+    agent, data = agent_of(env, source, steps + skipped), recipe.data
     return RolloutContexts(
         env, ids, *asked, data.elsewhere, data.skip_episodes, sequences_per_task=together, source=agent
     )
 
 
-def _num_queries(recipe: Recipe) -> int:
+def given_episodes(recipe: Recipe, source: str, seed: int, tasks: TaskSet) -> History:
+    """An episode [N, H, ...] that ``source`` collects in each of the held-out ``tasks``."""
+    asked = recipe.env, None, recipe.episode, seed, f"offline/{source}"
+    if source == INDEPENDENT:
+        contexts: RoomContexts = IndependentContexts(*asked)
+    else:
+        contexts = RolloutContexts(*asked, elsewhere=0.0, source=agent_of(recipe.env, source, recipe.episode))
+    return contexts.in_tasks(tasks.ids, tasks.params).history
+
+
+def num_queries(recipe: Recipe, num_steps: int) -> int:
     """One for each prefix if the layout can ask them."""
     single = recipe.layout.num_prompt or recipe.env.spec.is_stationary_bandit
-    return 1 if single else recipe.context_steps + 1
+    return 1 if single else num_steps + 1
 
 
 # --- histories ---
@@ -228,9 +241,10 @@ def _contexts_card(recipe: Recipe, seed: int) -> dict[str, Any]:
         "seed": seed,
         "num_steps": recipe.context_steps,
         "sequences_per_task": recipe.backbone.sequences_per_task,
-        "num_queries": _num_queries(recipe),
+        "num_queries": num_queries(recipe, recipe.context_steps),
         "elsewhere": recipe.data.elsewhere,
         "skip_episodes": recipe.data.skip_episodes,
+        "task_pool": recipe.data.task_pool,
         "labels": recipe.needs_labels,
         "task_ids": None if recipe.task_ids is None else list(recipe.task_ids[0]),
     }
@@ -249,7 +263,7 @@ def _parts(recipe: Recipe) -> dict[str, Part]:
     """The source's histories and, where the data are noisy, a uniform player's."""
     (name,), data = recipe.sources, recipe.data
     env = Streams(recipe.env, data.histories) if data.streams else recipe.env
-    parts = {"source": Part(source_agent(env, name), data.histories, data.streams)}
+    parts = {"source": Part(agent_of(env, name), data.histories, data.streams)}
     if _num_random(recipe):
         parts["random"] = Part(agents[UNIFORM].for_env(recipe.env), _num_random(recipe))
     return parts

@@ -1,148 +1,55 @@
-"""An experiment that is a recipe: its variants are pretrained, frozen, and compared with everybody who fits.
+"""What every experiment can be asked, whatever it does: the interface behind the commands of ``icrl``."""
 
-Model m of a run is variant m // S with training seed m % S, S training seeds each.
-"""
-
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Generic, TypeVar
 
-from icrl.core.errors import InputError, require, require_int
-from icrl.core.registry import agents
+from icrl.core.errors import InputError
 from icrl.core.types import Agent
-from icrl.models._token_policy import Policy
-from icrl.recipes import data, measure
-from icrl.recipes.checks import Measured, Promise
-from icrl.recipes.fits import check_fit
-from icrl.recipes.parts import CONTEXTS
-from icrl.recipes.pretraining import PretrainingExperiment
-from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 
-
-class Model(NamedTuple):
-    """One of the models of a run."""
-
-    number: int  # under which its checkpoints and metrics are kept
-    label: str  # of its variant
-    recipe: Recipe  # of its variant
-    train_seed: int
+AnySettings = TypeVar("AnySettings")
 
 
-class RecipeExperiment(PretrainingExperiment[Recipe]):
-    """Base of the experiments whose settings are a ``Recipe``."""
+class Experiment(Generic[AnySettings]):
+    """What every experiment can be asked; a law asks all of them. ``presets`` are smoke, cpu and paper."""
 
-    presets: ClassVar[dict[str, Recipe]]
-    promises: ClassVar[tuple[Promise, ...]] = ()  # of every preset but smoke: seconds of training promise nothing
-    extra_tables: ClassVar[tuple[Callable[..., dict[str, Any]], ...]] = ()  # (recipe, run, groups, measured) to a table
-    labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
+    title: ClassVar[str]
+    presets: ClassVar[dict[str, Any]]
+    published: ClassVar[tuple[dict[str, Any], ...]] = ()
 
     @classmethod
-    def variants(cls, settings: Recipe) -> dict[str, Recipe]:
-        """The variants by what readers call them."""
-        return {cls.labels.get(label, label): recipe for label, recipe in settings.variants().items()}
+    def validate(cls, settings: AnySettings, seed: int) -> None:
+        """Raise ``InputError`` for settings that do not fit together, before a folder is touched."""
+        del settings, seed
 
     @classmethod
-    def models(cls, settings: Recipe) -> list[Model]:
-        """The models of a run, in the order of their numbers."""
-        count = settings.train_seeds
-        return [
-            Model(index * count + train_seed, label, recipe, train_seed)
-            for index, (label, recipe) in enumerate(cls.variants(settings).items())
-            for train_seed in range(count)
-        ]
+    def kinds(cls, settings: AnySettings) -> list[str]:
+        """What the models of a run differ in but for their training seeds; model m is of kind m // train_seeds."""
+        del settings
+        return [cls.title]
 
     @classmethod
-    def validate(cls, settings: Recipe, seed: int) -> None:
-        """Raise ``InputError`` for parts that do not fit together, in any variant."""
-        for label, variant in cls.variants(settings).items():
-            require(label not in agents, "variant", label, "a label that is no agent's name")
-            try:
-                check_fit(variant)
-                data.check_stored(variant, seed)
-            except InputError as refusal:
-                raise InputError(f"variant {label}: {refusal}" if settings.vary else str(refusal)) from refusal
+    def num_models(cls, settings: AnySettings) -> int:
+        """Models that a run pretrains."""
+        del settings
+        return 0
 
     @classmethod
-    def kinds(cls, settings: Recipe) -> list[str]:
-        return list(cls.variants(settings))
+    def run(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
+        """The whole experiment, from where it stands, and the results document."""
+        raise NotImplementedError(f"{cls.__name__} must define run")
 
     @classmethod
-    def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
-        """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
-        require_int("num-tasks", num_tasks, 1, 2**31 - 1)
-        data.collect(cls.models(settings)[0].recipe, folder, seed, num_tasks)
+    def reevaluate(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
+        """The results document of what is pretrained already; of all, where nothing is."""
+        return cls.run(settings, run)
 
     @classmethod
-    def held_out(cls, settings: Recipe, run: Run) -> Any:
-        return data.RunData(run.folder, run.seed).held_out(cls.models(settings)[0].recipe)
+    def load_agent(cls, settings: AnySettings, run: Run, model: int) -> Agent:
+        """The pretrained agent number ``model``."""
+        raise InputError(f"folder: {run.experiment} pretrains no agent; use icrl.make_agent")
 
     @classmethod
-    def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        """Collect the histories that the variants need, and train every model."""
-        started, policies, of_run = time.monotonic(), [], data.RunData(run.folder, run.seed)
-        for variant in cls.variants(settings).values():
-            if variant.data.kind != CONTEXTS:
-                data.collect_histories(variant, run.folder, run.seed)
-        collected = time.monotonic()
-        for model in cls.models(settings):
-            batches = of_run.batches(model.recipe, model.train_seed, _file_name(model.label))
-            held_out = of_run.held_out(model.recipe, model.train_seed)
-            policies.append(cls._fit(model.recipe, run, model.number, batches, held_out))
-        return policies, {"collection": collected - started, "training": time.monotonic() - collected}
-
-    @classmethod
-    def restore(cls, settings: Recipe, run: Run, model: int) -> Policy:
-        """The policy of ``model`` at its newest checkpoint."""
-        require_int("seed", model, 0, cls.num_models(settings) - 1)
-        return cls._restored(cls.models(settings)[model].recipe, run, model)
-
-    @classmethod
-    def load_agent(cls, settings: Recipe, run: Run, model: int) -> Agent:
-        """The pretrained agent of ``model``."""
-        policy = cls.restore(settings, run, model)
-        return cls.models(settings)[model].recipe.agent(policy)
-
-    @classmethod
-    def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
-        """All sections of the results that the environment allows."""
-        by_label: dict[str, tuple[Recipe, list[Policy]]] = {}
-        for model, policy in zip(cls.models(settings), policies, strict=True):
-            by_label.setdefault(model.label, (model.recipe, []))[1].append(policy)
-        groups = {label: [recipe.agent(policy) for policy in own] for label, (recipe, own) in by_label.items()}
-        models = {label: f"{label} (ours)" for label in groups}
-        measured, refused = measure.rollouts(settings, run.seed, groups)
-        label, (variant, own) = next(iter(by_label.items()))
-        offline, leaks = measure.offline_sections(variant, run.seed, own, label, models[label])
-        tables = [make(settings, run, by_label, measured) for make in cls.extra_tables]
-        promised = [row for promise in cls.promises for row in promise(settings, measured)]
-        return {
-            "claim": _claim(settings, measured, models),
-            "num_tasks": next(iter(measured.values()))["regret"].shape[1],
-            "num_steps": settings.eval_steps,
-            "tasks_were_seen": settings.tasks_were_seen,
-            "online": measure.online_section(settings, measured, models),
-            "episodes": measure.episodes_section(variant, measured, models, run.folder),
-            "tables": [*tables, measure.table(settings, measured, models, refused)],
-            "checks": [*(promised if run.preset != "smoke" else ()), *leaks],
-            **offline,
-        }
-
-
-def _file_name(label: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in label)
-
-
-def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
-    lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
-    oracles = {name for name in lost if name in agents and agents[name].sees_env_state}
-    others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
-    best = min(others, key=lambda name: others[name]) if others else ""
-    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
-    count = recipe.env.num_tasks
-    return (
-        f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
-        + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
-        + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
-    )
+    def collect(cls, settings: AnySettings, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the pretraining data of the first ``num_tasks`` tasks in ``folder``."""
+        raise InputError(f"experiment: got {cls.title!r}, allowed: one that pretrains on collected data")

@@ -14,43 +14,58 @@ import numpy as np
 
 from icrl.core.devices import host_workers
 from icrl.core.progress import Progress
-from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
-from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy, offline_suboptimality, recorded_contexts
+from icrl.evaluation.offline import (
+    ideal_cross_entropy,
+    model_cross_entropy,
+    offline_returns,
+    offline_suboptimality,
+    recorded_contexts,
+)
 from icrl.evaluation.online import online_curves
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
+from icrl.recipes.agent_names import agent_of, base_name, in_words
 from icrl.recipes.checks import Measured, Row, episode_returns, leak
 from icrl.recipes.competitors import UNIFORM, competing
-from icrl.recipes.data import source_histories
-from icrl.recipes.parts import CONTEXTS, WHOLE
-from icrl.recipes.recipe import Recipe, source_agent
+from icrl.recipes.data import given_episodes, source_histories
+from icrl.recipes.ledger import Ledger
+from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, WHOLE
+from icrl.recipes.recipe import Recipe
 
 POINTS = 500  # of a curve of regret, evenly spaced
 
 
-def held_out_tasks(recipe: Recipe, seed: int) -> TaskSet:
-    """The held-out tasks, each ``rollouts_per_task`` times in a row."""
+def held_out_tasks(recipe: Recipe, seed: int, each: int) -> TaskSet:
+    """The held-out tasks, each of them ``each`` times in a row."""
     count = recipe.evaluation.eval_tasks
     if recipe.task_ids is None:
         tasks = TaskSet.draw(recipe.env, seed, "test", count)
     else:
         tasks = TaskSet.of(recipe.env, np.asarray(recipe.task_ids[1][:count]))
-    return tasks.repeat(recipe.evaluation.rollouts_per_task)
+    return tasks.repeat(each)
 
 
-def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]]) -> tuple[Measured, dict[str, str]]:
-    """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why."""
-    env, steps, tasks = recipe.env, recipe.eval_steps, held_out_tasks(recipe, seed)
+def rollouts(
+    recipe: Recipe, seed: int, models: dict[str, list[Agent]], ledger: Ledger
+) -> tuple[Measured, dict[str, str]]:
+    """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why.
+
+    Those that ``ledger`` holds are not measured again.
+    """
+    env, steps, each = recipe.env, recipe.eval_steps, recipe.evaluation.rollouts_per_task
+    tasks = held_out_tasks(recipe, seed, each)
     field, everybody = competing(env, recipe.evaluation.competitors), "all" in recipe.evaluation.competitors
     players = [(name, s, agent) for name, group in models.items() for s, agent in enumerate(group)]
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
     def curves_of(player: tuple[str, int, Agent]) -> dict[str, np.ndarray]:
-        _, agent_seed, agent = player
+        name, agent_seed, agent = player
+        return ledger.once(f"{name}, seed {agent_seed}", lambda: measured(agent, agent_seed))
+
+    def measured(agent: Agent, agent_seed: int) -> dict[str, np.ndarray]:
         curves = online_curves(env, tasks, agent, steps, seed, agent_seed, label="", quick=everybody)
-        each = recipe.evaluation.rollouts_per_task
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
         return {
             name: values.reshape(-1, each, steps).mean(1)
@@ -113,15 +128,16 @@ def offline_sections(
     """
     env, steps = recipe.env, recipe.context_steps
     sampler = env.spec.exact_sampler
-    if not sampler or recipe.data.kind != CONTEXTS or not recipe.needs_labels or recipe.rule != WHOLE:
+    measurable = env.spec.is_stationary_bandit and recipe.data.kind == CONTEXTS and recipe.needs_labels
+    if not sampler or not measurable or recipe.rules != (WHOLE,):
         return {}, []
-    exact = agents[sampler].for_env(env)
+    exact = agent_of(env, sampler)
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
-    contexts = recorded_contexts(env, tasks, source_agent(env, recipe.sources[0], steps), steps, seed)
+    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0], steps), steps, seed)
     at = np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
     groups: dict[str, list[Any]] = {name: [recipe.agent(policy) for policy in policies]}
     for other in recipe.evaluation.offline_competitors or (sampler,):
-        groups[other] = [agents[other].for_env(env)]
+        groups[other] = [agent_of(env, other)]
     curves = {}
     for each, group in groups.items():
         losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, at] for agent in group])
@@ -146,7 +162,12 @@ def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: d
         regret = interval(measured[name]["regret"][..., -1])
         reward = interval(measured[name]["reward"].sum(-1))
         rows.append(
-            [models.get(name, name), regret.band(), reward.band(), float(regret.mean / uniform) if uniform else "-"]
+            [
+                models.get(name) or in_words(name),
+                regret.band(),
+                reward.band(),
+                float(regret.mean / uniform) if uniform else "-",
+            ]
         )
     why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     return {
@@ -159,7 +180,38 @@ def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: d
 
 def curve(name: str, field: str, measured: Interval, models: dict[str, str], ideal: str) -> dict[str, Any]:
     """One agent's curve in a section of the results; ``models`` are labels, ``ideal`` is the exact sampler."""
-    kinds = {ideal: "ideal", "oracle": "oracle"} | dict.fromkeys(models, "model")
-    labels = {ideal: "exact posterior sampling", "oracle": "optimum", **models}
-    look = {"kind": kinds.get(name, "baseline"), "label": labels.get(name, name)}
-    return {**look, "interval": measured.method, field: measured.band()}
+    kinds = {ideal: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
+    words = {ideal: "exact posterior sampling", "oracle": "optimum"}
+    base = name if name in models else base_name(name)
+    label = models[name] if name in models else in_words(words.get(base, base) + name.removeprefix(base))
+    return {"kind": kinds.get(base, "baseline"), "label": label, "interval": measured.method, field: measured.band()}
+
+
+def given_returns(recipe: Recipe, seed: int, policies: list[Policy]) -> dict[str, np.ndarray]:
+    """Return of an episode played greedily with another one as its context, [S, N] by who made that other one."""
+    if not recipe.evaluation.given:
+        return {}
+    env, count = recipe.env, recipe.evaluation.given_contexts
+    tasks = held_out_tasks(recipe, seed, count)
+    players = [recipe.agent(policy, LAST_EPISODE, greedy=True) for policy in policies]
+    found = {}
+    for source in recipe.evaluation.given:
+        shown = given_episodes(recipe, source, seed, tasks)
+        each = [offline_returns(env, tasks, player, shown, seed).reshape(-1, count).mean(1) for player in players]
+        found[source] = np.stack(each)
+    return found
+
+
+def given_table(given: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """What a given episode is worth to each model."""
+    rows = [
+        [name, in_words(source), interval(values).band()]
+        for name, own in given.items()
+        for source, values in own.items()
+    ]
+    return {
+        "title": "Return of one episode, played greedily on a given one",
+        "columns": ["model", "given by", "return"],
+        "rows": rows,
+        "note": "The given episode is the model's whole context, it does not change while the other is played.",
+    }

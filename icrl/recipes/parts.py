@@ -9,11 +9,14 @@ import dataclasses
 import functools
 from pathlib import Path
 
-from icrl.core.errors import InputError, require, require_float, require_int
-from icrl.core.registry import agents, filters, layouts, objectives
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
+from icrl.core.registry import filters, layouts, objectives
 from icrl.core.settings import check_following, follows
 from icrl.datasets.store import StoredRecords
+from icrl.envs._splits import SPLITS
 from icrl.filters._table import Filter
+from icrl.recipes.agent_names import check_agent
 
 CONTEXTS, HISTORIES = "contexts", "histories"
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
@@ -22,51 +25,67 @@ RULES = (WHOLE, ROLLING, LAST_EPISODE)
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSettings:
+class DataSettings(Checked):
     """How the pretraining data come to be."""
 
-    data: str = CONTEXTS  # contexts: made as training goes; histories: collected, filtered, cut; or a folder of either
-    source: tuple[str, ...] = ()  # agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two
-    context_steps: int | None = None  # C, transitions in a context or window; none: as fits the episodes
-    most_steps: int | None = None  # C at most, where it is as fits the episodes
-    elsewhere: float = 0.0  # probability that a DPT query is a uniform state instead of the next one
-    skip_episodes: int = 0  # most episodes of a source's rollout in front of a context
-    pool: int | None = None  # contexts, seen again and again; none: every batch is new
-    shuffle: bool = False  # permute the transitions of a context at every fetch (not for a source that learns)
-    train_tasks: int = 60  # tasks with histories, at most
-    histories: int = 4  # histories of each
-    history_steps: int | None = None  # transitions in a history; none: 1000 where episodes are short, else C
-    streams: bool = False  # histories of a task are parallel streams of one learner (ppo, a2c)
-    noisy_fraction: float = 0.0  # of a task's histories that are replaced by a uniform player's
-    segment: int | None = None  # steps whose rewards make one return for a filter; none: an episode, or T / 20
-    filter: str = "keep-all"  # registered filter of histories
+    data: str = setting(
+        CONTEXTS, help="contexts (made as training goes), histories (collected, filtered, cut), or a folder of either"
+    )
+    source: tuple[str, ...] = setting(
+        (), help='agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two'
+    )
+    context_steps: int | None = setting(
+        None, low=2, high=2**16, help="C, transitions in a context or window; none: as fits the episodes"
+    )
+    most_steps: int | None = setting(None, low=2, high=2**16, help="C at most, where it is as fits the episodes")
+    elsewhere: float = setting(
+        0.0, low=0.0, high=1.0, help="probability that a DPT query is a uniform state instead of the next one"
+    )
+    skip_episodes: int = setting(0, low=0, high=2**20, help="most episodes of a source's rollout in front of a context")
+    pool: int | None = setting(
+        None, low=1, high=2**31 - 1, help="contexts, seen again and again; none: every batch is new"
+    )
+    task_pool: int | None = setting(
+        None, low=1, high=2**31 - 1, help="D, tasks that contexts are drawn in again and again; none: each has its own"
+    )
+    shuffle: bool = setting(
+        False, help="permute the transitions of a context at every fetch (not for a source that learns)"
+    )
+    train_tasks: int = setting(60, low=1, high=2**24, help="tasks with histories, at most")
+    histories: int = setting(4, low=1, high=2**20, help="histories of each")
+    history_steps: int | None = setting(
+        None, low=2, high=2**24, help="transitions in a history; none: 1000 where episodes are short, else C"
+    )
+    streams: bool = setting(False, help="histories of a task are parallel streams of one learner (ppo, a2c)")
+    noisy_fraction: float = setting(
+        0.0, low=0.0, high=1.0, help="share of a task's histories that a uniform agent collects instead"
+    )
+    segment: int | None = setting(
+        None, low=1, high=2**24, help="steps whose rewards make one return for a filter; none: an episode, or T / 20"
+    )
+    filter: str = setting("keep-all", help="registered filter of histories")
     rule: Filter = dataclasses.field(default_factory=lambda: filters["keep-all"](), metadata=follows("filter", filters))
-    keep_every: int = 1  # of every so many segments of a history the first is kept
-    train_fraction: float = 0.9  # of the tasks of a family that numbers them; the others are held out
-    split_seed: int = 0  # which tasks those are
+    keep_every: int = setting(1, low=1, high=2**20, help="the first of every so many segments of a history is kept")
+    train_fraction: float = setting(
+        0.9,
+        low=0.0,
+        high=1.0,
+        open_low=True,
+        help="share of the tasks of a family that numbers them; the rest is held out",
+    )
+    split: str = setting(
+        "son-2025",
+        choices=tuple(SPLITS),
+        help="how tasks are shuffled before: by Python (son-2025) or NumPy (lee-2023)",
+    )
+    split_seed: int = setting(0, low=0, high=2**32 - 1, help="seed of that shuffle")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
-        for source in self.source:
-            for name in mixed(source) or (source,):
-                if name != INDEPENDENT:
-                    agents.entry(name)
-        for field, low, high in (
-            ("context_steps", 2, 2**16),
-            ("most_steps", 2, 2**16),
-            ("pool", 1, 2**31 - 1),
-            ("history_steps", 2, 2**24),
-            ("segment", 1, 2**24),
-        ):
-            if getattr(self, field) is not None:
-                require_int(field, getattr(self, field), low, high)
-        require_float("elsewhere", self.elsewhere, 0.0, 1.0)
-        require_int("skip_episodes", self.skip_episodes, 0, 2**20)
-        require_int("train_tasks", self.train_tasks, 1, 2**24)
-        require_int("histories", self.histories, 1, 2**20)
-        require_float("noisy_fraction", self.noisy_fraction, 0.0, 1.0)
-        require_float("train_fraction", self.train_fraction, 0.0, 1.0, open_low=True)
-        require_int("keep_every", self.keep_every, 1, 2**20)
+        for name in self.source:
+            if name != INDEPENDENT:
+                check_agent("source", name)
 
     @property
     def kind(self) -> str:
@@ -86,60 +105,62 @@ def _kind_of(folder: str) -> str:
     return CONTEXTS if "query" in StoredRecords(folder, verify=False).fields else HISTORIES
 
 
-def mixed(source: str) -> dict[str, float]:
-    """The shares of a source like "0.1*psrl+0.9*uniform" by agent, first and second; {} for one that is no mixture."""
-    if "*" not in source:
-        return {}
-    form = "SHARE*AGENT+SHARE*AGENT, shares that sum to 1"
-    parts = [part.partition("*") for part in source.split("+")]
-    try:
-        shares = {name.strip(): float(share) for share, _, name in parts}
-    except ValueError:
-        raise InputError(f"source: got {source!r}, allowed: {form}") from None
-    whole = (
-        len(parts) == 2 and abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
-    )
-    require(whole, "source", source, form)
-    return shares
-
-
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class Prediction(Checked):
     """What is predicted from what, and how transitions become tokens."""
 
-    objective: str = "dpt"  # registered objective: dpt, the optimal action; ad, the source's own
-    layout: str = "pairs"  # registered layout
-    label_smoothing: float = 0.0  # of the source's actions (ad)
-    mask_prob: float = 0.0  # of an input token in training (ad)
+    objective: str = setting("dpt", help="registered objective: dpt, the optimal action; ad, the source's own")
+    layout: str = setting("pairs", help="registered layout")
+    one_hot: bool = setting(True, help="whole-numbered observations enter one-hot; false: as raw numbers")
+    label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad)")
+    mask_prob: float = setting(
+        0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training (ad)"
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         objectives.entry(self.objective)
         layouts.entry(self.layout)
-        require_float("label_smoothing", self.label_smoothing, 0.0, 1.0)
-        require_float("mask_prob", self.mask_prob, 0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Checked):
     """What the frozen models are evaluated on, for how long, and against whom."""
 
-    eval_tasks: int = 200  # held-out tasks, at most
-    rollouts_per_task: int = 1  # rollouts in each, averaged
-    eval_steps: int | None = None  # T; none: C with contexts, with histories a history's length
-    context: str = ""  # what decisions rest on: whole, rolling (a window of C) or last-episode; empty: as fits
-    forget: int | None = None  # steps that leave a full window at once; none: an episode, or a quarter of C
-    competitors: tuple[str, ...] = ("all",)  # agents on the same draws; all: every one that fits and learns
-    offline_competitors: tuple[str, ...] = ()  # agents that choose on given contexts, for bandits; none: the exact one
-    offline_tasks: int = 200  # contexts behind the cross-entropy and the offline choice, for bandits
+    eval_tasks: int = setting(200, low=2, high=10**7, help="held-out tasks, at most")
+    rollouts_per_task: int = setting(1, low=1, high=2**20, help="rollouts in each, averaged")
+    eval_steps: int | None = setting(
+        None, low=1, high=2**24, help="T, steps; none: C with contexts, a history's length with histories"
+    )
+    context: tuple[str, ...] = setting(
+        (), help="what decisions rest on, one or more of whole, rolling and last-episode; none: as fits"
+    )
+    window: int | None = setting(
+        None, low=1, high=2**24, help="W, transitions that a context holds in the evaluation; none: C"
+    )
+    forget: int | None = setting(
+        None, low=1, high=2**24, help="steps that leave a full context at once; none: an episode, or a quarter of W"
+    )
+    competitors: tuple[str, ...] = setting(
+        ("all",), help="agents on the same draws; all: every one that fits and learns; AGENT@SETTING=VALUE"
+    )
+    offline_competitors: tuple[str, ...] = setting(
+        (), help="agents that choose on given contexts, for bandits; none: the exact one"
+    )
+    offline_tasks: int = setting(
+        200, low=2, high=10**7, help="contexts behind the cross-entropy and the offline choice, for bandits"
+    )
+    given: tuple[str, ...] = setting(
+        (), help="who makes the episodes that are given as context for another one (last-episode)"
+    )
+    given_contexts: int = setting(25, low=1, high=2**20, help="given episodes of each in each held-out task")
 
     def __post_init__(self) -> None:
-        require_int("eval_tasks", self.eval_tasks, 2, 10**7)
-        require_int("rollouts_per_task", self.rollouts_per_task, 1, 2**20)
-        require_int("offline_tasks", self.offline_tasks, 2, 10**7)
-        for field in ("eval_steps", "forget"):
-            if getattr(self, field) is not None:
-                require_int(field, getattr(self, field), 1, 2**24)
-        require(self.context in ("", *RULES), "context", self.context, " or ".join(RULES))
-        for name in (*self.competitors, *self.offline_competitors):
-            if name != "all":
-                agents.entry(name)
+        super().__post_init__()
+        for rule in self.context:
+            require(rule in RULES, "context", rule, " or ".join(RULES))
+        require(len(set(self.context)) == len(self.context), "context", self.context, "each rule once")
+        for field in ("competitors", "offline_competitors", "given"):
+            for name in getattr(self, field):
+                if name not in ("all", INDEPENDENT):
+                    check_agent(field, name)

@@ -1,209 +1,143 @@
-"""What all recipes share that pretrain models, freeze them and evaluate the frozen ones.
+"""An experiment that is a recipe: its variants are pretrained, frozen, and compared with everybody who fits.
 
-A recipe subclasses ``PretrainingExperiment`` and says how its models are pretrained and what they are evaluated on.
+Model m of a run is variant m // S with training seed m % S, S training seeds each.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
-
-from flax import nnx
+from typing import Any, ClassVar, NamedTuple
 
 from icrl.core.errors import InputError, require, require_int
-from icrl.core.model_types import Layout, ModelConfig, Objective
-from icrl.core.registry import models
+from icrl.core.registry import agents
 from icrl.core.seeding import key_for
 from icrl.core.settings import flat
-from icrl.core.types import Agent, Environment
+from icrl.core.types import Agent
 from icrl.evaluation.experts import routing
-from icrl.models._token_policy import Policy, TokenPolicy
+from icrl.evaluation.statistics import FEW_SEEDS
+from icrl.models._token_policy import Policy
+from icrl.recipes import data, measure
+from icrl.recipes.agent_names import base_name, is_oracle
+from icrl.recipes.checks import Measured, Promise, kept
+from icrl.recipes.experiment import Experiment
+from icrl.recipes.fits import check_fit
+from icrl.recipes.parts import CONTEXTS
+from icrl.recipes.preflight import check_disk, check_memory
+from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.fit import fit, restore
-from icrl.training.step import FitSettings
 
 
-class PretrainingSettings(Protocol):
-    """What the settings of such a recipe have at least."""
+class Model(NamedTuple):
+    """One of the models of a run."""
 
-    @property
-    def env(self) -> Environment:
-        """The family of tasks."""
-
-    @property
-    def model(self) -> str:
-        """The registered sequence model."""
-
-    @property
-    def backbone(self) -> ModelConfig:
-        """Its settings, of its own ``Config``."""
-
-    @property
-    def fit(self) -> FitSettings:
-        """How to optimise."""
-
-    @property
-    def train_seeds(self) -> int:
-        """Independently trained models of each kind."""
-
-    def objective(self) -> Objective:
-        """What is predicted from what."""
-
-    def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network."""
-
-    def agent(self, policy: Policy) -> Agent:
-        """The frozen policy as an agent of the family's environments."""
+    number: int  # under which its checkpoints and metrics are kept
+    label: str  # of its variant
+    recipe: Recipe  # of its variant
+    train_seed: int
 
 
-AnySettings = TypeVar("AnySettings")
-Settings = TypeVar("Settings", bound=PretrainingSettings)
+Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant: its recipe, and a policy for each seed
 
 
-def check_pairs(settings: PretrainingSettings) -> None:
-    """Raise ``InputError`` when batches cannot be made of as many sequences of a task as the model wants."""
-    together = settings.backbone.sequences_per_task
-    for name in ("batch_size", "micro_batch"):
-        size = getattr(settings.fit, name)
-        whole = size is None or size % together == 0
-        require(whole, name, size, f"a multiple of {together}: the experts' loss compares sequences of one task")
+class RecipeExperiment(Experiment[Recipe]):
+    """Base of the experiments whose settings are a ``Recipe``."""
 
-
-def untrained_policy(
-    settings: PretrainingSettings, layout: Layout, num_tokens: int, seed: int, train_seed: int
-) -> Policy:
-    """A new network for ``layout`` with room for ``num_tokens``; a function of the settings and the two seeds."""
-    rngs = nnx.Rngs(key_for(seed, "init", train_seed))
-    backbone = models[settings.model](settings.backbone, num_tokens, rngs)
-    policy = TokenPolicy(layout.token_dim, settings.env.num_actions, backbone, settings.backbone.init_std, rngs)
-    return Policy.split(policy)
-
-
-class Experiment(Generic[AnySettings]):
-    """What every experiment can be asked; a law asks all of them. ``presets`` are smoke, cpu and paper."""
-
-    title: ClassVar[str]
-    presets: ClassVar[dict[str, Any]]
-    published: ClassVar[tuple[dict[str, Any], ...]] = ()
+    presets: ClassVar[dict[str, Recipe]]
+    promises: ClassVar[tuple[Promise, ...]] = ()  # of every preset but smoke: seconds of training promise nothing
+    extra_tables: ClassVar[tuple[Callable[..., dict[str, Any]], ...]] = ()  # (recipe, run, groups, measured) to a table
+    labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
-    def validate(cls, settings: AnySettings, seed: int) -> None:
-        """Raise ``InputError`` for settings that do not fit together, before a folder is touched."""
-        del settings, seed
+    def variants(cls, settings: Recipe) -> dict[str, Recipe]:
+        """The variants by what readers call them."""
+        return {cls.labels.get(label, label): recipe for label, recipe in settings.variants().items()}
 
     @classmethod
-    def kinds(cls, settings: AnySettings) -> list[str]:
-        """What the models of a run differ in but for their training seeds; model m is of kind m // train_seeds."""
-        del settings
-        return [cls.title]
+    def models(cls, settings: Recipe) -> list[Model]:
+        """The models of a run, in the order of their numbers."""
+        count = settings.train_seeds
+        return [
+            Model(index * count + train_seed, label, recipe, train_seed)
+            for index, (label, recipe) in enumerate(cls.variants(settings).items())
+            for train_seed in range(count)
+        ]
 
     @classmethod
-    def num_models(cls, settings: AnySettings) -> int:
-        """Models that a run pretrains."""
-        del settings
-        return 0
+    def validate(cls, settings: Recipe, seed: int) -> None:
+        """Raise ``InputError`` for parts that do not fit together, in any variant."""
+        for label, variant in cls.variants(settings).items():
+            require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
+            try:
+                check_fit(variant)
+                check_memory(variant)
+                data.check_stored(variant, seed)
+            except InputError as refusal:
+                raise InputError(f"variant {label}: {refusal}" if settings.vary else str(refusal)) from refusal
 
     @classmethod
-    def run(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
-        """The whole experiment, from where it stands, and the results document."""
-        raise NotImplementedError(f"{cls.__name__} must define run")
+    def kinds(cls, settings: Recipe) -> list[str]:
+        return list(cls.variants(settings))
 
     @classmethod
-    def reevaluate(cls, settings: AnySettings, run: Run) -> dict[str, Any]:
-        """The results document of what is pretrained already; of all, where nothing is."""
-        return cls.run(settings, run)
-
-    @classmethod
-    def load_agent(cls, settings: AnySettings, run: Run, model: int) -> Agent:
-        """The pretrained agent number ``model``."""
-        raise InputError(f"folder: {run.experiment} pretrains no agent; use icrl.make_agent")
-
-    @classmethod
-    def collect(cls, settings: AnySettings, seed: int, folder: Path, num_tasks: int) -> None:
-        """Store the pretraining data of the first ``num_tasks`` tasks in ``folder``."""
-        raise InputError(f"experiment: got {cls.title!r}, allowed: one that pretrains on collected data")
-
-
-class PretrainingExperiment(Experiment[Settings]):
-    """Base of those that pretrain models. Model m keeps its checkpoints as seed m; its training seed is m % S."""
-
-    @classmethod
-    def pretrain(cls, settings: Settings, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        """Train (or restore and go on with) every model; and the seconds that each stage took."""
-        raise NotImplementedError(f"{cls.__name__} must define pretrain")
-
-    @classmethod
-    def held_out(cls, settings: Settings, run: Run) -> Any:
-        """A batch that no model is trained on: of the validation loss, and of the picture of the experts."""
-        raise NotImplementedError(f"{cls.__name__} must define held_out")
-
-    @classmethod
-    def evaluate(cls, settings: Settings, run: Run, policies: list[Policy]) -> dict[str, Any]:
-        """``claim``, ``num_tasks``, ``num_steps``, ``checks`` and the sections of the results."""
-        raise NotImplementedError(f"{cls.__name__} must define evaluate")
-
-    @classmethod
-    def num_models(cls, settings: Settings) -> int:
-        """Models of a run."""
+    def num_models(cls, settings: Recipe) -> int:
         return len(cls.kinds(settings)) * settings.train_seeds
 
     @classmethod
-    def run(cls, settings: Settings, run: Run) -> dict[str, Any]:
-        """The whole recipe: pretrain, evaluate, and the results document."""
+    def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
+        """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
+        require_int("num-tasks", num_tasks, 1, 2**31 - 1)
+        recipe = cls.models(settings)[0].recipe
+        check_disk(recipe, folder, num_tasks)
+        data.collect(recipe, folder, seed, num_tasks)
+
+    @classmethod
+    def run(cls, settings: Recipe, run: Run) -> dict[str, Any]:
         return cls._results(settings, run, *cls.pretrain(settings, run))
 
     @classmethod
-    def reevaluate(cls, settings: Settings, run: Run) -> dict[str, Any]:
-        """The results document of the checkpoints that are there."""
+    def reevaluate(cls, settings: Recipe, run: Run) -> dict[str, Any]:
         policies = [cls.restore(settings, run, model) for model in range(cls.num_models(settings))]
         return cls._results(settings, run, policies, {"training": 0.0})
 
     @classmethod
-    def restore(cls, settings: Settings, run: Run, model: int) -> Policy:
+    def load_agent(cls, settings: Recipe, run: Run, model: int) -> Agent:
+        policy = cls.restore(settings, run, model)
+        return cls.models(settings)[model].recipe.agent(policy)
+
+    @classmethod
+    def restore(cls, settings: Recipe, run: Run, model: int) -> Policy:
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
-        return cls._restored(settings, run, model)
+        _, _, recipe, train_seed = cls.models(settings)[model]
+        return restore(recipe.fit, recipe.new_policy(run.seed, train_seed), run.folder, model)
 
     @classmethod
-    def _restored(cls, settings: Settings, run: Run, model: int) -> Policy:
-        return restore(settings.fit, cls._untrained(settings, run, model), run.folder, model)
+    def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
+        """Collect the histories that the variants need, and train every model, or go on with it.
+
+        Returns:
+          The policies, and the seconds that each stage took.
+        """
+        started, of_run = time.monotonic(), data.RunData(run.folder, run.seed)
+        for variant in cls.variants(settings).values():
+            if variant.data.kind != CONTEXTS:
+                check_disk(variant, run.folder)
+                data.collect_histories(variant, run.folder, run.seed)
+        collected = time.monotonic()
+        policies = [_trained(model, of_run, run) for model in cls.models(settings)]
+        return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
-    def load_agent(cls, settings: Settings, run: Run, model: int) -> Agent:
-        """The pretrained agent of ``model``."""
-        return settings.agent(cls.restore(settings, run, model))
-
-    @classmethod
-    def _fit(
-        cls,
-        settings: Settings,
-        run: Run,
-        model: int,
-        batches: Callable[[int], Any],
-        held_out: Any,
-        objective: Objective | None = None,
-    ) -> Policy:
-        """Train (or restore and go on with) one model, on the settings' objective unless told another."""
-        policy, key = cls._untrained(settings, run, model), key_for(run.seed, "objective", model % settings.train_seeds)
-        objective = settings.objective() if objective is None else objective
-        return fit(settings.fit, policy, objective, batches, run.folder, key=key, seed=model, held_out=held_out)
-
-    @classmethod
-    def _untrained(cls, settings: Settings, run: Run, model: int) -> Policy:
-        """Models of the same training seed begin alike, whatever their data."""
-        return settings.new_policy(run.seed, model % settings.train_seeds)
-
-    @classmethod
-    def _results(
-        cls, settings: Settings, run: Run, policies: list[Policy], seconds: dict[str, float]
-    ) -> dict[str, Any]:
+    def _results(cls, settings: Recipe, run: Run, policies: list[Policy], seconds: dict[str, float]) -> dict[str, Any]:
         started = time.monotonic()
-        found = cls.evaluate(settings, run, policies)
+        sections = cls.evaluate(settings, run, policies)
+        first, kinds = cls.models(settings)[0].recipe, cls.kinds(settings)
         if policies[0].needs_whole_batch:
-            found["routing"] = routing(settings.objective(), policies[0], cls.held_out(settings, run))
-        kinds = cls.kinds(settings)
+            held_out = data.RunData(run.folder, run.seed).held_out(first)
+            sections["routing"] = routing(first.objective(), policies[0], held_out)
         if len(kinds) > 1:
-            found["training"] = run.mean_training(kinds, settings.train_seeds)
+            sections["training"] = run.mean_training(kinds, settings.train_seeds)
         seconds = {**seconds, "evaluation": time.monotonic() - started}
         return run.results(
             title=cls.title,
@@ -211,5 +145,85 @@ class PretrainingExperiment(Experiment[Settings]):
             env={"id": settings.env.name, **flat(settings.env)},
             published=list(cls.published),
             seconds={**seconds, "total": sum(seconds.values())},
-            **found,
+            **sections,
         )
+
+    @classmethod
+    def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
+        """All sections of the results that the environment allows."""
+        groups: Groups = {}
+        for model, policy in zip(cls.models(settings), policies, strict=True):
+            groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
+        players = _players(groups)
+        models = {label: f"{label} ({_ours(settings.train_seeds)})" for label in players}
+        measured, refused = measure.rollouts(settings, run.seed, players, run.ledger)
+        label, (variant, own) = next(iter(groups.items()))
+        offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
+        tables = [make(settings, run, groups, measured) for make in cls.extra_tables]
+        if given := {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}:
+            tables += [measure.given_table(given)] if any(given.values()) else []
+            measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
+        more = cls.extra_sections(settings, run, groups, measured)
+        promised = [row for promise in cls.promises for row in kept(promise, settings, measured)]
+        return {
+            "claim": _claim(settings, measured, models),
+            "num_tasks": next(iter(measured.values()))["regret"].shape[1],
+            "num_steps": settings.eval_steps,
+            "tasks_were_seen": settings.tasks_were_seen,
+            "online": measure.online_section(settings, measured, models),
+            "episodes": measure.episodes_section(variant, measured, models, run.folder),
+            "tables": [*tables, measure.table(settings, measured, models, refused)],
+            **offline,
+            **more,
+            "checks": [*(promised if run.preset != "smoke" else ()), *leaks, *more.get("checks", ())],
+        }
+
+    @classmethod
+    def extra_sections(cls, settings: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
+        """What this experiment alone measures: sections of the results, more checks, or a claim of its own."""
+        del settings, run, groups, measured
+        return {}
+
+
+def _trained(model: Model, of_run: data.RunData, run: Run) -> Policy:
+    """One model; models of the same training seed begin alike, whatever their data."""
+    number, label, recipe, train_seed = model
+    batches = of_run.batches(recipe, train_seed, _file_name(label))
+    held_out = of_run.held_out(recipe, train_seed)
+    policy, key = recipe.new_policy(run.seed, train_seed), key_for(run.seed, "objective", train_seed)
+    return fit(recipe.fit, policy, recipe.objective(), batches, run.folder, key=key, seed=number, held_out=held_out)
+
+
+def _players(groups: Groups) -> dict[str, list[Agent]]:
+    """The models as agents, S of each variant under each of its context rules."""
+    players = {}
+    for label, (recipe, own) in groups.items():
+        for rule in recipe.rules:
+            name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
+            players[name] = [recipe.agent(policy, rule) for policy in own]
+    return players
+
+
+def _ours(train_seeds: int) -> str:
+    """Readers are told where an interval rests on few training seeds."""
+    if train_seeds >= FEW_SEEDS:
+        return "ours"
+    return f"ours, {train_seeds} seed{'s' if train_seeds > 1 else ''}"
+
+
+def _file_name(label: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in label)
+
+
+def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
+    lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
+    oracles = {name for name in lost if name not in models and is_oracle(name)}
+    others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
+    best = min(others, key=lambda name: others[name]) if others else ""
+    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
+    count = recipe.env.num_tasks
+    return (
+        f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
+        + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
+        + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
+    )

@@ -3,30 +3,31 @@
 Every part that a registry names brings its own flags, so ``--env RiverSwim-v0 --model s5 --filter lhf`` is a recipe.
 What fits together is said in ``fits.py``.
 
-Letters: H steps in an episode, C steps in a training context or window, T steps of an evaluation.
+Letters: H steps in an episode, C steps in a training context or window, W of them in a context of the evaluation, T
+steps of an evaluation.
 """
 
-import abc
 import dataclasses
 import functools
 
 import jax
+from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
-from icrl.agents.mixture import Mixture
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.core.errors import require_int
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig, Objective
-from icrl.core.registry import agents, environments, layouts, models, objectives
+from icrl.core.registry import environments, layouts, models, objectives
+from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
-from icrl.envs._splits import shuffled_split
+from icrl.envs._splits import SPLITS
 from icrl.models._sizes import matched
-from icrl.models._token_policy import Policy
-from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction, mixed
-from icrl.recipes.pretraining import check_pairs, untrained_policy
+from icrl.models._token_policy import Policy, TokenPolicy
+from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.step import FitSettings
 
@@ -36,26 +37,32 @@ FEW = 4  # tasks of a numbered family that is not split: its models are trained 
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """All settings of a pretraining experiment."""
 
-    env: Environment = dataclasses.field(metadata=named(environments))  # registered environment
+    env: Environment = dataclasses.field(metadata=named(environments))
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
     prediction: Prediction = dataclasses.field(default_factory=Prediction)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
-    model: str = "transformer"  # registered sequence model
-    parameters: int | None = None  # of every model, embedding and head included, within 6 %; none: as its sizes say
-    train_seeds: int = 1  # independently trained models of each variant
-    vary: tuple[str, ...] = ()  # what the variants differ in: NAME=a,b,c, several of them make a grid
+    model: str = setting("transformer", help="registered sequence model")
+    parameters: int | None = setting(
+        None,
+        low=1,
+        high=2**40,
+        help="size of every model with embedding and head, within 6 %; none: as its settings say",
+    )
+    train_seeds: int = setting(1, low=1, high=1000, help="independently trained models of each variant")
+    vary: tuple[str, ...] = setting((), help="what the variants differ in: NAME=a,b,c, several of them make a grid")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_following(self)
-        check_pairs(self)
-        if self.parameters is not None:
-            require_int("parameters", self.parameters, 1, 2**40)
-        require_int("train_seeds", self.train_seeds, 1, 1000)
+        for name in ("batch_size", "micro_batch"):
+            together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
+            allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
+            require(size is None or size % together == 0, name, size, allowed)
         check_vary(self.vary)
 
     # --- what the environment decides ---
@@ -117,17 +124,22 @@ class Recipe:
         return self.eval_steps // self.episode
 
     @property
-    def rule(self) -> str:
-        """What decisions rest on."""
-        return self.evaluation.context or (WHOLE if self.eval_steps <= self.context_steps else ROLLING)
+    def window(self) -> int:
+        """W."""
+        return self.evaluation.window or self.context_steps
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """What decisions rest on; a model is evaluated under each of them."""
+        return self.evaluation.context or (WHOLE if self.eval_steps <= self.window else ROLLING,)
 
     @property
     def forget(self) -> int:
         """Transitions that leave a full window."""
         if self.evaluation.forget is not None:
             return self.evaluation.forget
-        episodes = self.context_steps > self.episode and self.context_steps % self.episode == 0
-        return self.episode if episodes else max(1, self.context_steps // 4)
+        episodes = self.window > self.episode and self.window % self.episode == 0
+        return self.episode if episodes else max(1, self.window // 4)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -146,7 +158,7 @@ class Recipe:
         count = self.env.num_tasks
         if count is None or count < FEW or self.env.spec.is_stationary_bandit:
             return None
-        return shuffled_split(count, self.data.train_fraction, self.data.split_seed)
+        return SPLITS[self.data.split](count, self.data.train_fraction, self.data.split_seed)
 
     @property
     def tasks_were_seen(self) -> bool:
@@ -158,7 +170,8 @@ class Recipe:
     @property
     def layout(self) -> Layout:
         """The layout for this environment."""
-        made: Layout = layouts[self.prediction.layout](self.env.spec)
+        spec = self.env.spec if self.prediction.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
+        made: Layout = layouts[self.prediction.layout](spec)
         return made
 
     def objective(self) -> Objective:
@@ -169,19 +182,25 @@ class Recipe:
         return made
 
     def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network."""
-        layout = self.layout
-        return untrained_policy(self, layout, layout.num_tokens(self.context_steps), seed, train_seed)
+        """An untrained network, with room for the longest context it will meet; a function of the two seeds."""
+        return untrained_policy(self.model, self.backbone, self.layout, self.num_tokens, seed, train_seed)
 
-    def agent(self, policy: Policy) -> Agent:
-        """The pretrained policy as an agent of the family's environments."""
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the longest context that a model meets."""
+        return self.layout.num_tokens(max(self.context_steps, self.window))
+
+    def agent(self, policy: Policy, rule: str = "", greedy: bool = False) -> Agent:
+        """The pretrained policy as an agent of the family's environments, under the first of its rules by default.
+
+        ``greedy``, of the rule ``last-episode`` alone, plays the most likely action instead of sampling.
+        """
+        rule = rule or self.rules[0]
+        if rule == LAST_EPISODE:
+            return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode, greedy=greedy)
         query = self.env.reset(jax.random.key(0))[0]
-        parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.context_steps}
-        if self.rule == LAST_EPISODE:
-            return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode)
-        if self.rule == WHOLE:
-            return InContextAgent(**parts)
-        return RollingContextAgent(**parts, forget=self.forget)
+        parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
+        return InContextAgent(**parts) if rule == WHOLE else RollingContextAgent(**parts, forget=self.forget)
 
     def variants(self) -> dict[str, "Recipe"]:
         """The recipes that ``vary`` makes of this one, by label; only itself, called by its objective, if it is empty.
@@ -190,6 +209,15 @@ class Recipe:
           InputError: an unknown setting, or a value that it cannot have.
         """
         return dict(_variants(self))
+
+
+def untrained_policy(
+    model: str, backbone: ModelConfig, layout: Layout, num_tokens: int, seed: int, train_seed: int
+) -> Policy:
+    """A new network of the registered ``model`` for ``layout``, with room for ``num_tokens``."""
+    rngs = nnx.Rngs(key_for(seed, "init", train_seed))
+    made = models[model](backbone, num_tokens, rngs)
+    return Policy.split(TokenPolicy(layout.token_dim, layout.num_actions, made, backbone.init_std, rngs))
 
 
 @functools.lru_cache(maxsize=64)  # matching sizes traces each model many times
@@ -209,41 +237,6 @@ def _of_size(recipe: Recipe) -> Recipe:
         return recipe
     layout, actions = recipe.layout, recipe.env.num_actions
     outside = layout.token_dim + 1 + actions  # parameters of embedding and head for each feature
-    tokens, wanted = layout.num_tokens(recipe.context_steps), recipe.parameters - actions
+    tokens, wanted = recipe.num_tokens, recipe.parameters - actions
     backbone = matched(recipe.model, wanted, recipe.backbone, tokens, outside, TOLERANCE)
     return dataclasses.replace(recipe, backbone=backbone)
-
-
-def source_agent(env: Environment, name: str, num_steps: int | None = None) -> Agent:
-    """The registered agent ``name`` (or a mixture of two) as a collector.
-
-    With ``num_steps`` an exploration that fades does so over as many steps, else over as many as is its own default.
-    """
-    if shares := mixed(name):
-        (first, share), (second, _) = shares.items()
-        return Mixture.for_env(env, first=first, second=second, share=share)
-    item = agents[name]
-    fades = num_steps is not None and "anneal_steps" in item.__dataclass_fields__
-    made: Agent = item.for_env(env, **({"anneal_steps": num_steps} if fades else {}))
-    return made
-
-
-class ByRecipe(abc.ABC):
-    """Base of settings of other experiments whose models are made, trained and played as ``pretraining`` says."""
-
-    @property
-    @abc.abstractmethod
-    def pretraining(self) -> Recipe:
-        """The recipe of one model."""
-
-    def objective(self) -> Objective:
-        """The pretraining objective."""
-        return self.pretraining.objective()
-
-    def new_policy(self, seed: int, train_seed: int) -> Policy:
-        """An untrained network."""
-        return self.pretraining.new_policy(seed, train_seed)
-
-    def agent(self, policy: Policy) -> Agent:
-        """The pretrained policy as an agent."""
-        return self.pretraining.agent(policy)

@@ -12,17 +12,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from icrl.core.console import stdout_may_fail
+from icrl.core.devices import device_name
 from icrl.core.errors import DamagedError, InputError, require, require_int
 from icrl.core.registry import experiments
 from icrl.core.seeding import MAX_SEED
 from icrl.core.settings import flat, replaced
 from icrl.gym.agents import HostAgent
+from icrl.recipes.ledger import Ledger
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
-from icrl.storage.run_folder import FLAGS, RunLock, open_run_folder, read_config
+from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder, read_config
 
+RESULTS = "results.json"  # the last thing that a run writes but for its pictures
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
 
@@ -37,6 +41,11 @@ class Run:
     seed: int
     settings: Any
 
+    @property
+    def ledger(self) -> Ledger:
+        """What its evaluation has finished."""
+        return Ledger.of_run(self.folder)
+
     def results(self, **sections: Any) -> dict[str, Any]:
         """``sections`` completed to a results document."""
         config = read_config(self.folder)
@@ -45,7 +54,7 @@ class Run:
             "experiment": self.experiment,
             "preset": self.preset,
             "seed": self.seed,
-            "device": device(),
+            "device": device_name(),
             "versions": config["versions"],
             "training": _training_curves(self.folder),
             **sections,
@@ -61,12 +70,6 @@ class Run:
         return {kind: _mean_curve(each) for kind, each in by_kind.items() if each}
 
 
-def device() -> str:
-    """The accelerator kind and how many there are, '2 x cpu' or '1 x NVIDIA H100'."""
-    kinds = [found.device_kind for found in jax.devices()]
-    return f"{len(kinds)} x {kinds[0]}"
-
-
 def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
     """The settings of an experiment's preset with some leaves replaced."""
     presets = experiments[experiment].presets
@@ -77,20 +80,22 @@ def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
 def start(
     experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, resume: bool, large: bool = False
 ) -> Run:
-    """Open the output folder of a new run, or with ``resume`` of the one that is there.
+    """Open the output folder of a new run, or with ``resume`` of the one that is there, if there is one.
 
     Raises:
+      ResourceError: no device of the kind that ``JAX_PLATFORMS`` names.
       InputError: unknown names, bad values, a folder that is in use otherwise, a resume with other settings.
     """
     require_int("seed", seed, 0, MAX_SEED)
-    settings = settings_of(experiment, preset, values)
+    device, settings = device_name(), settings_of(experiment, preset, values)
+    resume = resume and (out / CONFIG).exists()  # what was killed before it began is begun
     count = len(experiments[experiment].kinds(settings))
     hint = "--yes trains more"
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
     flags = {name: getattr(jax.config, name) for name in FLAGS}
-    return Run(open_run_folder(out, config, resume, device=device(), flags=flags), experiment, preset, seed, settings)
+    return Run(open_run_folder(out, config, resume, device=device, flags=flags), experiment, preset, seed, settings)
 
 
 def reopen(folder: Path) -> Run:
@@ -100,6 +105,7 @@ def reopen(folder: Path) -> Run:
       InputError: no run there. DamagedError: its config is not one this version can read.
     """
     require(Path(folder).is_dir(), "folder", str(folder), "the output folder of a run")
+    device_name()  # refuses a kind that is not there, before anything is read
     config = Path(folder) / "config.json"
     require(config.is_file(), "folder", str(folder), "the output folder of a run", "it has no config.json")
     stored = read_config(folder)
@@ -113,7 +119,9 @@ def reopen(folder: Path) -> Run:
 
 
 def execute(run: Run) -> Results:
-    """Do all of an experiment that has not been done yet, then write its report."""
+    """Do all of an experiment that has not been done yet, then write its report; of a finished run only the report."""
+    if (run.folder / RESULTS).exists():
+        return report(run)
     with RunLock(run.folder, run.experiment):
         results = experiments[run.experiment].run(run.settings, run)
         return _publish(run, results)
@@ -122,13 +130,14 @@ def execute(run: Run) -> Results:
 def evaluate(run: Run) -> Results:
     """Evaluate the run's checkpoints again and rewrite its report."""
     with RunLock(run.folder, run.experiment):
+        run.ledger.clear()
         results = experiments[run.experiment].reevaluate(run.settings, run)
         return _publish(run, results)
 
 
 def report(run: Run) -> Results:
     """Draw the report and the dashboard again from ``results.json`` and ``metrics.jsonl``."""
-    path = run.folder / "results.json"
+    path = run.folder / RESULTS
     require(path.is_file(), "folder", str(run.folder), "a folder with results.json", "run `icrl evaluate` on it first")
     with RunLock(run.folder, run.experiment):
         return _publish(run, read_results(path))
@@ -142,6 +151,7 @@ def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out
     """
     require_int("seed", seed, 0, MAX_SEED)
     require(not out.exists() or out.is_dir(), "out", str(out), "a folder", "this is a file")
+    device_name()  # refuses a kind that is not there
     settings = settings_of(experiment, preset, values)
     experiments[experiment].validate(settings, seed)
     experiments[experiment].collect(settings, seed, out, num_tasks)
@@ -157,6 +167,7 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
     Raises:
       InputError: no run or no checkpoint there. DamagedError: nothing intact there.
     """
+    require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run")
     run = reopen(Path(folder))
     agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)
     return HostAgent(agent, run.settings.env.spec)
@@ -164,9 +175,11 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
 
 def _publish(run: Run, results: Any) -> Results:
     write_report(run.folder, results)
-    document = read_results(run.folder / "results.json")
+    run.ledger.clear()
+    document = read_results(run.folder / RESULTS)
     write_tensorboard(run.folder / "tensorboard", _metrics(run.folder), document)
-    print_summary(document)
+    with stdout_may_fail():
+        print_summary(document)
     return document
 
 

@@ -6,6 +6,7 @@ Okabe and Ito, and Tol's "muted" for the baselines: both are chosen to survive c
 
 import contextlib
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ MUTED = ("#332288", "#44AA99", "#AA4499", "#999933", "#88CCEE", "#882255", "#CC6
 DASHES: tuple[Any, ...] = ("solid", (0, (6, 1.5, 1.2, 1.5)), (0, (1.2, 1.2)))
 INK, QUIET = "#1a1a1a", "#666666"
 STYLE = {"font.family": "DejaVu Sans", "font.size": 11.0, "axes.linewidth": 0.8, "path.simplify": True}
+OUTSIDE = ("MPLBACKEND", "MATPLOTLIBRC")  # variables of a user's or a notebook's matplotlib
 
 
 class Look(NamedTuple):
@@ -30,12 +32,28 @@ class Look(NamedTuple):
     weight: str  # of the label's text
 
 
+@contextlib.contextmanager
+def our_style() -> Iterator[None]:
+    """Draw as matplotlib ships plus ``STYLE``: no backend, style or configuration file from outside has a say."""
+    held = {name: os.environ.pop(name) for name in OUTSIDE if name in os.environ}
+    try:
+        import matplotlib
+    finally:
+        os.environ.update(held)
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
 def to_png(*figures: Any) -> bytes:
     """Render figures of one width, each below the one before; a chart has 1280 x 768 pixels."""
-    from matplotlib.image import imsave
-
     buffer = io.BytesIO()
-    imsave(buffer, np.concatenate([to_pixels(figure) for figure in figures]), format="png", dpi=DPI)
+    with our_style():
+        from matplotlib.image import imsave
+
+        imsave(buffer, np.concatenate([to_pixels(figure) for figure in figures]), format="png", dpi=DPI)
     return buffer.getvalue()
 
 

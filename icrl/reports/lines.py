@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from icrl.reports.charts import INK, Look, look_of, shorten, widest
+from icrl.reports.charts import INK, Look, chart, log_x, look_of, shorten, widest
+from icrl.reports.forms import AgentCurve, Band
 from icrl.reports.numbers import short_number
-from icrl.reports.schema import AgentCurve, Band
 
 SHOWN = 2.0  # a baseline up to this many times the worst of model and ideal is kept inside the chart
 TEXT_INCHES = 0.175  # one line of text
@@ -20,6 +20,29 @@ class Line(NamedTuple):
     band: Band
     look: Look
     is_reference: bool  # model and ideal decide the range of y
+
+
+def agents_chart(
+    title: str,
+    agents: dict[str, AgentCurve],
+    field: str,
+    x: list[int],
+    labels: tuple[str, str],
+    log: bool = False,
+    note: str = "",
+) -> Any:
+    """A figure with the curve ``field`` of every agent over ``x``.
+
+    Args:
+      labels: of the x axis and of the y axis.
+      log: whether x is logarithmic.
+      note: the end of the subtitle.
+    """
+    figure, axes = chart(title, bands(agents) + note, *labels)
+    if log:
+        log_x(axes, x)
+    make_room(figure, draw_lines(axes, x, agent_lines(agents, field)))
+    return figure
 
 
 def agent_lines(agents: dict[str, AgentCurve], field: str) -> list[Line]:

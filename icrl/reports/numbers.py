@@ -2,7 +2,9 @@
 
 import math
 
-from icrl.reports.schema import Value
+from icrl.reports.forms import Value
+
+NO_NUMBER = "-"
 
 
 def short_number(value: float, digits: int = 3) -> str:
@@ -29,4 +31,4 @@ def format_cell(cell: str | float | Value) -> str:
 
 def format_ratio(ratio: float | None) -> str:
     """A ratio to the ideal agent, or a dash where there is none."""
-    return "-" if ratio is None else f"{ratio:.3f}"
+    return NO_NUMBER if ratio is None else f"{ratio:.3f}"

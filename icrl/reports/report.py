@@ -1,23 +1,28 @@
-"""The report of a finished experiment: results.json, figures, one self-contained page, and a table in the terminal.
+"""The report of a finished experiment: results.json, figures, one self-contained page, and tables in the terminal.
 
-The schema of the document is in ``schema.py`` beside this file, the figures in ``figures.py``, the page in ``page.py``.
+The schema of the document is in ``schema.py`` beside this file, what it shows in ``sections``, the page in ``page.py``.
 """
 
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+import numpy as np
 
 from icrl.reports.charts import to_png
 from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
-from icrl.reports.numbers import format_cell, format_ratio, format_value, short_number
+from icrl.reports.numbers import NO_NUMBER
 from icrl.reports.page import render_html
-from icrl.reports.schema import Results, final_rows, leaderboard, return_rows, world_title
+from icrl.reports.schema import Results, contents
+from icrl.reports.section import Figure, Row, Table
 from icrl.storage.documents import read_document, sealed
 from icrl.storage.publish import make_folder, publish_file
 
-WORLDS_ABREAST = 5  # in a table in the terminal
+ABREAST = 7  # columns of a table in the terminal, beside the first
+STYLES = {"model": "bold", "ideal": "bold", "oracle": "dim", "ok": "green", "not-ok": "bold red"}  # by look of a row
 
 
 def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
@@ -26,14 +31,15 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     ``results`` is a ``Results``; a value that breaks the schema raises ``InputError`` before anything is written.
     """
     document = check_results(results)
+    make_folder(folder)
+    publish_file(folder / "results.json", to_json(sealed(document)).encode())  # whatever becomes of the pictures
     pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}
-    files = {"results.json": to_json(sealed(document)).encode()}
-    files |= {f"figures/{name}.png": png for name, png in pictures.items()}
+    files = {f"figures/{name}.png": png for name, png in pictures.items()}
     files["report.html"] = render_html(document, pictures).encode()
     for name, content in files.items():
         make_folder((folder / name).parent)
         publish_file(folder / name, content)
-    return [folder / name for name in files]
+    return [folder / name for name in ("results.json", *files)]
 
 
 def read_results(path: Path) -> Results:
@@ -42,57 +48,47 @@ def read_results(path: Path) -> Results:
 
 
 def print_summary(results: Results, file: TextIO | None = None) -> None:
-    """Print final regrets and checks as tables; plain text at least 100 columns wide when ``file`` is no terminal."""
+    """Print the tables of the report, those that count most last, where the reader of a terminal looks first.
+
+    Plain text at least 100 columns wide when ``file`` is no terminal.
+    """
+    from rich import table as rich_table
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     out = sys.stdout if file is None else file
     terminal = out.isatty()
     console = Console(file=out, force_terminal=terminal, no_color=not terminal, width=None if terminal else 110)
 
-    def show(title: str, columns: list[str], rows: Iterable[tuple[str, list[str]]]) -> None:
-        table = Table(title=Text(_encodable(title, out)), title_justify="left", title_style="bold")
-        for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index == 0 else "right")
-        for style, cells in rows:
-            # Text, because a plain str would be read as markup: "[red]" in a name is a name
-            table.add_row(*(Text(_encodable(cell, out)) for cell in cells), style=style if terminal else "")
-        console.print(table)
+    def text(words: str, style: str = "") -> Text:
+        """``words`` as they are: a plain str would be read as markup, but "[red]" in a name is a name."""
+        return Text(_encodable(words, out), style if terminal else "")
 
-    styles = {"model": "bold", "ideal": "bold", "baseline": "", "oracle": "dim"}
-    returns = [
-        (styles[agent["kind"]], [agent["label"], short_number(mean), format_value(last)])
-        for _, agent, mean, last in return_rows(results)
-    ]
-    if returns:
-        show(results["title"], ["agent", "mean return", "return of the last episode [95 % interval]"], returns)
-    rows = list(final_rows(results))
-    if rows:
-        columns = ["agent", f"regret({results['num_steps']}) [95 % interval]", "ratio to ideal"]
-        lines = [
-            (styles[agent["kind"]], [agent["label"], format_value(v), format_ratio(ratio)])
-            for _, agent, v, ratio in rows
-        ]
-        show(results["title"], columns, lines)
-    for found in results.get("tables") or []:
-        show(found["title"], found["columns"], (("", [format_cell(cell) for cell in row]) for row in found["rows"]))
-    worlds, shares = leaderboard(results)
-    if worlds:
-        for low in range(0, len(worlds), WORLDS_ABREAST):
-            part = slice(low, low + WORLDS_ABREAST)
-            here = [(kind, label, row[part]) for kind, label, row in shares if set(row[part]) != {None}]
-            head = ["regret / uniform's", *(world_title(name) for name in worlds[part])]
-            lines = [(styles[kind], [label, *map(format_ratio, row)]) for kind, label, row in here]
-            show(results["title"], head, lines)
-    if results["checks"]:
-        verdicts = {True: "ok", False: "NOT OK"}
-        colors = {True: "green", False: "bold red"}
-        checks = [
-            (colors[row["ok"]], [row["what"], format_value(row["measured"], 4), row["target"], verdicts[row["ok"]]])
-            for row in results["checks"]
-        ]
-        show(results["claim"], ["check", "measured [95 % interval]", "target", ""], checks)
+    shown = [part for items in reversed(contents(results)) for item in items for part in _for_terminal(item)]
+    if shown:
+        console.print(text(results["title"], "bold"), text(results["claim"]), sep="\n")
+    for title, columns, rows, *_ in shown:
+        drawn = rich_table.Table()
+        for index, column in enumerate(columns):
+            drawn.add_column(text(column), justify="left" if index == 0 else "right")
+        for look, cells in rows:
+            drawn.add_row(*map(text, cells), style=STYLES.get(look, "") if terminal else "")
+        console.print(text(title, "bold"), drawn, sep="\n")
+
+
+def _for_terminal(item: Table | Figure) -> list[Table]:
+    """A table without its details, cut into parts of similar width, each with the first column; else nothing."""
+    if isinstance(item, Figure) or item.is_appendix:
+        return []
+    kept = [index for index, column in enumerate(item.columns) if column not in item.details]
+    count = max(1, math.ceil((len(kept) - 1) / ABREAST))
+    parts = []
+    for columns in ([*kept[:1], *map(int, part)] for part in np.array_split(kept[1:], count)):
+        rows = [Row(look, [cells[index] for index in columns]) for look, cells in item.rows]
+        if count > 1:  # agents that have no number in this part would be a row of dashes
+            rows = [row for row in rows if set(row.cells[1:]) != {NO_NUMBER}]
+        parts.append(item._replace(columns=[item.columns[index] for index in columns], rows=rows))
+    return parts
 
 
 def _encodable(text: str, file: TextIO) -> str:

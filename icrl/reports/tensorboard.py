@@ -11,23 +11,19 @@ and one run ``evaluation`` with the regret curves, the figures, the summary and 
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from icrl.core.errors import require
 from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
-from icrl.reports.numbers import format_cell, format_value, short_number
-from icrl.reports.schema import Results, final_rows, return_rows
+from icrl.reports.schema import SECTIONS, Results, contents
+from icrl.reports.section import Curves, Table
 from icrl.storage.views import replacing_files
 
 EVALUATION = "evaluation"
 EVENTS = "events.out.tfevents.*"  # how such files are called
-CURVES = (  # section of the results, its axis, its field, title of the charts
-    ("online", "steps", "regret", "cumulative regret"),
-    ("episodes", "episode", "returns", "return of an episode"),
-)
 
 
 def write_tensorboard(folder: Path, metrics_rows: Iterable[Mapping[str, Any]], results: Results | None = None) -> None:
@@ -98,19 +94,19 @@ def _add_loss_range(writer: Any, by_seed: Mapping[int, Mapping[int, Mapping[str,
 
 
 def _add_curves(writer: Any, results: Results) -> dict[str, Any]:
-    """Regret by step and return by episode of every agent; returns the layout of the custom charts."""
+    """The curves of every agent in the sections that have some; returns the layout of the custom charts."""
     layout: dict[str, Any] = {}
-    for section, axis, field, title in CURVES:
-        found = results.get(section)
-        if found:
-            layout[title] = _add_agents(writer, section, found[axis], found["agents"], field)  # type: ignore[index, literal-required, arg-type]
+    for section in SECTIONS:
+        if section.curves and (part := results.get(section.key)):
+            layout[section.curves.title] = _add_agents(writer, section.key, cast(Any, part), section.curves)
     return layout
 
 
-def _add_agents(writer: Any, section: str, xs: list[int], agents: Mapping[str, Any], field: str) -> dict[str, Any]:
+def _add_agents(writer: Any, key: str, section: Mapping[str, Any], curves: Curves) -> dict[str, Any]:
     """One tag an agent, with bands for model and ideal."""
+    agents, field = section["agents"], curves.field
     slugs = {name: _slug(name) for name in agents}
-    require(len(set(slugs.values())) == len(slugs), f"results.{section}.agents", list(slugs), "names distinct as tags")
+    require(len(set(slugs.values())) == len(slugs), f"results.{key}.agents", list(slugs), "names distinct as tags")
     # a Multiline tag is a regular expression matched at the beginning only
     lines = [f"^{re.escape(f'{field}/{slug}')}$" for slug in slugs.values()]
     charts: dict[str, Any] = {"all agents": ["Multiline", lines]}
@@ -120,7 +116,7 @@ def _add_agents(writer: Any, section: str, xs: list[int], agents: Mapping[str, A
             tags |= {bound: f"{field}_{bound}/{slugs[name]}" for bound in ("low", "high")}
             charts[agent["label"]] = ["Margin", [tags["mean"], tags["low"], tags["high"]]]
         for bound, tag in tags.items():
-            for x, value in zip(xs, agent[field][bound], strict=True):
+            for x, value in zip(section[curves.axis], agent[field][bound], strict=True):
                 writer.add_scalar(tag, value, x)
     return charts
 
@@ -131,31 +127,15 @@ def _add_figures(writer: Any, results: Results) -> None:
 
 
 def _markdown(results: Results) -> str:
-    lines = [
-        f"# {results['title']}",
-        "",
-        results["claim"],
-        "",
-        "| check | measured | target | verdict |",
-        "|---|---|---|---|",
-    ]
-    for check in results["checks"]:
-        verdict = "ok" if check["ok"] else "**not ok**"
-        lines.append(_row(check["what"], format_value(check["measured"], 4), check["target"], verdict))
-    for table in results.get("tables") or []:
-        lines += ["", f"**{table['title']}**", "", _row(*table["columns"]), "|---" * len(table["columns"]) + "|"]
-        lines += [_row(*map(format_cell, row)) for row in table["rows"]]
-    returns = list(return_rows(results))
-    lines += ["", "| agent | mean return | last episode |", "|---|---|---|"] if returns else []
-    lines += [_row(agent["label"], short_number(mean), format_value(last)) for _, agent, mean, last in returns]
-    if not results.get("online"):
-        return "\n".join(lines)
-    lines += ["", f"| agent | regret({results['num_steps']}) |", "|---|---|"]
-    lines += [_row(agent["label"], format_value(value)) for _, agent, value, _ in final_rows(results)]
+    lines = [f"# {results['title']}", "", results["claim"]]
+    for table in (item for items in contents(results) for item in items if isinstance(item, Table)):
+        lines += ["", f"**{table.title}**", "", _row(table.columns), "|---" * len(table.columns) + "|"]
+        lines += [_row(cells) for _, cells in table.rows]
+        lines += ["", table.note] if table.note else []
     return "\n".join(lines)
 
 
-def _row(*cells: str) -> str:
+def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from icrl.core.types import History
 from icrl.envs._grid_room import GridRoom
-from icrl.reports.charts import DPI, INK, QUIET, SIZE_INCHES, STRONG, STYLE
+from icrl.reports.charts import DPI, INK, QUIET, SIZE_INCHES, STRONG, our_style
 
 SPIRAL_STEP, SPIRAL_END = 0.1, 0.36  # how far the second and the last visit may be from the centre, in cells
 GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
@@ -28,15 +28,14 @@ def draw_walks(room: GridRoom, task: Any, episodes: dict[str, History], title: s
       task: the parameters of one task of ``room``.
       episodes: what to call each of them, to its transitions [L, ...].
     """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     width, count = SIZE_INCHES[0], len(episodes)
     side = min(WIDEST_ROOM, (width - MARGIN * (count + 1)) / count)
     height, gap = HEADER + side + FOOTER, (width - side * count) / (count + 1)
     best = float(room.optimal_return(task))
-    with matplotlib.rc_context(STYLE):
+    with our_style():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(width, height), dpi=DPI)
         FigureCanvasAgg(figure)
         where = ", ".join(f"{name} {_pair(cell)}" for name, cell in room.landmarks(task).items())

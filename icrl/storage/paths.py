@@ -26,13 +26,14 @@ def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
 
 def disk_full(error: BaseException) -> bool:
     """Whether ``error`` says that the disk, the quota or the allowed file size is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
+    unnumbered = isinstance(error, OSError) and error.errno is None  # NumPy: "23040 requested and 3968 written"
+    return isinstance(error, OSError) and (error.errno in _DISK_FULL or unnumbered and "requested and" in str(error))
 
 
 def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError:
     """The error for a write that did not fit; nothing of it is left and what was there before is intact."""
     place = next((each for each in Path(os.path.abspath(path)).parents if each.exists()), Path("/"))
-    said = reason.strerror if isinstance(reason, OSError) else reason
+    said = reason.strerror or reason if isinstance(reason, OSError) else reason
     return ResourceError(
         f"{show(path)}: {said}: needs at least {needed} bytes, {shutil.disk_usage(place).free} are free; "
         "earlier files are intact, free some space and go on"

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import optax
 
 from icrl.core.devices import host_workers
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Objective
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
@@ -25,32 +26,31 @@ CPU_SHARES = 2  # parts of a batch side by side on a CPU; a constant, so that th
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class FitSettings(Checked):
     """How to optimise."""
 
-    train_steps: int = 4000  # optimiser steps
-    batch_size: int = 64  # sequences a step
-    learning_rate: float = 1e-3  # peak
-    warmup_steps: int = 200  # linear from 0 to the peak
-    schedule: str = "cosine"  # after the warm-up: "cosine" to 0 at train_steps, or "constant"
-    weight_decay: float = 1e-4  # AdamW, on all parameters
-    micro_batch: int | None = None  # sequences per gradient evaluation; none: 4 on a CPU, or all if they have to meet
-    log_every: int = 50  # steps between rows of metrics.jsonl
-    save_every: int = 500  # steps between checkpoints
+    train_steps: int = setting(4000, low=1, high=2**31 - 1, help="optimiser steps")
+    batch_size: int = setting(64, low=1, high=2**20, help="sequences a step")
+    learning_rate: float = setting(1e-3, low=0.0, open_low=True, help="largest step size of AdamW")
+    warmup_steps: int = setting(200, low=0, high=2**31 - 1, help="steps in which the learning rate rises from 0")
+    schedule: str = setting(
+        "cosine", choices=SCHEDULES, help="after the warm-up: a cosine to 0 at train_steps, or constant"
+    )
+    weight_decay: float = setting(1e-4, low=0.0, help="of AdamW, on all parameters")
+    micro_batch: int | None = setting(
+        None,
+        low=1,
+        high="batch_size",
+        help="sequences per gradient evaluation; none: 4 on a CPU, or all if they have to meet",
+    )
+    log_every: int = setting(50, low=1, high=2**31 - 1, help="steps between rows of metrics.jsonl")
+    save_every: int = setting(500, low=1, high=2**31 - 1, help="steps between checkpoints")
 
     def __post_init__(self) -> None:
-        require_int("train_steps", self.train_steps, 1, 2**31 - 1)
-        require_int("batch_size", self.batch_size, 1, 2**20)
-        require_float("learning_rate", self.learning_rate, 0.0, open_low=True)
-        require_int("warmup_steps", self.warmup_steps, 0, 2**31 - 1)
-        require(self.schedule in SCHEDULES, "schedule", self.schedule, " or ".join(SCHEDULES))
-        require_float("weight_decay", self.weight_decay, 0.0)
+        super().__post_init__()
         if self.micro_batch is not None:
-            require_int("micro_batch", self.micro_batch, 1, self.batch_size)
             divides = self.batch_size % self.micro_batch == 0
             require(divides, "micro_batch", self.micro_batch, f"a divisor of batch_size {self.batch_size}")
-        require_int("log_every", self.log_every, 1, 2**31 - 1)
-        require_int("save_every", self.save_every, 1, 2**31 - 1)
 
     def learning_rate_at(self) -> optax.Schedule:
         """Step -> learning rate."""

@@ -1,6 +1,5 @@
 """The command line as its users meet it: good runs end in a report, bad input in one line and an exit code."""
 
-import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,10 +14,11 @@ import icrl
 from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.registry import KINDS
+from icrl.core.settings import replaced
 from icrl.datasets.contexts import StoredContexts
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.experiments.dpt_darkroom import DPTDarkRoom
-from icrl.recipes.data import contexts_of
+from icrl.recipes.data import RunData, contexts_of
 
 SMALL = ["--preset", "smoke"]  # the very same size everywhere, so that one compilation serves all
 
@@ -129,9 +129,9 @@ def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path,
 def test_stored_contexts_of_rooms_are_those_of_the_stream(tmp_path, capsys):
     data, preset = tmp_path / "data", ("--preset", "smoke")
     assert call(capsys, "collect", "dpt-darkroom", *preset, "--out", data, "--num-tasks", 32)[0] == 0
-    settings = dataclasses.replace(DPTDarkRoom.presets["smoke"], data=str(data))
-    batches = settings.batches(seed=0, train_seed=0)
-    stored, stream = batches(1), settings.training_contexts(0, 0).fetch(batches.ids(1))
+    smoke = DPTDarkRoom.presets["smoke"]
+    batches = RunData(tmp_path, 0).batches(replaced(smoke, {"data": str(data)}), 0)
+    stored, stream = batches(1), contexts_of(smoke, 0, "pretrain/0").fetch(batches.ids(1))
     assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (stored, stream)), strict=True))
     argv = ("run", "dpt-darkroom", *preset, "--elsewhere", 0.1, "--data", data, "--out", tmp_path / "run")
     code, _, err = call(capsys, *argv)
@@ -234,9 +234,14 @@ BAD = [
     (("run", "ad-darkroom", "--train-fraction", "1.0"), "train_fraction: got 1.0"),
     (("run", "ad-darkroom", "--layout", "query-first"), "layout: got 'query-first'"),
     (("run", "ad-darkroom", "--histories", "0"), "histories: got 0"),
-    (("run", "dpt-darkroom", "--eval-episodes", "2"), "eval_episodes: got 2"),
-    (("run", "dpt-darkroom", "--sources", "independent,posterior-tsk"), "unknown agent 'posterior-tsk'; did you mean"),
-    (("run", "dpt-darkroom", "--sources", ""), "sources: got 'none'"),
+    (("run", "dpt-darkroom", "--source", "independent,posterior-tsk"), "unknown agent 'posterior-tsk'; did you mean"),
+    (("run", "dpt-darkroom", "--context", "rolling,episode"), "context: got 'episode', allowed: whole or rolling or"),
+    (("run", "dpt-darkroom", "--context", "rolling"), "given: got 'independent,oracle', allowed: none, or --context"),
+    (("run", "dpt-darkroom", "--split", "lee"), "split: got 'lee', allowed: son-2025 or lee-2023"),
+    (("run", "dpt-darkroom", "--task-pool", "4"), "task_pool: got 4, allowed: none, or contexts in a bandit"),
+    (("run", "dpt-darkroom", "--competitors", "ucb-vi@delta"), "competitors: got 'ucb-vi@delta', allowed: AGENT"),
+    (("run", "dpt-darkroom", "--competitors", "ucb-vi@dleta=1"), "unknown setting 'dleta'; did you mean delta"),
+    (("run", "task-diversity-bandit", "--vary", "task_pool=0,4"), "task_pool: got 0, allowed: an integer in"),
     (("verify", "nowhere"), "folder: got 'nowhere'"),
     (("inspect", "nowhere"), "data: got 'nowhere'"),
     (("list", "agent"), "did you mean agents"),

@@ -32,6 +32,11 @@ def lived(source="uniform", **settings):
     return RolloutContexts(ENV, GOALS, 12, seed=0, num_queries=13, source=agent, **settings)
 
 
+def in_turn(contexts, count):
+    """Contexts 0 .. count - 1, number i in goal i % 3."""
+    return contexts.in_tasks(np.arange(count, dtype=np.uint32), TaskSet.of(ENV, GOALS[np.arange(count) % 3]).params)
+
+
 def optimal(goal, cells):
     """Towards ``goal`` along x, then y, else stay."""
     gap = goal - cells
@@ -59,7 +64,7 @@ def test_a_context_depends_on_its_id_alone_and_is_stored_exactly(tmp_path):
 
 @pytest.mark.parametrize("num_queries", [1, 51])
 def test_transitions_are_steps_from_uniform_states_and_labels_are_optimal(num_queries):
-    found = stream(ordered=True, num_queries=num_queries).fetch(np.arange(300))
+    found = in_turn(stream(num_queries=num_queries), 300)
     history = jax.tree.map(np.asarray, found.history)
     goal = np.stack([GOALS // 4, GOALS % 4], 1)[np.arange(300) % 3]
     moves = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])[history.action]
@@ -79,7 +84,7 @@ def test_tasks_are_drawn_from_the_given_ones():
 
 
 def test_a_lived_context_is_a_walk_through_whole_episodes_with_the_optimal_action_at_every_state():
-    found = lived(elsewhere=0.0, ordered=True).fetch(np.arange(60))
+    found = in_turn(lived(elsewhere=0.0), 60)
     history, query = jax.tree.map(np.asarray, found.history), np.asarray(found.query)
     goal = np.stack([GOALS // 4, GOALS % 4], 1)[np.arange(60) % 3]
     moves = np.array([[1, 0], [-1, 0], [0, 1], [0, -1], [0, 0]])[history.action]
@@ -93,7 +98,7 @@ def test_a_lived_context_is_a_walk_through_whole_episodes_with_the_optimal_actio
 
 
 def test_a_lived_context_is_asked_about_other_states_as_often_as_it_says_and_labelled_there():
-    here, away = (lived(elsewhere=p, ordered=True).fetch(np.arange(300)) for p in (0.0, 0.5))
+    here, away = (in_turn(lived(elsewhere=p), 300) for p in (0.0, 0.5))
     assert all(map(np.array_equal, here.history, away.history))
     moved = np.mean(np.any(np.asarray(here.query != away.query), -1))
     assert abs(moved - 0.5 * 15 / 16) < 4.3 * (0.25 / (300 * 13)) ** 0.5
@@ -151,7 +156,7 @@ def test_a_given_context_is_never_replaced(policy):
 
 def test_offline_returns_are_those_of_one_episode(policy):
     tasks = TaskSet.of(ENV, GOALS)
-    contexts = jax.tree.map(lambda field: field[:, :6], stream(ordered=True).fetch(np.arange(3)).history)
+    contexts = jax.tree.map(lambda field: field[:, :6], in_turn(stream(), 3).history)
     agent = FrozenContextAgent(policy=policy, layout=QueryFirst(ENV.spec), max_steps=6, greedy=True)
     returns = offline_returns(ENV, tasks, agent, contexts, seed=0)
     assert returns.shape == (3,)

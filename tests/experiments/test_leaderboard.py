@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import io
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -19,16 +18,17 @@ from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.linear_bandit import LinearBandit
-from icrl.experiments.leaderboard import Leaderboard, _play
+from icrl.experiments.leaderboard import Leaderboard, section_of
 from icrl.planning.divergence import lai_robbins_bernoulli, lai_robbins_gaussian
-from icrl.recipes.arena import Guest, _players, _world, arena_of
+from icrl.recipes.ledger import Ledger
 from icrl.recipes.lower_bound import lower_bound
 from icrl.recipes.run import _metrics
+from icrl.recipes.tournament import Pretrained
 from icrl.reports.check import check_results
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
 from icrl.reports.report import print_summary, read_results
-from icrl.reports.schema import leaderboard
+from icrl.reports.sections.worlds import leaderboard
 
 STEPS = [1, 2, 5, 10]
 WORLDS = {  # world: agent: (kind, regret at the end)
@@ -58,9 +58,7 @@ def document():
 
 
 def test_agents_are_ranked_by_their_share_of_uniform_plays_regret():
-    worlds, rows = leaderboard(check_results(document()))
-    assert worlds == list(WORLDS)
-    assert rows == [
+    assert leaderboard(check_results(document())["worlds"]) == [
         ("oracle", "oracle (oracle)", [0.0, None]),
         ("model", "pretrained (model)", [0.3, None]),
         ("baseline", "ucb-vi", [None, 0.4]),
@@ -94,6 +92,15 @@ def test_each_world_has_its_figure_and_table():
     assert "0.400" in out.getvalue()
 
 
+def test_what_nobody_loses_in_is_not_drawn():
+    results = document()
+    for world in results["worlds"].values():
+        none = {part: [0.0] * len(STEPS) for part in ("mean", "low", "high")}
+        world["agents"] = {"oracle": {"kind": "oracle", "label": "optimum", "interval": "exact", "regret": none}}
+    assert draw_figures(check_results(results)) == {}
+    assert "optimum" in render_html(check_results(results), {})
+
+
 def test_many_worlds_are_printed_side_by_side_in_parts():
     results = document()
     one = results["worlds"]["RiverSwim-v0"]
@@ -101,7 +108,7 @@ def test_many_worlds_are_printed_side_by_side_in_parts():
     out = io.StringIO()
     print_summary(check_results(results), out)
     text = out.getvalue()
-    assert text.count("regret / uniform's") == 2
+    assert text.count("Regret as a share of uniform play's") == 2
     assert text.count("pretrained") == 1  # it plays in one world, so in one part
     assert max(map(len, text.splitlines())) <= 110
 
@@ -109,20 +116,20 @@ def test_many_worlds_are_printed_side_by_side_in_parts():
 @pytest.mark.nightly
 def test_every_world_is_played(tmp_path, capsys):
     """To the end of the run: worlds whose tasks hold no array, worlds with one episode, worlds of every kind."""
-    argv = ["run", "leaderboard", "--preset", "smoke", "--train-steps", "3", "--players", "uniform,oracle"]
-    worlds = [name for name in environments if _world(Leaderboard.presets["smoke"], name)]
+    argv = ["run", "leaderboard", "--preset", "smoke", "--train-steps", "3", "--agents", "uniform,oracle"]
+    worlds = [name for name in environments if Leaderboard.presets["smoke"].environment(name)]
     assert len(worlds) >= 25
-    assert main([*argv, "--worlds", ",".join(worlds), "--out", str(tmp_path / "run")]) == 0
+    assert main([*argv, "--environments", ",".join(worlds), "--out", str(tmp_path / "run")]) == 0
     assert read_results(tmp_path / "run" / "results.json")["worlds"].keys() == set(worlds)
 
 
-def test_a_world_whose_tasks_hold_no_array_is_played():
+def test_a_world_whose_tasks_hold_no_array_is_played(tmp_path):
     home, settings = GaussianBandit(horizon=20), Leaderboard.presets["smoke"]
-    guest = Guest("guest", Uniform.for_env(home), home.spec)
-    arena = arena_of(dataclasses.replace(settings, players=("uniform",)), "MemoryLen-v0", guest)
-    assert not jax.tree.leaves(TaskSet.draw(arena.env, 0, "x", 2).params)
-    with ThreadPoolExecutor(1) as pool, Progress("", 1, "pairs") as bar:
-        section, check = _play(settings, arena, guest, 0, pool, bar)
+    guest = Pretrained("guest", Uniform.for_env(home), home.spec)
+    match = dataclasses.replace(settings, agents=("uniform",)).match_up("MemoryLen-v0", guest)
+    assert not jax.tree.leaves(TaskSet.draw(match.env, 0, "x", 2).params)
+    with Progress("", 1, "pairs") as bar:
+        section, check = section_of(settings, match, guest, 0, bar, Ledger(tmp_path / "ledger"))
     assert section["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
     assert section["agents"].keys() == {"uniform"} and check is None
 
@@ -160,33 +167,33 @@ def test_the_lower_bound_grows_as_lai_and_robbins_say(env, constant):
 
 def test_a_model_plays_where_tasks_look_as_it_knows_them():
     home = GaussianBandit(horizon=20)
-    guest = Guest("guest", Uniform.for_env(home), home.spec)
+    guest = Pretrained("guest", Uniform.for_env(home), home.spec)
     assert guest.refuses(BernoulliBandit(), 20) == ""
     assert "as in GaussianBandit" in guest.refuses(GaussianBandit(num_arms=3), 20)
     assert "as in GaussianBandit" in guest.refuses(DarkRoom(), 20)
     short = dataclasses.make_dataclass("Short", ["capacity"])(20)
-    assert "at most 20" in Guest("guest", short, home.spec).refuses(home, 21)
-    players, skipped = _players(Leaderboard.presets["cpu"], DarkRoom(size=2), guest, 20)
+    assert "at most 20" in Pretrained("guest", short, home.spec).refuses(home, 21)
+    players, skipped = Leaderboard.presets["cpu"].who_plays(DarkRoom(size=2), guest, 20)
     assert {"ucb-vi", "psrl", "ucrl2", "ucb-h", "oracle", "uniform"} <= players.keys()
     assert {"lin-ts", "in-context", "pretrained", "ucb"} <= skipped.keys()
 
 
 def test_slow_agents_stay_out_of_large_worlds_unless_named():
     home = GaussianBandit(horizon=20)
-    guest, settings = Guest("guest", Uniform.for_env(home), home.spec), Leaderboard.presets["cpu"]
-    assert "opsrl" in _players(settings, DarkRoom(size=5), guest, 20)[0]  # 25 states
-    players, skipped = _players(settings, DarkRoom(size=6), guest, 20)  # 36 states
+    guest, settings = Pretrained("guest", Uniform.for_env(home), home.spec), Leaderboard.presets["cpu"]
+    assert "opsrl" in settings.who_plays(DarkRoom(size=5), guest, 20)[0]  # 25 states
+    players, skipped = settings.who_plays(DarkRoom(size=6), guest, 20)  # 36 states
     assert "opsrl" not in players and "more than 30 states, plays if named" in skipped["opsrl"]
     assert "plays if named" in skipped["mixture"]  # collects data
-    named = dataclasses.replace(settings, players=("opsrl", "mixture", "uniform"))
-    assert {"opsrl", "mixture"} <= _players(named, DarkRoom(size=6), guest, 20)[0].keys()
+    named = dataclasses.replace(settings, agents=("opsrl", "mixture", "uniform"))
+    assert {"opsrl", "mixture"} <= named.who_plays(DarkRoom(size=6), guest, 20)[0].keys()
 
 
 def test_worlds_are_all_that_are_small_enough():
     settings = Leaderboard.presets["cpu"]
-    sizes = {name: _world(settings, name) for name in environments}
+    sizes = {name: settings.environment(name) for name in environments}
     assert sizes["DarkRoomHard-v0"] is None
-    assert sizes["GaussianBandit-v0"].horizon == settings.num_steps == 200
+    assert sizes["GaussianBandit-v0"].horizon == settings.env.horizon == 200
     assert sum(env is not None for env in sizes.values()) >= 12
 
 

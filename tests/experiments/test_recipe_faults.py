@@ -11,8 +11,8 @@ from icrl.core.tasks import TaskSet
 from icrl.datasets.histories import StoredHistories
 from icrl.recipes import data
 from icrl.recipes.competitors import competing
-from icrl.recipes.experiment import RecipeExperiment
 from icrl.recipes.fits import check_fit
+from icrl.recipes.pretraining import RecipeExperiment
 from icrl.storage.publish import read_json
 
 AD, DPT = (experiments[name].presets["smoke"] for name in ("ad", "dpt"))
@@ -31,7 +31,7 @@ def test_a_variant_with_a_short_context_rolls_it_over_the_evaluation_that_all_sh
     for recipe in (base, derived):
         short, long = recipe.variants().values()
         assert short.eval_steps == long.eval_steps == recipe.eval_steps
-        assert (short.rule, long.rule) == ("rolling", "whole")
+        assert (short.rules, long.rules) == (("rolling",), ("whole",))
         assert short.agent(short.new_policy(0, 0)).capacity is None
 
 

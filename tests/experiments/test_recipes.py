@@ -90,6 +90,7 @@ def test_how_many_combinations_there_are(capsys):
     assert {row[2:5] for row in found} == {row for row in DATA if row[0] == "contexts" or row[2] == "ad"}
 
 
+@pytest.mark.usefixtures("compiles_much")
 @pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n % 20 != 3)) for n in range(60)])
 def test_any_combination_trains_evaluates_reports_reloads_and_plays(number, tmp_path, capsys):
     env, source, data, rule, objective, layout, model, moe = drawn()[number]
@@ -140,7 +141,7 @@ def play(folder, name, steps):
             "mask_prob: got 0.5, allowed: 0.0 with objective dpt",
         ),
         ({"context": "whole", "eval_steps": 99}, "eval_steps: got 99, allowed: an integer in [1, 12]"),
-        ({"context": "last-episode"}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
+        ({"context": ("last-episode",)}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (
             {"streams": True, "source": ("q-learning",)},

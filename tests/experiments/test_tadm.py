@@ -19,9 +19,9 @@ from icrl.layouts.pairs import Pairs
 from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
 from icrl.recipes import data
+from icrl.recipes.agent_names import agent_of
 from icrl.recipes.checks import order, regret_ratio
 from icrl.recipes.data import RunData, contexts_of
-from icrl.recipes.recipe import source_agent
 from icrl.reports.report import read_results
 
 SMOKE = TADMBernoulli.presets["smoke"]
@@ -30,8 +30,8 @@ SMOKE = TADMBernoulli.presets["smoke"]
 def test_variants_say_data_and_objective():
     cpu = TADMBernoulli.variants(TADMBernoulli.presets["cpu"])
     assert [type(recipe.objective()) for recipe in cpu.values()] == [AD, DPT, DPT, DPT, DPT]
-    assert type(source_agent(SMOKE.env, cpu[IMITATES_UCB].sources[0])) is agents["ucb"]
-    mixed = source_agent(SMOKE.env, cpu[DPT_ON[10]].sources[0])
+    assert type(agent_of(SMOKE.env, cpu[IMITATES_UCB].sources[0])) is agents["ucb"]
+    mixed = agent_of(SMOKE.env, cpu[DPT_ON[10]].sources[0])
     assert (type(mixed.first), type(mixed.second), mixed.share) == (
         agents["thompson-bernoulli"], agents["uniform"], 0.1,
     )  # fmt: skip

@@ -13,11 +13,14 @@ from icrl.agents.posterior_pool import PosteriorPool
 from icrl.agents.thompson_bernoulli import ThompsonBernoulli
 from icrl.cli import main
 from icrl.core.errors import InputError
+from icrl.core.settings import replaced
 from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.evaluation.diversity import relative_distance
 from icrl.evaluation.online import online_regret
 from icrl.evaluation.statistics import Interval
-from icrl.experiments.task_diversity_bandit import TaskDiversityBandit, _row, relative_distance
+from icrl.experiments.task_diversity_bandit import GENERAL, MEMORY, MODEL, TaskDiversityBandit, pool_of, row_of
+from icrl.recipes.data import contexts_of
 from icrl.reports.check import check_results
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
@@ -80,9 +83,10 @@ def test_regret_of_the_memorising_posterior_averaged_over_pools():
 
 def test_a_pool_is_few_tasks_with_ever_new_histories():
     """The best arms of 64 contexts are those of the pool's 4 tasks, each met; a smaller pool begins a larger one."""
-    generator = dataclasses.replace(SMOKE.contexts(4, 0, 0), num_steps=6)
+    four = replaced(SMOKE, {"vary": (), "task_pool": 4})
+    generator = dataclasses.replace(contexts_of(four, 0, "pretrain/0"), num_steps=6)
     pool = generator.pool().params.means
-    np.testing.assert_array_equal(SMOKE.contexts(2, 0, 0).pool().params.means, pool[:2])
+    np.testing.assert_array_equal(pool_of(replaced(four, {"task_pool": 2}), 0, 0).params.means, pool[:2])
     contexts = generator.fetch(np.arange(64))
     assert set(np.asarray(contexts.label).ravel()) == set(np.asarray(pool.argmax(1)))
     assert len({row.tobytes() for row in np.asarray(contexts.history.action)}) > 30
@@ -100,7 +104,7 @@ def test_relative_distance_is_nought_and_one_at_the_ends():
 def document():
     sizes, band = [1, 8, 64], Interval(np.array([5.0, 4.0, 3.0]), np.ones(3), np.full(3, 9.0), "95 % t interval")
     band = [Interval(*(getattr(band, part)[i] for part in ("mean", "low", "high")), band.method) for i in range(3)]
-    rows = {name: _row(name, band) for name in ("dpt", "memorising", "generalising")}
+    rows = {name: row_of(name, band) for name in (MODEL, MEMORY, GENERAL)}
     section = {"pool_size": sizes, "pool": rows, "fresh": rows, "prefix": [0, 10], "distance": np.eye(3)[:2]}
     return {
         "schema": 1, "experiment": "task-diversity-bandit", "preset": "smoke", "seed": 0, "train_seeds": [0],
@@ -111,7 +115,7 @@ def document():
 
 def test_the_section_is_drawn_and_shown():
     results = check_results(document())
-    assert results["diversity"]["pool"]["generalising"]["kind"] == "ideal"
+    assert results["diversity"]["pool"][GENERAL]["kind"] == "ideal"
     figures = draw_figures(results)
     assert list(figures) == ["pool_regret", "fresh_regret", "relative_distance"]
     cells = [text.get_text() for text in figures["relative_distance"].axes[0].texts]
@@ -124,10 +128,10 @@ def test_the_section_is_drawn_and_shown():
             check_results(broken)
 
 
-@pytest.mark.parametrize("sizes", [(), ("a",), ("8", "1"), ("1", "1"), ("0",)])
-def test_bad_pools_are_refused(sizes):
-    with pytest.raises(InputError, match=r"^pool_sizes: got [^\n]*$"):
-        dataclasses.replace(SMOKE, pool_sizes=sizes)
+def test_validation_contexts_are_of_tasks_outside_the_pool():
+    alone = replaced(SMOKE, {"vary": (), "task_pool": 1})
+    held_out = contexts_of(alone, 0, "validation", held_out=True).fetch(np.arange(64))
+    assert len(set(np.asarray(held_out.label).ravel().tolist())) == 3
 
 
 @pytest.mark.nightly

@@ -15,7 +15,7 @@ from published import one_line, temporaries
 from icrl.core.errors import IncompleteError, ResourceError
 from icrl.datasets.store import StoredRecords, store_records
 from icrl.storage.documents import digest_of, write_document
-from icrl.storage.publish import read_json, verify_folder
+from icrl.storage.publish import publishing_folder, read_json, verify_folder
 
 SHARD = 4
 
@@ -105,6 +105,17 @@ def test_a_real_limit_on_the_size_of_files_is_a_full_disk_in_one_line(tmp_path):
     assert has(tmp_path, 4).num_tasks == 4 and not temporaries(tmp_path)
     store(tmp_path, 8)
     assert has(tmp_path, 8).num_tasks == 8
+
+
+def test_what_numpy_cannot_write_into_a_published_folder_is_a_full_disk_too(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(ResourceError, match="needs at least") as caught, publishing_folder(tmp_path / "x", {}) as x:
+            np.save(x / "array.npy", np.zeros(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert one_line(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_a_source_that_fails_while_a_set_grows_leaves_it(tmp_path):

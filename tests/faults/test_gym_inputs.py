@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import icrl
 from icrl.core.errors import InputError
 from icrl.core.registry import environments
 from icrl.envs.gaussian_bandit import GaussianBanditTask
@@ -38,6 +39,9 @@ def test_bad_seeds(seed):
 @pytest.mark.parametrize(
     "options, message",
     [
+        ("x", "options: got 'x', allowed: a dictionary, or None"),
+        ([("new_task", True)], "options: got .*allowed: a dictionary"),
+        (3, "options: got 3"),
         ({"newtask": True}, "reset option: got 'newtask', allowed: new_task, task"),
         ({"new_task": 1}, "allowed: True or False"),
         ({"new_task": True, "task": None}, "one of the two"),
@@ -62,6 +66,7 @@ def test_bad_options(options, message):
         ({"task": GaussianBanditTask(means=jnp.zeros((3, 5)), max_steps_in_episode=5)}, "begin with 2"),
         ({"task": GaussianBanditTask(means=jnp.array([[0.0] * 5, [jnp.inf] * 5]), max_steps_in_episode=5)}, "finite"),
         ({"task": "mine"}, "begin with 2"),
+        ("x", "options: got 'x', allowed: a dictionary, or None"),
         ({"reset_mask": np.zeros(2, bool)}, "True somewhere"),
         ({"reset_mask": np.ones(2, int)}, "boolean"),
         ({"reset_mask": np.array([True, False])}, "first reset"),
@@ -70,6 +75,12 @@ def test_bad_options(options, message):
 def test_bad_vector_options(options, message):
     with pytest.raises(InputError, match=message):
         IcrlVectorEnv(BANDIT, num_envs=2).reset(options=options)
+
+
+@pytest.mark.parametrize("folder", [3, None, [], 1.5, b"runs"])
+def test_a_folder_of_another_kind_is_refused(folder):
+    with pytest.raises(InputError, match=r"^folder: got [^\n]*, allowed: the output folder of a run$"):
+        icrl.load_agent(folder)
 
 
 @pytest.mark.parametrize("make", [IcrlEnv, IcrlVectorEnv, lambda *a, **k: gymnasium.make(f"icrl:icrl/{a[0]}", **k)])
@@ -87,6 +98,10 @@ def test_unknown_names():
         IcrlEnv("GausianBandit-v0")
     with pytest.raises(InputError, match="did you mean ucb"):
         make_agent("ucbb")
+    with pytest.raises(InputError, match="posterior-task setting: got 'env', allowed: memory"):
+        make_agent("posterior-task", "DarkRoom-v0", env="x")
+    with pytest.raises(InputError, match="DeepSea-v0 setting: got 'num_states'"):
+        make_agent("ucb", "DeepSea-v0", {"num_states": 4})
     with pytest.raises(InputError, match="ucb setting: got 'd', allowed: num_arms, c"):
         make_agent("ucb", d=2)
     with pytest.raises(InputError, match="hidden state"):

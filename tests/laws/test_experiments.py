@@ -11,12 +11,12 @@ from icrl.core.errors import InputError
 from icrl.core.interact import interact
 from icrl.core.registry import experiments
 from icrl.core.seeding import key_for, keys_for
-from icrl.recipes.pretraining import Experiment
+from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import reopen
 from icrl.storage.publish import read_json
 
 PRETRAINS_NOTHING = ("neural-bandits",)
-COLLECTS_NOTHING = ("leaderboard", "neural-bandits", "task-diversity-bandit")
+COLLECTS_NOTHING = ("leaderboard", "neural-bandits")
 
 
 @pytest.mark.parametrize("name", experiments)

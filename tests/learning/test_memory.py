@@ -19,21 +19,12 @@ from icrl.layouts.pairs import Pairs
 from icrl.models.s5 import S5Config
 from icrl.models.transformer import TransformerConfig
 from icrl.objectives.ad import AD
-from icrl.recipes.pretraining import untrained_policy
+from icrl.recipes.recipe import untrained_policy
 from icrl.training.step import FitSettings, initial_state, train_step
 
 L, BATCH = 32, 32
 ENV = MemoryLen(length=L)
 FIT = FitSettings(train_steps=250, batch_size=BATCH, learning_rate=1e-2, warmup_steps=20, micro_batch=BATCH)
-
-
-class Learner:
-    """What ``untrained_policy`` reads of an experiment's settings."""
-
-    env = ENV
-
-    def __init__(self, model, backbone):
-        self.model, self.backbone = model, backbone
 
 
 @jax.jit
@@ -46,7 +37,7 @@ def episodes(key):
 def returns_of(model, backbone) -> np.ndarray:
     """Return of one episode each in 1 000 lives, after training on what the optimal policy does."""
     layout = Pairs(ENV.spec)
-    policy = untrained_policy(Learner(model, backbone), layout, layout.num_tokens(L + 1), 0, 0)
+    policy = untrained_policy(model, backbone, layout, layout.num_tokens(L + 1), 0, 0)
     state = initial_state(FIT, policy)
     for step in range(FIT.train_steps):
         batch = episodes(key_for(0, "episodes", step))

@@ -175,7 +175,7 @@ def test_mean_optima():
     large = DarkRoomLarge()
     assert optima(large, range(225)).mean() == pytest.approx(43.529, abs=5e-4)
     assert optima(large, splits.shuffled_split(225, 0.9, 0)[1]).mean() == pytest.approx(43.87, abs=5e-3)
-    train, held_out = splits.dpt_goal_split()
+    train, held_out = splits.numpy_split(100, 0.8, 0)
     assert optima(corner, range(100)).mean() == pytest.approx(91.99, abs=1e-5)
     assert optima(corner, train).mean() == pytest.approx(92.2625, abs=1e-5)
     assert optima(corner, held_out).mean() == pytest.approx(90.900, abs=1e-5)
@@ -199,8 +199,8 @@ def test_returns_of_a_random_agent():
     assert mean(DarkRoomPermuted(), range(0, 120, 17)) == pytest.approx(0.02431, abs=1e-5)  # the same in every task
     assert mean(large, range(225)) == pytest.approx(50 / 225, abs=1e-12)
     assert mean(corner, range(100)) == pytest.approx(1, abs=1e-12)
-    assert mean(corner, splits.dpt_goal_split()[0]) == pytest.approx(1.066, abs=5e-4)
-    assert mean(corner, splits.dpt_goal_split()[1]) == pytest.approx(0.736, abs=5e-4)
+    assert mean(corner, splits.numpy_split(100, 0.8, 0)[0]) == pytest.approx(1.066, abs=5e-4)
+    assert mean(corner, splits.numpy_split(100, 0.8, 0)[1]) == pytest.approx(0.736, abs=5e-4)
 
 
 def test_return_of_a_random_agent_with_keys():
@@ -217,7 +217,7 @@ def test_splits_are_the_published_ones():
     assert tuple(map(tuple, goals.tolist())) == splits.DARK_ROOM_TEST_GOALS
     assert (len(train), len(held_out)) == (73, 8)
     assert splits.shuffled_split(120, 0.9, 4)[1] == splits.PERMUTED_TEST_IDS
-    train, held_out = splits.dpt_goal_split()
+    train, held_out = splits.numpy_split(100, 0.8, 0)
     goals = TaskSet.of(DarkRoomCorner(), held_out).params.goal
     assert tuple(map(tuple, goals.tolist())) == splits.DPT_TEST_GOALS
     assert sorted(train + held_out) == list(range(100))
@@ -350,6 +350,30 @@ def test_bad_tasks_are_refused(env):
 def test_bad_task_numbers_are_refused(indices):
     with pytest.raises(InputError, match=r"^indices: got "):
         TaskSet.of(DarkRoom(), indices)
+
+
+@pytest.mark.parametrize(
+    "index", [4, -5, 100, 2**40, 2**70, [0, 99], np.array([0, 99]), np.array([-5]), [[0]], [0.0], 1.0, "x", None, True,
+              [True], [1, "x"], [[1], [1, 2]]],
+    ids=str,
+)  # fmt: skip
+def test_an_index_outside_a_set_of_tasks_is_refused(index):
+    tasks = TaskSet.of(DarkRoom(), [3, 1, 4, 15])
+    with pytest.raises(
+        InputError, match=r"^index: got [^\n]*, allowed: integers in \[-4, 3\], or a mask of 4 booleans$"
+    ):
+        tasks[index]
+    with pytest.raises(InputError, match=r"^index: got slice"):
+        tasks["a":]
+
+
+def test_a_set_of_tasks_is_indexed_as_a_list_is():
+    tasks = TaskSet.of(DarkRoom(), [3, 1, 4, 15])
+    mask = np.array([False, True, False, True])
+    for index, ids in ((0, [3]), (-1, [15]), (np.int64(2), [4]), ([3, 0, 0], [15, 3, 3]), (np.array([-4]), [3]),
+                       (mask, [1, 15]), (slice(1, 3), [1, 4]), (slice(2, 99), [4, 15])):  # fmt: skip
+        assert tasks[index].ids.tolist() == ids
+    assert jax.jit(lambda i: tasks[i].ids)(jnp.array([2])).tolist() == [4]
 
 
 def test_a_family_without_numbers_is_refused():

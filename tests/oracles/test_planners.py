@@ -375,7 +375,7 @@ def test_psrl_finds_the_goal_in_a_room():
      ({"prior_var": -1.0}, "prior_var"), ({"prior_a": float("nan")}, "prior_a")],
 )  # fmt: skip
 def test_bad_settings_are_refused(setting, field):
-    with pytest.raises(InputError, match=rf"^psrl\.{field}: got [^\n]*$"):
+    with pytest.raises(InputError, match=rf"^{field}: got [^\n]*$"):
         PSRL.for_env(RandomMDP(), **setting)
 
 

@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import json
+import os
 import re
 import struct
 import subprocess
@@ -18,8 +19,10 @@ from icrl.reports.check import check_results, from_json, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.lines import spread
 from icrl.reports.numbers import short_number
+from icrl.reports.page import render_html
 from icrl.reports.report import print_summary, read_results, write_report
-from icrl.reports.schema import final_rows
+from icrl.reports.schema import contents
+from icrl.reports.section import Table
 from icrl.reports.tensorboard import write_tensorboard
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
@@ -191,7 +194,7 @@ def test_page_is_self_contained(written):
 def test_page_says_what_counts_first(written):
     text = Page((written[0] / "report.html").read_text()).text
     claim, checks = text.index("explores as well as exact"), text.index("1 of 2 checks hold")
-    assert claim < checks < text.index("✓ ok") < text.index("✗ not ok") < text.index("Regret after 40 steps")
+    assert claim < checks < text.index("✓ ok") < text.index("✗ NOT OK") < text.index("Regret after 40 steps")
     table = text[text.index("Regret after 40 steps") :]
     places = [
         table.index(label) for label in ("optimal arm", "posterior sampling", "empirical", "DPT", "UCB", "uniform")
@@ -284,10 +287,13 @@ def test_short_number():
     assert [short_number(value) for value in values] == ["0", "0.0120", "24.1", "100.0", "1,234", "-3.14", "1.00e-09"]
 
 
-def test_final_rows_without_an_ideal_have_no_ratio():
+def test_regrets_without_an_ideal_have_no_ratio():
     results = sample_results()
     del results["online"]["agents"]["posterior"]
-    assert {ratio for *_, ratio in final_rows(check_results(results))} == {None}
+    tables = [item for items in contents(check_results(results)) for item in items if isinstance(item, Table)]
+    [regrets] = [table for table in tables if table.title.startswith("Regret after 40 steps")]
+    place = regrets.columns.index("ratio to ideal")
+    assert {row.cells[place] for row in regrets.rows} == {"-"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
@@ -350,7 +356,7 @@ def test_tensorboard_holds_the_records_and_each_step_once(tmp_path):
     image = accumulator.Images("figures/training")[0]
     assert (image.width, image.height) == (1280, 768)
     summary = accumulator.Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert "| DPT regret / ideal | 1.024 [0.9800, 1.070] | <= 1.10 | ok |" in summary
+    assert "| DPT regret / ideal | 1.024 [0.9800, 1.070] |  | <= 1.10 | ok |" in summary
 
 
 def test_custom_charts_find_their_tags_and_no_others(tmp_path):
@@ -401,3 +407,47 @@ def test_slow_libraries_are_imported_only_when_used():
     slow = ["jax", "matplotlib", "tensorboardX", "torch", "rich", "scipy.stats"]
     done = subprocess.run([sys.executable, "-c", code.format(slow)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_backend_style_or_configuration_from_outside_reaches_a_figure(tmp_path):
+    """A notebook's MPLBACKEND, which a command line inherits, and a user's matplotlibrc."""
+    settings = "figure.facecolor: black\nfont.size: 30\nbackend: TkAgg\nimage.origin: lower\ntext.usetex: True\n"
+    (tmp_path / "matplotlibrc").write_text(settings)
+    source = tmp_path / "results.json"
+    source.write_text(to_json(check_results(sample_results())))
+    program = (
+        "import sys; from pathlib import Path; from icrl.reports.report import read_results, write_report\n"
+        "write_report(Path(sys.argv[2]), read_results(Path(sys.argv[1])))"
+    )
+    inline = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+    hostile = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    drawn = []
+    for number, outside in enumerate(({}, inline, hostile)):
+        out = tmp_path / str(number)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "MATPLOTLIB"))}
+        command = [sys.executable, "-c", program, str(source), str(out)]
+        subprocess.run(command, check=True, env={**environment, **outside})
+        drawn.append({path.name: path.read_bytes() for path in (out / "figures").iterdir()})
+    assert drawn[0] and drawn[0] == drawn[1] == drawn[2]
+
+
+def test_results_are_published_before_anything_is_drawn(tmp_path, monkeypatch):
+    def fails(results):
+        raise OSError("no font")
+
+    monkeypatch.setattr("icrl.reports.report.draw_figures", fails)
+    with pytest.raises(OSError, match="no font"):
+        write_report(tmp_path / "run", sample_results())
+    assert read_results(tmp_path / "run" / "results.json")["title"] == sample_results()["title"]
+
+
+def test_a_check_that_could_not_be_computed_is_a_row():
+    row = {
+        "what": "a check that cannot be computed",
+        "measured": None,
+        "target": "b: mean 0, allowed: ...",
+        "ok": False,
+    }
+    results = check_results({**sample_results(), "checks": [row]})
+    assert "NOT OK" in render_html(results, {})
+    assert "0 of 1 checks hold" in render_html(results, {})

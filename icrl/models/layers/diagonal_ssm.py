@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import require, require_float
 from icrl.core.types import Array
 
 DISCRETISATIONS = ("zoh", "bilinear")
@@ -43,13 +42,6 @@ def discretised(Lambda: Array, Delta: Array, rule: str) -> tuple[Array, Array]:
         return jnp.exp(Lambda * Delta), jnp.expm1(Lambda * Delta) / Lambda
     half = 1.0 / (1.0 - Lambda * Delta / 2)
     return half * (1.0 + Lambda * Delta / 2), half * Delta
-
-
-def check_discretisation(rule: str, dt_min: float, dt_max: float) -> None:
-    """Raise ``InputError`` for a rule that is not there or steps that are no range."""
-    require(rule in DISCRETISATIONS, "discretisation", rule, " or ".join(DISCRETISATIONS))
-    require_float("dt_min", dt_min, 0.0, open_low=True)
-    require_float("dt_max", dt_max, dt_min)
 
 
 def log_uniform(key: Array, shape: tuple[int, ...], low: float, high: float) -> Array:

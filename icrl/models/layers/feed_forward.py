@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from icrl.core.errors import require, require_float
+from icrl.core.fields import setting
 from icrl.core.model_types import ModelConfig
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
@@ -19,14 +19,9 @@ ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "swiglu": jax.nn.silu}
 class FeedForwardConfig(ModelConfig):
     """What every model with feed-forward layers can be told about them."""
 
-    mlp_ratio: float = 4.0  # hidden width of the MLP / width
-    mlp: str = "gelu"  # activation of the MLP: "gelu", "relu" or "swiglu" (gated, without biases)
-    mixture: MoEConfig = dataclasses.field(default_factory=MoEConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_float("mlp_ratio", self.mlp_ratio, 0.0, 64.0, open_low=True)
-        require(self.mlp in ACTIVATIONS, "mlp", self.mlp, " or ".join(ACTIVATIONS))
+    mlp_ratio: float = setting(4.0, low=0.0, high=64.0, open_low=True, help="hidden width of the MLP / width")
+    mlp: str = setting("gelu", choices=ACTIVATIONS, help="activation of the MLP; swiglu is gated and has no biases")
+    mixture: MoEConfig = setting(default_factory=MoEConfig)
 
     @property
     def sizes(self) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_float, require_int
+from icrl.core.errors import require
+from icrl.core.fields import Checked, setting
 from icrl.core.types import Array
 from icrl.models.layers.auxiliary import AuxiliaryLayer, Slow
 from icrl.models.layers.recurrence import DiagonalRecurrence
@@ -35,39 +36,42 @@ MEANS = ("running", "whole")
 
 
 @dataclasses.dataclass(frozen=True)
-class MoEConfig:
+class MoEConfig(Checked):
     """Shape and losses of the mixtures."""
 
-    moe: str = "none"  # experts in place of the MLP: "none", "token" (by token), "task" (by task) or "token-task"
-    moe_layers: int = 1  # the last so many layers have them
-    token_experts: int = 6  # E of the token-wise branch
-    task_experts: int = 8  # E of the task-wise branch
-    top_experts: int = 2  # K, experts that serve a token in each branch
-    expert_ratio: int = 2  # hidden width of an expert / width
-    task_routing: str = "hard"  # route by the mean over time ("hard") or by each token ("soft")
-    task_mean: str = "running"  # mean over the past ("running", causal) or over the whole sequence ("whole": leaks)
-    balance_weight: float = 0.01  # w_bal, of the token-wise branch's importance and load loss
-    contrast_weight: float = 0.01  # w_con, of the task-wise branch's InfoNCE
-    slow_rate: float = 0.005  # tau, of the slow router
-
-    def __post_init__(self) -> None:
-        require(self.moe in KINDS, "moe", self.moe, " or ".join(KINDS))
-        require_int("moe_layers", self.moe_layers, 1, 256)
-        for name in ("token_experts", "task_experts"):
-            require_int(name, getattr(self, name), 1, 1024)
-        fewest = min(getattr(self, f"{name}_experts") for name in self.branches or ("token", "task"))
-        require_int("top_experts", self.top_experts, 1, fewest)
-        require_int("expert_ratio", self.expert_ratio, 1, 64)
-        require(self.task_routing in ROUTINGS, "task_routing", self.task_routing, " or ".join(ROUTINGS))
-        require(self.task_mean in MEANS, "task_mean", self.task_mean, " or ".join(MEANS))
-        require_float("balance_weight", self.balance_weight, 0.0)
-        require_float("contrast_weight", self.contrast_weight, 0.0)
-        require_float("slow_rate", self.slow_rate, 0.0, 1.0)
+    moe: str = setting(
+        "none",
+        choices=KINDS,
+        help="experts in place of the MLP: none, routed by token, by task, or one branch of each",
+    )
+    moe_layers: int = setting(1, low=1, high=256, help="how many of the last layers have them")
+    token_experts: int = setting(6, low=1, high=1024, help="E, experts of the token-wise branch")
+    task_experts: int = setting(8, low=1, high=1024, help="E, experts of the task-wise branch")
+    top_experts: int = setting(2, low=1, high="fewest_experts", help="K, experts that serve a token in each branch")
+    expert_ratio: int = setting(2, low=1, high=64, help="hidden width of an expert / width")
+    task_routing: str = setting(
+        "hard", choices=ROUTINGS, help="route by the mean over time (hard) or by each token (soft)"
+    )
+    task_mean: str = setting(
+        "running",
+        choices=MEANS,
+        help="mean over the past (running, causal) or over the whole sequence (whole: leaks)",
+    )
+    balance_weight: float = setting(
+        0.01, low=0.0, help="w_bal, weight of the token-wise branch's importance and load loss"
+    )
+    contrast_weight: float = setting(0.01, low=0.0, help="w_con, weight of the task-wise branch's InfoNCE")
+    slow_rate: float = setting(0.005, low=0.0, high=1.0, help="tau, rate at which the slow router follows")
 
     @property
     def branches(self) -> tuple[str, ...]:
         """The branches by name, in the order of their outputs."""
         return () if self.moe == "none" else tuple(self.moe.split("-"))
+
+    @property
+    def fewest_experts(self) -> int:
+        """The least number of experts of a branch that is there, of both if none is."""
+        return min(getattr(self, f"{name}_experts") for name in self.branches or ("token", "task"))
 
     @property
     def sequences_per_task(self) -> int:

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require_int
+from icrl.core.fields import setting
 from icrl.core.model_types import SequenceModel
 from icrl.core.types import Array
 from icrl.models.layers.feed_forward import FeedForwardConfig, has_experts, new_feed_forward
@@ -30,12 +31,8 @@ BLOCKS = ("mlp", "glu", "none")
 class StackConfig(FeedForwardConfig):
     """Shape of a stack. Matrices are drawn lecun normal: ``init_std`` is that of embedding and head only."""
 
-    num_layers: int = 2  # layers of the residual stream
-    block: str = "mlp"  # what follows the mixer in a layer: "mlp", "glu" or "none"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.block in BLOCKS, "block", self.block, " or ".join(BLOCKS))
+    num_layers: int = 2
+    block: str = setting("mlp", choices=BLOCKS, help="what follows the mixer in a layer")
 
     @property
     def sizes(self) -> tuple[str, ...]:

@@ -1,0 +1,96 @@
+"""Agents as settings name them: ``ucb``, with settings of its own ``ucb@c=0.5``, or mixed ``0.1*psrl+0.9*uniform``.
+
+Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``.
+"""
+
+import dataclasses
+from typing import Any
+
+from icrl.agents.mixture import Mixture
+from icrl.core.errors import InputError, near_names, require
+from icrl.core.registry import agents
+from icrl.core.settings import plain_value
+from icrl.core.types import Agent, Environment
+
+FORM = "AGENT, AGENT@SETTING=VALUE or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
+
+
+def agent_of(env: Environment, text: str, num_steps: int | None = None) -> Agent:
+    """The agent that ``text`` names, made for ``env``.
+
+    With ``num_steps`` an exploration that fades does so over as many steps, else over as many as is its own default.
+
+    Raises:
+      InputError: an unknown agent or setting, or one that does not fit ``env``.
+    """
+    if shares := mixed(text):
+        (first, share), (second, _) = shares.items()
+        return Mixture.for_env(env, first=first, second=second, share=share)
+    name, settings = parsed(text)
+    item = agents[name]
+    if num_steps is not None and "anneal_steps" in item.__dataclass_fields__:
+        settings = {"anneal_steps": num_steps, **settings}
+    made: Agent = item.for_env(env, **settings)
+    return made
+
+
+def check_agent(field: str, text: str) -> None:
+    """Raise ``InputError`` that names ``field`` for a text of another form or for an agent that is not registered."""
+    for name in mixed(text, field) or (base_name(text),):
+        agents.entry(name)
+    if "@" in text:
+        parsed(text, field)
+
+
+def base_name(text: str) -> str:
+    """The registered name alone, without settings."""
+    return text.partition("@")[0]
+
+
+def is_oracle(text: str) -> bool:
+    """Whether ``text`` names an agent that knows its task."""
+    name = base_name(text)
+    return name in agents and bool(agents[name].sees_env_state)
+
+
+def in_words(text: str) -> str:
+    """For readers: "ucb, c 0.5"."""
+    return text.replace("@", ", ").replace("=", " ").replace("_", " ") if "@" in text else text
+
+
+def parsed(text: str, field: str = "agent") -> tuple[str, dict[str, Any]]:
+    """(registered name, settings) of a name without shares.
+
+    Raises:
+      InputError: something else than SETTING=VALUE behind an "@", or a setting that the agent does not have.
+    """
+    name, *given = text.split("@")
+    settings: dict[str, Any] = {}
+    for each in given:
+        setting, equals, value = each.partition("=")
+        setting = setting.strip().replace("-", "_")
+        require(bool(equals) and setting not in settings, field, text, FORM)
+        known = _settings_of(name)
+        if setting not in known:
+            raise InputError(f"agent {name}: unknown setting {setting!r}; {near_names(setting, known)}")
+        settings[setting] = plain_value(value.strip())
+    return name, settings
+
+
+def mixed(text: str, field: str = "agent") -> dict[str, float]:
+    """The shares of a mixture by agent, first and second; {} for a name that is no mixture."""
+    if "*" not in text:
+        return {}
+    parts = [part.partition("*") for part in text.split("+")]
+    try:
+        shares = {name.strip(): float(share) for share, _, name in parts}
+    except ValueError:
+        raise InputError(f"{field}: got {text!r}, allowed: {FORM}") from None
+    all_of_it = abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
+    require(len(parts) == len(shares) == 2 and all_of_it, field, text, FORM)
+    return shares
+
+
+def _settings_of(name: str) -> set[str]:
+    """The agent's settings, but for what no text can say."""
+    return {field.name for field in dataclasses.fields(agents[name])} - {"env", "spec", "policy", "layout"}

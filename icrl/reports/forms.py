@@ -1,0 +1,101 @@
+"""What sections of ``results.json`` are made of: numbers and curves with their intervals, and the checks of their form.
+
+Letters: T steps of interaction, P prefix lengths, E episodes.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Literal, NotRequired, TypedDict
+
+from icrl.core.errors import near_names, require
+
+KINDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
+
+
+class Value(TypedDict):
+    """One number with its interval; low <= mean <= high."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class Band(TypedDict):
+    """A curve with its interval, [T], [P] or [E] each; low <= mean <= high."""
+
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+
+
+class AgentCurve(TypedDict):
+    """One agent in one evaluation, with the one curve that its section is about."""
+
+    kind: Literal["model", "ideal", "baseline", "oracle"]  # ideal: exact posterior sampling; oracle: knows the task
+    label: str  # what readers see, "DPT (ours)"
+    interval: str  # how the band was computed, ``Interval.method``
+    regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
+    suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
+    returns: NotRequired[Band]  # [E] return of an episode, as it was: never smoothed
+
+
+def last(band: Band) -> Value:
+    """The last value of a curve, with its interval."""
+    return {"mean": band["mean"][-1], "low": band["low"][-1], "high": band["high"][-1]}
+
+
+def check_dictionary(path: str, found: Any) -> None:
+    """Refuse what is no dictionary."""
+    require(isinstance(found, dict), path, type(found).__name__, "a dictionary")
+
+
+def check_keys(path: str, found: Any, form: Any) -> None:
+    """Refuse a dictionary that lacks a required key of the TypedDict ``form`` or holds an unknown one."""
+    check_dictionary(path, found)
+    for key in found:
+        require(key in form.__annotations__, f"{path}: key", key, near_names(key, form.__annotations__))
+    for key in sorted(form.__required_keys__):
+        require(key in found, path, sorted(found), f"a dictionary with {key!r}")
+
+
+def check_value(path: str, value: Any) -> None:
+    """Refuse what is no ``Value``."""
+    check_keys(path, value, Value)
+    require(value["low"] <= value["mean"] <= value["high"], path, value, "low <= mean <= high")
+
+
+def check_band(path: str, band: Any, length: int) -> None:
+    """Refuse what is no ``Band`` of ``length`` points."""
+    check_keys(path, band, Band)
+    for key, values in band.items():
+        require(isinstance(values, list), f"{path}.{key}", type(values).__name__, "a list of numbers")
+        require(len(values) == length, f"{path}.{key}", f"{len(values)} values", f"{length} values, one per point")
+    for index, (mean, low, high) in enumerate(zip(band["mean"], band["low"], band["high"], strict=True)):
+        check_value(f"{path}[{index}]", {"mean": mean, "low": low, "high": high})
+
+
+def check_curves(path: str, agents: dict[str, Any], field: str, length: int) -> None:
+    """Refuse agents by name that are no ``AgentCurve`` with a ``field`` of ``length`` points."""
+    for name, agent in agents.items():
+        place = f"{path}.{name}"
+        check_keys(place, agent, AgentCurve)
+        require(agent["kind"] in list(KINDS), f"{place}.kind", agent["kind"], ", ".join(KINDS))
+        require(field in agent, place, sorted(agent), f"a dictionary with {field!r}")
+        check_band(f"{place}.{field}", agent[field], length)
+
+
+def check_agents(path: str, section: Any, form: Any, axis: str, field: str) -> None:
+    """Refuse what is no TypedDict ``form``, whose ``agents`` have each a curve ``field`` over the list ``axis``."""
+    check_keys(path, section, form)
+    require(len(section[axis]) >= 1, f"{path}.{axis}", section[axis], "at least one value")
+    require(len(section["agents"]) >= 1, f"{path}.agents", section["agents"], "at least one agent")
+    check_curves(f"{path}.agents", section["agents"], field, len(section[axis]))
+
+
+def intervals_in_words(agents: Iterable[AgentCurve]) -> str:
+    """Every interval method in use, once, with the labels of its agents; the commonest one is that of all others."""
+    labels: dict[str, list[str]] = {}
+    for agent in agents:
+        labels.setdefault(agent["interval"], []).append(agent["label"])
+    common = max(labels, key=lambda method: len(labels[method]))
+    special = [f"{', '.join(names)}: {method}" for method, names in labels.items() if method != common]
+    return "; ".join([*special, f"all others: {common}" if special else common])

@@ -1,0 +1,65 @@
+"""Cross-entropy of the optimal action by prefix, beside the exact posterior's where it is known."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NotRequired, TypedDict
+
+import numpy as np
+
+from icrl.core.errors import require
+from icrl.reports.charts import INK, chart, log_x, look_of
+from icrl.reports.forms import Band, check_band, check_keys
+from icrl.reports.lines import Line, draw_lines, make_room
+from icrl.reports.section import Figure, Head, Section, tasks_in_words
+
+
+class CrossEntropy(TypedDict):
+    """Cross-entropy of the optimal action given a prefix, in nats, on held-out tasks."""
+
+    prefix: list[int]  # [P]
+    model: Band  # [P]
+    ideal: Band | None  # [P] of the exact posterior, the least that can be reached
+    gap: Band | None  # [P] model - ideal, paired on the same tasks
+    num_tasks: NotRequired[int]  # held-out tasks here, where it is not the document's num_tasks
+
+
+def _check(path: str, section: Any) -> None:
+    check_keys(path, section, CrossEntropy)
+    require(len(section["prefix"]) >= 1, f"{path}.prefix", section["prefix"], "at least one value")
+    for field in ("model", "ideal", "gap"):
+        if field == "model" or section[field] is not None:
+            check_band(f"{path}.{field}", section[field], len(section["prefix"]))
+
+
+def _show(section: CrossEntropy, head: Head) -> Iterator[Figure]:
+    caption = (
+        "Cross-entropy of the optimal action after a prefix, in nats. The exact posterior (dashed black, where it is "
+        "known) is the least any model can reach; the gap is paired on the same tasks. "
+        f"Means over {tasks_in_words(head, section, 'held-out tasks')}. Bands: 95 % intervals."
+    )
+    title = f"Cross-entropy of the optimal action, {tasks_in_words(head, section)}"
+    yield Figure("cross_entropy", caption, partial(_draw, section, title))
+
+
+def _draw(section: CrossEntropy, title: str) -> Any:
+    """Model and exact posterior above, their gap below if there is one."""
+    model = look_of("model", 0)
+    panels = [[Line("model", section["model"], model, True)]]
+    if section["ideal"]:
+        panels[0].append(Line("exact posterior", section["ideal"], look_of("ideal", 0), True))
+    if section["gap"]:
+        panels.append([Line("model - exact", section["gap"], model, True)])
+    bands = "bands: 95 % intervals" + ("; the gap is paired on the same tasks" if section["gap"] else "")
+    figure, axes = chart(title, bands, "transitions in the prefix", "cross-entropy (nats)", len(panels))
+    labels = []
+    for panel, lines in zip(np.atleast_1d(axes), panels, strict=True):
+        log_x(panel, section["prefix"])
+        labels += draw_lines(panel, section["prefix"], lines)
+    make_room(figure, labels)
+    if section["gap"]:
+        axes[1].set_ylabel("gap (nats)")
+        axes[1].axhline(0.0, color=INK, linewidth=0.8, zorder=1)
+    return figure
+
+
+SECTION = Section("cross_entropy", _check, _show)
