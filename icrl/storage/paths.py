@@ -27,7 +27,7 @@ def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
 def disk_full(error: BaseException) -> bool:
     """Whether ``error`` says that the disk, the quota or the allowed file size is used up."""
     unnumbered = isinstance(error, OSError) and error.errno is None  # NumPy: "23040 requested and 3968 written"
-    return isinstance(error, OSError) and (error.errno in _DISK_FULL or unnumbered and "requested and" in str(error))
+    return isinstance(error, OSError) and (error.errno in _DISK_FULL or (unnumbered and "requested and" in str(error)))
 
 
 def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError:

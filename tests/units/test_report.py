@@ -24,6 +24,7 @@ from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import contents
 from icrl.reports.section import Table
 from icrl.reports.tensorboard import write_tensorboard
+from icrl.storage.documents import sealed
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
 AGENTS = {  # name: (kind, label, regret after T steps, width of the band)
@@ -414,7 +415,7 @@ def test_no_backend_style_or_configuration_from_outside_reaches_a_figure(tmp_pat
     settings = "figure.facecolor: black\nfont.size: 30\nbackend: TkAgg\nimage.origin: lower\ntext.usetex: True\n"
     (tmp_path / "matplotlibrc").write_text(settings)
     source = tmp_path / "results.json"
-    source.write_text(to_json(check_results(sample_results())))
+    source.write_text(to_json(sealed(check_results(sample_results()))))
     program = (
         "import sys; from pathlib import Path; from icrl.reports.report import read_results, write_report\n"
         "write_report(Path(sys.argv[2]), read_results(Path(sys.argv[1])))"
