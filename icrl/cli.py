@@ -12,7 +12,9 @@ from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shown
 
 MAX_DIGITS = 20  # of a number on the command line
-EXIT_CODES = "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 130/143 stopped"
+EXIT_CODES = (
+    "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -130,8 +132,8 @@ def _top_parser() -> _Parser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", help="output folder of a run")
-    verify = commands.add_parser("verify", help="check every byte of collected data against its digests")
-    verify.add_argument("folder", help="a folder of collected data")
+    verify = commands.add_parser("verify", help="check every byte of a run, of collected data or of checkpoints")
+    verify.add_argument("folder", help="output folder of a run, of `icrl collect`, of checkpoints, or a selection")
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
     inspect.add_argument("folder", help="a folder of collected histories")
     inspect.add_argument("--png", default=None, help="also draw them, and a walk through a room, into this file")
@@ -214,11 +216,10 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _verify(folder: Path) -> int:
-    from icrl.datasets.store import StoredRecords
+def _verify(path: Path) -> int:
+    from icrl.datasets.verify import verify
 
-    stored = StoredRecords(folder)
-    print(f"intact: {stored.num_tasks:,} tasks, digest {stored.digest}")
+    print(f"intact: {verify(path)}")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Errors a user can meet, each a single line and each with the exit code of the command line.
 
 Every message names the field, the value found, what is allowed, and, where there is one, the next step. The exit
-codes are 2 (bad input), 3 (damaged data), 4 (locked by another run) and 5 (not enough resources).
+codes are 2 (bad input), 3 (damaged data), 4 (locked by another run), 5 (not enough resources) and 6 (incomplete).
 """
 
 import difflib
@@ -41,6 +41,12 @@ class ResourceError(IcrlError):
     """Not enough memory or disk."""
 
     exit_code = 5
+
+
+class IncompleteError(IcrlError):
+    """Stored data that is whole as far as it goes, but not all of what was to be stored: the work can go on."""
+
+    exit_code = 6
 
 
 def require(condition: bool, field: str, found: object, allowed: str, hint: str = "") -> None:

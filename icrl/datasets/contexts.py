@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import require, require_int
+from icrl.core.errors import DamagedError, require, require_int
 from icrl.core.interact import interact
 from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.progress import Progress
@@ -21,6 +21,8 @@ from icrl.core.seeding import key_for, keys_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Contexts, Environment, History
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
+from icrl.storage.paths import show
+from icrl.storage.typed import conform
 
 MAX_POOL = 2**31 - 1
 HELD_AT_ONCE = 2048  # contexts made in one call, when many are
@@ -237,6 +239,22 @@ def _fields(contexts: Contexts) -> dict[str, Array]:
 
 class StoredContexts(StoredRecords):
     """Contexts on disk, fetched as the generator would make them."""
+
+    def __init__(self, folder: Path | str, verify: bool = True):
+        super().__init__(folder, verify)
+        found = ", ".join(self.fields)
+        are_contexts = self.fields.keys() == {*History._fields, "query", "label"}
+        require(are_contexts, "data", str(folder), "contexts", f"its records are of {found}")
+        conform(self.card, {"num_steps": int}, f"{show(self.folder)}: card")
+        shapes = {name: form["shape"] for name, form in self.fields.items()}
+        steps, inner, queries = [self.card["num_steps"]], shapes["obs"][1:], shapes["label"]
+        expected = dict.fromkeys(History._fields, steps) | {"label": queries, "query": [*queries, *inner]}
+        expected |= {"obs": [*steps, *inner], "next_obs": [*steps, *inner]}
+        wrong = sorted(name for name, shape in shapes.items() if shape != expected[name] or len(queries) != 1)
+        if wrong:
+            raise DamagedError(
+                f"{show(self.folder)}: {wrong[0]}: its shape {shapes[wrong[0]]} is not that of a context"
+            )
 
     @classmethod
     def made_as(cls, folder: str, card: dict[str, Any]) -> Self:

@@ -6,6 +6,7 @@ A record is all that one task left behind: R histories of T transitions, made by
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.devices import host_workers
-from icrl.core.errors import require, require_int
+from icrl.core.errors import DamagedError, IncompleteError, require, require_int
 from icrl.core.interact import interact
 from icrl.core.registry import environments
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.settings import replaced
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Environment, History
+from icrl.datasets._episodes import returns_between_flags, shortest_episode
 from icrl.datasets.store import StoredRecords, store_records
 from icrl.envs._streams import Streams
 from icrl.filters._table import HistoryTable
+from icrl.storage.paths import show
+from icrl.storage.typed import conform
 
 STEPS_AT_ONCE = 2**21  # transitions made in one call, about, and so what it takes in memory
 SHARD_STEPS = STEPS_AT_ONCE  # in a shard, about
@@ -147,6 +151,10 @@ def episodes(history: History) -> list[History]:
     return [History(*(field[low:high] for field in history)) for low, high in itertools.pairwise(cuts)]
 
 
+_CARD = {"num_steps": int, "episode_steps": int, "task_ids": [int], "optimal_return": [float]}
+_KINDS = {"action": "iu", "terminated": "biu", "truncated": "biu"}  # of dtypes; other fields: any number
+
+
 class StoredHistories(StoredRecords):
     """Histories on disk. Row n = task position x R + place in the task; N rows in all."""
 
@@ -155,19 +163,34 @@ class StoredHistories(StoredRecords):
         found = ", ".join(self.fields)
         are_histories = self.fields.keys() == set(History._fields)
         require(are_histories, "data", str(folder), "learning histories", f"its records are of {found}")
-        self.num_histories, self.num_steps = self.fields["action"]["shape"][:2]
-        require(
-            self.num_tasks == len(self.card["task_ids"]),
-            "data",
-            str(folder),
-            f"a complete set of {len(self.card['task_ids'])} tasks",
-            "go on with its collection",
-        )
+        self.num_histories, self.num_steps = self._check_forms()
+
+    def _check_forms(self) -> tuple[int, int]:
+        """(R, T), once the fields and the card are known to speak of the same histories."""
+        where = show(self.folder)
+        conform(self.card, _CARD, f"{where}: card")
+        leading, steps = list(self.fields["action"]["shape"]), self.card["num_steps"]
+        inner = self.fields["obs"]["shape"][2:]
+        for name, form in self.fields.items():
+            shape, kind = leading + (inner if name.endswith("obs") else []), np.dtype(form["dtype"]).kind
+            if form["shape"] != shape or len(leading) != 2 or kind not in _KINDS.get(name, "fiub"):
+                raise DamagedError(f"{where}: {name}: expected numbers [R, T, ...] like the others, found {form}")
+        tasks, wanted = self.num_tasks, len(self.card["task_ids"])
+        if tasks < wanted:
+            raise IncompleteError(f"{where}: incomplete: {tasks:,} of {wanted:,} tasks; go on with its collection")
+        sizes = {"task_ids": wanted, "optimal_return": len(self.card["optimal_return"])}
+        for name, size in sizes.items():
+            if size != tasks:
+                raise DamagedError(f"{where}: card: {name}: expected {tasks} of them, one a task, found {size}")
+        if leading[1] != steps or not 1 <= self.card["episode_steps"] <= 2**31 or leading[0] < 1:
+            raise DamagedError(f"{where}: card: num_steps and episode_steps do not fit histories of shape {leading}")
+        return leading[0], steps
 
     @property
     def env_id(self) -> str | None:
         """The registered name of the environment on the card (which tells its class), None if it is not registered."""
-        family = self.card.get("env", {}).get("id")
+        env = self.card.get("env")
+        family = env.get("id") if isinstance(env, dict) else None
         return next((name for name in environments if environments[name].__name__ == family), None)
 
     def environment(self) -> Environment | None:
@@ -197,15 +220,28 @@ class StoredHistories(StoredRecords):
     def episode_returns(self, count: int | None = None) -> np.ndarray:
         """R_k of every whole episode of those histories, [N, E] float64, an incomplete last one is dropped.
 
-        Rewards are read shard by shard; the whole of a set is never in memory.
+        Where some episode is shorter than ``episode_steps`` of the card, episodes are cut at their flags, and R_k is
+        the mean return of those that ended in the k-th stretch of so many steps, or of the one that ended last before
+        it. Rewards are read shard by shard; the whole of a set is never in memory.
         """
         episode = self.card["episode_steps"]
         whole = self.num_steps // episode * episode
         count = self.num_histories if count is None else count
+        cut = any(shortest_episode(ends, self.num_steps) < episode for ends in self._ends())
         returns, low = np.empty((self.num_tasks, count, whole // episode)), 0
-        for shard in self.shards():
+        for shard, ends in zip(self.shards(), self._ends(), strict=True):
             reward = shard["reward"][:, :count, :whole]
             high = low + len(reward)
-            reward.reshape(*reward.shape[:2], -1, episode).sum(-1, dtype=np.float64, out=returns[low:high])
+            if cut:
+                flags = np.broadcast_to(ends, shard["reward"].shape)[:, :count, :whole]
+                returns[low:high] = returns_between_flags(reward, flags, episode)
+            else:
+                reward.reshape(*reward.shape[:2], -1, episode).sum(-1, dtype=np.float64, out=returns[low:high])
             low = high
         return returns.reshape(-1, whole // episode)
+
+    def _ends(self) -> Iterator[np.ndarray]:
+        """Shard after shard, which steps ended an episode, [tasks, R, T] or 1 along axes where they are all alike."""
+        for number in range(len(self._shards)):
+            terminated, truncated = (self.stored_form(number, name) for name in ("terminated", "truncated"))
+            yield (terminated != 0) | (truncated != 0)

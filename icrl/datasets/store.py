@@ -5,40 +5,33 @@ A shard is a folder ``tasks-LOW-HIGH`` with one ``.npy`` file per field and the 
 which a field never varies within a shard (the constant observation of a bandit, flags that are never set) is stored
 with length 1 and broadcast on reading; whole numbers are stored in as few bytes as they need. Because a record is a
 function of (seed, task id), the bytes of a shard do not depend on the order or the number of processes that write
-shards, and an interrupted collection just goes on.
+shards, and an interrupted collection just goes on. When a set grows, its last shard is written again with more tasks
+before the short one goes: of the shards that begin with the same task the longest counts.
 """
 
 import functools
-import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.core.errors import DamagedError, IcrlError, IncompleteError, InputError, require, require_int
 from icrl.core.progress import Progress
-from icrl.storage.publish import (
-    MANIFEST,
-    discard_folder,
-    encode_json,
-    make_folder,
-    publish_json,
-    publishing_folder,
-    read_json,
-    read_manifest,
-    sweep_temporaries,
-    verify_folder,
-)
-from icrl.storage.run_folder import RunLock
+from icrl.datasets._shard import NAME, Shard, open_shard, write_shard
+from icrl.storage.documents import digest_of, read_document, write_document
+from icrl.storage.lock import RunLock
+from icrl.storage.paths import show
+from icrl.storage.publish import discard_folder, make_folder
+from icrl.storage.typed import conform
 
 SHARD_TASKS = 4096
 OPEN_SHARDS = 32  # mapped at a time: a large set has more files than a process may hold open
-SMALL = 1024  # bytes of an array that stays in memory: what is constant in a shard
 CARD = "card.json"
+COUNT = "num_tasks"  # on the card: how many tasks the set has, or is to have when its first collection is finished
 FORMAT = 1  # of the card and the shards; a higher one is refused
+_ATTEMPTS = 10  # to list the shards of a set that somebody else is making longer
 
 
 def store_records(
@@ -50,102 +43,66 @@ def store_records(
 ) -> None:
     """Write the records of tasks 0 .. num_tasks - 1 under ``folder``, continuing what an earlier call left undone.
 
+    A set that is there already grows: nothing of it is removed before what takes its place is on disk.
+
     Args:
       fetch: task ids [n] to the fields of their records, [n, ...] each; the same ids give the same bytes.
       card: what made the data (environment, source, seed, ...), strict JSON; a folder with another card is refused.
+
+    Raises:
+      InputError: another card, links, or records that could not be read back as they are. ResourceError: a full disk.
     """
     num_tasks = require_int("num_tasks", num_tasks, 1, 2**31 - 1)
     shard_tasks = require_int("shard_tasks", shard_tasks, 1, 2**24)
     make_folder(folder)
-    full_card = json.loads(json.dumps({**card, "shard_tasks": shard_tasks, "format": FORMAT}))
+    about = json.loads(json.dumps({**card, "shard_tasks": shard_tasks, "format": FORMAT}))
     if (folder / CARD).exists():
-        found = _read_card(folder)
-        differing = sorted(key for key in full_card.keys() | found.keys() if full_card.get(key) != found.get(key))
-        require(not differing, "data", str(folder), f"a folder for the same data; {', '.join(differing)} differ")
-    else:
-        publish_json(folder / CARD, {**full_card, "sha256": _card_digest(full_card)})
+        _require_same(folder, about)
     with RunLock(folder, "collect"), Progress("collecting", num_tasks, "tasks") as bar:
-        sweep_temporaries(folder)
+        if (folder / CARD).exists():
+            _require_same(folder, about)
+        else:
+            _publish_card(folder, about, num_tasks)
         for low in range(0, num_tasks, shard_tasks):
             high = min(low + shard_tasks, num_tasks)
-            stored = [int(path.name[-10:]) for path in folder.glob(f"tasks-{low:010d}-*")]
-            if max(stored, default=low) < high:
-                for short in stored:  # the last shard of a smaller set, to be written again with more tasks
-                    discard_folder(folder / _shard_name(low, short))
-                _write_shard(folder, full_card, low, fetch(np.arange(low, high)))
+            _store_shard(folder, _identity(about), fetch, low, high)
             bar.advance(high - low)
+        stored = max(int(name[2]) for name in map(NAME.fullmatch, _longest(folder).values()) if name)
+        if _read_card(folder).get(COUNT) != stored:
+            _publish_card(folder, about, stored)
+
+
+def _store_shard(folder: Path, identity: str, fetch: Callable[..., Mapping[str, Any]], low: int, high: int) -> None:
+    """Publish the shard of tasks low .. high - 1 unless it or a longer one is there; then discard shorter ones."""
+    stored = sorted(folder.glob(f"tasks-{low:010d}-*"), key=lambda path: path.name)
+    if not stored or int(stored[-1].name[-10:]) < high:
+        write_shard(folder, identity, low, high, fetch(np.arange(low, high)))
+    else:
+        stored.pop()
+    for shorter in stored:  # the last shard of a smaller set, now part of a longer one
+        discard_folder(shorter)
+
+
+def _require_same(folder: Path, about: dict[str, Any]) -> None:
+    found = {name: value for name, value in _read_card(folder).items() if name != COUNT}
+    differing = sorted(key for key in about.keys() | found.keys() if about.get(key) != found.get(key))
+    require(not differing, "data", str(folder), f"a folder for the same data; {', '.join(differing)} differ")
+
+
+def _publish_card(folder: Path, about: dict[str, Any], num_tasks: int) -> None:
+    write_document(folder / CARD, {**about, COUNT: num_tasks})
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
     """The card in ``folder`` without its digest, which must be right."""
-    where, card = folder / CARD, read_json(folder / CARD)
-    if not isinstance(card, dict):
-        raise DamagedError(f"{where}: expected a dictionary, found {type(card).__name__}")
-    require(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}, or a newer icrl")
-    stated = card.pop("sha256", None)
-    if stated != _card_digest(card):
-        raise DamagedError(f"{where}: sha256: expected {stated!r}, found {_card_digest(card)!r}")
+    card = read_document(folder / CARD, {"shard_tasks": int}, ("format", FORMAT))
+    conform(card, {COUNT: int} if COUNT in card else dict, show(folder / CARD))  # sets of before do not tell it
     return card
 
 
-def _card_digest(card: dict[str, Any]) -> str:
-    return hashlib.sha256(encode_json(card)).hexdigest()
-
-
-def _shard_name(low: int, high: int) -> str:
-    return f"tasks-{low:010d}-{high:010d}"
-
-
-def _write_shard(folder: Path, card: dict[str, Any], low: int, records: Mapping[str, Any]) -> None:
-    arrays = {name: np.asarray(field) for name, field in records.items()}
-    high = low + len(next(iter(arrays.values())))
-    fields = {name: {"dtype": field.dtype.name, "shape": list(field.shape[1:])} for name, field in arrays.items()}
-    content = f"{_content(low, arrays):064x}"
-    meta = {"card": _card_digest(card), "low": low, "high": high, "fields": fields, "content": content}
-    with publishing_folder(folder / _shard_name(low, high), meta) as shard:
-        for name, field in arrays.items():
-            np.save(shard / f"{name}.npy", _compact(field), allow_pickle=False)
-
-
-def _content(low: int, arrays: Mapping[str, np.ndarray]) -> int:
-    """A digest of records that adds up: its sum over all shards is the same however the records were cut."""
-    total = 0
-    for offset in range(len(next(iter(arrays.values())))):
-        record = hashlib.sha256(str(low + offset).encode())
-        for name in sorted(arrays):
-            record.update(name.encode() + arrays[name][offset].tobytes())
-        total += int.from_bytes(record.digest(), "big")
-    return total % 2**256
-
-
-def _compact(array: np.ndarray) -> np.ndarray:
-    """The smallest form that broadcasts and casts back: axes of length 1 if constant, small whole numbers."""
-    for axis in range(array.ndim):
-        first = array.take([0], axis)
-        varies = array.shape[axis] > 1 and not np.array_equal(first, array.take([1], axis))
-        if not varies and np.array_equal(np.broadcast_to(first, array.shape), array):
-            array = first
-    if array.dtype.kind == "f" and not _is_small_whole(array):
-        return np.ascontiguousarray(array)
-    if array.dtype.kind in "fiu":
-        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
-    return np.ascontiguousarray(array)
-
-
-def _is_small_whole(array: np.ndarray) -> bool:
-    """Whether floats are all 0 .. 65535 without a fraction (or a minus zero), so that integers hold them exactly."""
-    if array.size == 0 or not (array.min() >= 0 and array.max() <= 65535):
-        return False
-    return bool(np.array_equal(np.rint(array), array)) and not np.signbit(array).any()
-
-
-class _Shard(NamedTuple):
-    """A published shard: the records of tasks low .. high - 1."""
-
-    folder: Path
-    low: int
-    high: int
-    meta: dict[str, Any]  # as it was published with
+def _identity(card: dict[str, Any]) -> str:
+    """The digest of what made a set, however many tasks it has: shards name it."""
+    return digest_of({name: value for name, value in card.items() if name != COUNT})
 
 
 class StoredRecords:
@@ -156,7 +113,7 @@ class StoredRecords:
 
         Raises:
           InputError: no stored records there, or of a newer format. DamagedError: a shard is damaged, missing, half
-            written, in another one's place or of another set.
+            written, in another one's place or of another set. IncompleteError: the collection has not come to its end.
         """
         self.folder = Path(folder)
         is_store = (self.folder / CARD).is_file()
@@ -166,13 +123,13 @@ class StoredRecords:
         self._lows = [shard.low for shard in self._shards]
         self.num_tasks = self._shards[-1].high
         content = sum(int(shard.meta["content"], 16) for shard in self._shards) % 2**256
-        about = {name: value for name, value in self.card.items() if name != "shard_tasks"}
-        self.digest = hashlib.sha256(encode_json([about, f"{content:064x}"])).hexdigest()  # of what, not of how stored
+        about = {name: value for name, value in self.card.items() if name not in ("shard_tasks", COUNT)}
+        self.digest = digest_of([about, f"{content:064x}"])  # of what, not of how stored
         self.fields: dict[str, dict[str, Any]] = self._shards[0].meta["fields"]
         for shard in self._shards:
             if shard.meta["fields"] != self.fields:
                 raise DamagedError(f"{shard.folder}: its fields differ from those of {self._shards[0].folder.name}")
-        self._known: dict[Path, np.ndarray | dict[str, Any]] = {}
+        self._known: dict[tuple[Path, str], np.ndarray | dict[str, Any]] = {}
         self._opened = functools.lru_cache(OPEN_SHARDS)(self._open)
 
     def fetch(self, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,43 +164,68 @@ class StoredRecords:
         for number in range(len(self._shards)):
             yield self._open(number)
 
+    def stored_form(self, number: int, name: str) -> np.ndarray:
+        """The field ``name`` of a shard as it is stored, 1 along axes where it never varies."""
+        return self._stored(self._shards[number], name)
+
     def _open(self, number: int) -> dict[str, np.ndarray]:
-        shard, fields = self._shards[number], {}
-        for name, form in self.fields.items():
-            path = shard.folder / f"{name}.npy"
-            try:
-                fields[name] = np.broadcast_to(self._stored(path), (shard.high - shard.low, *form["shape"]))
-            except (OSError, ValueError) as error:
-                raise DamagedError(f"{path}: {error}") from error
-        return fields
+        shard = self._shards[number]
+        try:
+            return self._fields_of(shard)
+        except DamagedError:
+            longer = _longest(self.folder).get(shard.low, shard.folder.name)
+            if shard.folder.exists() or longer == shard.folder.name:
+                raise
+        now = open_shard(self.folder / longer, _identity(self.card), verify=True)  # the set has grown meanwhile
+        return {name: field[: shard.high - shard.low] for name, field in self._fields_of(now).items()}
 
-    def _stored(self, path: Path) -> np.ndarray:
-        """The array in ``path``, memory-mapped; of a known one only the asked-for pages are read, not its header."""
-        if path not in self._known:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-            form = {"dtype": array.dtype, "offset": array.offset, "shape": array.shape}
-            self._known[path] = form if array.nbytes > SMALL else np.array(array)
-        known = self._known[path]
-        return known if isinstance(known, np.ndarray) else np.memmap(path, mode="r", **known)
+    def _fields_of(self, shard: Shard) -> dict[str, np.ndarray]:
+        rows = shard.high - shard.low
+        return {
+            name: np.broadcast_to(self._stored(shard, name), (rows, *form["shape"]))
+            for name, form in self.fields.items()
+        }
+
+    def _stored(self, shard: Shard, name: str) -> np.ndarray:
+        """A field of a shard, memory-mapped; of a known one only the asked-for pages are read, not its header."""
+        key = shard.folder, name
+        if key not in self._known:
+            array = shard.load(name)
+            if not isinstance(array, np.memmap):
+                self._known[key] = array
+            else:
+                self._known[key] = {"dtype": array.dtype, "offset": array.offset, "shape": array.shape}
+        known = self._known[key]
+        if isinstance(known, np.ndarray):
+            return known
+        try:
+            return np.memmap(shard.folder / f"{name}.npy", mode="r", **known)
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{show(shard.folder / name)}.npy: {error}") from error
 
 
-def _shards(folder: Path, card: dict[str, Any], verify: bool) -> list[_Shard]:
+def _longest(folder: Path) -> dict[int, str]:
+    """The first task of each shard to the name of the longest one that begins there."""
+    names = sorted(path.name for path in folder.glob("tasks-*"))
+    return {int(found[1]) if (found := NAME.fullmatch(name)) else -1: name for name in names}
+
+
+def _shards(folder: Path, card: dict[str, Any], verify: bool) -> list[Shard]:
     """All shards in ``folder`` in the order of their tasks, none missing, each of this set and in its own place."""
-    found = []
-    for path in sorted(folder.glob("tasks-*")):
-        numbers = re.fullmatch(r"tasks-(\d{10})-(\d{10})", path.name)
-        if numbers is None:
-            raise DamagedError(
-                f"{path}: expected shards named {_shard_name(0, card['shard_tasks'])}, found another name"
-            )
-        meta = verify_folder(path) if verify else read_manifest(path / MANIFEST)["meta"]
-        shard = _Shard(path, int(numbers[1]), int(numbers[2]), meta)
-        expected = {"low": shard.low, "high": shard.high, "card": _card_digest(card)}
-        for name, value in expected.items():
-            if meta.get(name, value) != value:  # the earliest shards do not name their card
-                raise DamagedError(f"{path}: {name}: expected {value!r}, found {meta[name]!r}: a shard from elsewhere")
-        found.append(shard)
-    if not found or [shard.low for shard in found] != [0, *(shard.high for shard in found[:-1])]:
-        names = ", ".join(shard.folder.name for shard in found)
-        raise DamagedError(f"{folder}: shards are missing, found {names or 'none'}")
+    for attempt in range(_ATTEMPTS):
+        names = _longest(folder)
+        try:
+            found = [open_shard(folder / names[low], _identity(card), verify) for low in sorted(names)]
+            break
+        except IcrlError:  # of a short shard, which a writer has just replaced by a longer one?
+            if names == _longest(folder) or attempt == _ATTEMPTS - 1:
+                raise
+    present, expected = (found[-1].high if found else 0), card.get(COUNT, 1)
+    if [shard.low for shard in found] != [0, *(shard.high for shard in found)][: len(found)]:
+        raise DamagedError(f"{folder}: shards are missing, found {', '.join(names[low] for low in sorted(names))}")
+    if present < expected:
+        raise IncompleteError(
+            f"{show(folder)}: incomplete: {present:,} of {expected:,} tasks; go on with its collection, or restore "
+            "the shards that were there"
+        )
     return found

@@ -7,8 +7,9 @@ By name, from scikit-learn (extra ``data``): ``digits`` 1797 x 64 (10 classes), 
 ``.npz``               arrays ``features`` [N, d] and ``labels`` [N], integers 0 .. K - 1
 ``.rda``               an R data frame whose last column is the class (PyPI ``rdata``, extra ``data``)
 ``-idx3-ubyte[.gz]``   images of the MNIST family; the labels lie beside them in ``-idx1-ubyte[.gz]``
-any other              text, one example a line, commas or blanks between numbers, the class (a number or a word) last;
-                       empty lines and lines that begin with ``@``, ``%`` or ``#`` (KEEL, ARFF) are skipped
+any other              text, one example a line, numbers parted by commas, semicolons, tabs or blanks (one of them in a
+                       file), the class (a whole number or a word) last; a gap or a decimal comma is refused; empty
+                       lines and lines that begin with ``@``, ``%`` or ``#`` (KEEL, ARFF) are skipped
 =====================  ===============================================================================================
 
 Where the data sets of Deb et al. 2024 are: **Shuttle** and **Satellite** as ``Shuttle.rda`` and ``Satellite.rda`` in
@@ -28,10 +29,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from icrl.core.errors import InputError, near_names, require
+from icrl.envs._text_tables import numbered, read_text
 
 NAMED = {"digits": "load_digits", "wine": "load_wine", "breast-cancer": "load_breast_cancer"}
 MAX_CLASSES = 4096
-COMMENTS = ("@", "%", "#")
 
 
 class Table(NamedTuple):
@@ -98,28 +99,11 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".rda":
         (frame,) = _extra("rdata", "rdata").read_rda(path, default_encoding="utf-8").values()
         require(hasattr(frame, "iloc"), "rda", type(frame).__name__, "a data frame")
-        return frame.iloc[:, :-1].to_numpy(np.float64), _numbered(frame.iloc[:, -1].astype(str).tolist())
+        return frame.iloc[:, :-1].to_numpy(np.float64), numbered(frame.iloc[:, -1].astype(str).tolist())
     if "-idx3-ubyte" in path.name:
         images = _read_idx(path)
         return images.reshape(len(images), -1), _read_idx(_labels_of(path))
-    return _read_text(path.read_text(encoding="utf-8"))
-
-
-def _read_text(text: str) -> tuple[np.ndarray, np.ndarray]:
-    lines = (line.strip() for line in text.splitlines())
-    rows = [line.replace(",", " ").split() for line in lines if line and not line.startswith(COMMENTS)]
-    require(len({len(row) for row in rows}) == 1, "rows", f"{len(rows)} of different lengths", "one length for all")
-    return np.array([row[:-1] for row in rows], np.float64), _numbered([row[-1] for row in rows])
-
-
-def _numbered(classes: list[str]) -> np.ndarray:
-    """0 .. K - 1 in the order of the classes, that of numbers where all are numbers."""
-    try:
-        values = np.array(classes, np.float64)
-        require(bool(np.isfinite(values).all()), "labels", "nan or infinite", "finite numbers or words")
-    except ValueError:
-        values = np.array(classes)
-    return np.unique(values, return_inverse=True)[1]
+    return read_text(path.read_text(encoding="utf-8-sig"))
 
 
 def _read_idx(path: Path) -> np.ndarray:

@@ -1,7 +1,6 @@
 """A filter's answer as one small JSON file, tied to the data set it was made for."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 from icrl.core.errors import DamagedError, InputError, require, require_int
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, HistoryTable, Selection
-from icrl.storage.publish import encode_json, publish_json, read_json, show
+from icrl.storage.documents import read_document, write_document
+from icrl.storage.paths import show
 
 SCHEMA = 1
 PROVENANCE = ("filter", "settings", "seed", "dataset", "num_histories", "num_episodes")
@@ -40,7 +40,7 @@ def save_selection(path: Path | str, selection: Selection, provenance: dict[str,
     }
     problem = _problem(body)
     require(problem is None, "selection", problem, "whole numbers in range, as many first episodes as indices")
-    publish_json(path, {**body, "sha256": _digest(body)})
+    write_document(path, body)
 
 
 def load_selection(path: Path | str, dataset_digest: str) -> tuple[Selection, dict[str, Any]]:
@@ -49,25 +49,27 @@ def load_selection(path: Path | str, dataset_digest: str) -> tuple[Selection, di
     A missing file, one of another schema, or one made for another data set raises ``InputError``; a changed one, or
     one whose indices are out of range, ``DamagedError``.
     """
-    where, stored = show(path), read_json(path)
-    fields = {"schema", "provenance", "index", "first_episode", "sha256"}
-    if not isinstance(stored, dict) or stored.keys() != fields:
-        raise DamagedError(f"{where}: expected the fields {', '.join(sorted(fields))}, found others")
-    body = {field: stored[field] for field in fields - {"sha256"}}
-    if stored["sha256"] != _digest(body):
-        raise DamagedError(f"{where}: sha256: expected {stored['sha256']!r}, found {_digest(body)!r}")
-    require(stored["schema"] == SCHEMA, f"{where}: schema", stored["schema"], str(SCHEMA))
-    origin = stored["provenance"]
-    if not isinstance(origin, dict) or origin.keys() != set(PROVENANCE):
-        raise DamagedError(f"{where}: provenance: expected the fields {', '.join(PROVENANCE)}, found others")
+    selection, origin = read_selection(path)
     if origin["dataset"] != dataset_digest:
         raise InputError(
-            f"{where}: dataset: got {origin['dataset']!r}, allowed: {dataset_digest!r}; "
+            f"{show(path)}: dataset: got {origin['dataset']!r}, allowed: {dataset_digest!r}; "
             "the selection was made for another data set, filter this one"
         )
+    return selection, origin
+
+
+def read_selection(path: Path | str) -> tuple[Selection, dict[str, Any]]:
+    """As ``load_selection``, whatever data set it was made for."""
+    where, fields = show(path), {"schema", "provenance", "index", "first_episode"}
+    body = read_document(path, version=("schema", SCHEMA))
+    if body.keys() != fields:
+        raise DamagedError(f"{where}: expected the fields {', '.join(sorted(fields))}, found others")
+    origin = body["provenance"]
+    if not isinstance(origin, dict) or origin.keys() != set(PROVENANCE):
+        raise DamagedError(f"{where}: provenance: expected the fields {', '.join(PROVENANCE)}, found others")
     if problem := _problem(body):
         raise DamagedError(f"{where}: {problem}")
-    return Selection(np.array(stored["index"], np.int64), np.array(stored["first_episode"], np.int64)), origin
+    return Selection(np.array(body["index"], np.int64), np.array(body["first_episode"], np.int64)), origin
 
 
 def _problem(body: dict[str, Any]) -> str | None:
@@ -85,8 +87,3 @@ def _problem(body: dict[str, Any]) -> str | None:
     if len(body["index"]) != len(body["first_episode"]):
         return f"first_episode: expected {len(body['index'])} values, found {len(body['first_episode'])}"
     return None
-
-
-def _digest(body: dict[str, Any]) -> str:
-    """sha256 over everything else in the file, so that a changed setting or digest is found as well as an index."""
-    return hashlib.sha256(encode_json(body)).hexdigest()

@@ -23,9 +23,8 @@ from icrl.recipes.ledger import Ledger
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
-from icrl.storage.metrics_log import read_jsonl
-from icrl.storage.publish import read_json
-from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder
+from icrl.storage.metrics_log import TRAINING, read_jsonl
+from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder, read_config
 
 RESULTS = "results.json"  # the last thing that a run writes but for its pictures
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
@@ -49,7 +48,7 @@ class Run:
 
     def results(self, **sections: Any) -> dict[str, Any]:
         """``sections`` completed to a results document."""
-        config = read_json(self.folder / "config.json")
+        config = read_config(self.folder)
         return {
             "schema": SCHEMA,
             "experiment": self.experiment,
@@ -109,7 +108,7 @@ def reopen(folder: Path) -> Run:
     device_name()  # refuses a kind that is not there, before anything is read
     config = Path(folder) / "config.json"
     require(config.is_file(), "folder", str(folder), "the output folder of a run", "it has no config.json")
-    stored = read_json(config)
+    stored = read_config(folder)
     try:
         values = dict(stored["settings"])
         names = (values.pop("experiment"), values.pop("preset"), values.pop("seed"))
@@ -187,7 +186,7 @@ def _publish(run: Run, results: Any) -> Results:
 def _metrics(folder: Path) -> list[dict[str, Any]]:
     """The record of training; none of a run that trained nothing."""
     path = folder / "metrics.jsonl"
-    return read_jsonl(path) if path.is_file() else []
+    return read_jsonl(path, TRAINING) if path.is_file() else []
 
 
 def _mean_curve(curves: list[dict[str, Any]]) -> dict[str, Any]:

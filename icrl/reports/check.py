@@ -24,7 +24,7 @@ def check_results(results: Mapping[str, Any]) -> Results:
     return cast(Results, document)
 
 
-def to_json(results: Results) -> str:
+def to_json(results: Mapping[str, Any]) -> str:
     """Strict JSON (no NaN), indented, with every list of numbers on one line."""
     text = json.dumps(results, indent=1, allow_nan=False)
     # a line break cannot stand inside a JSON string, so only lists of numbers and nulls match

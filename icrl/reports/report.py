@@ -11,14 +11,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from icrl.core.errors import InputError
 from icrl.reports.charts import to_png
-from icrl.reports.check import check_results, from_json, to_json
+from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.numbers import NO_NUMBER
 from icrl.reports.page import render_html
 from icrl.reports.schema import Results, contents
 from icrl.reports.section import Figure, Row, Table
+from icrl.storage.documents import read_document, sealed
 from icrl.storage.publish import make_folder, publish_file
 
 ABREAST = 7  # columns of a table in the terminal, beside the first
@@ -32,7 +32,7 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     """
     document = check_results(results)
     make_folder(folder)
-    publish_file(folder / "results.json", to_json(document).encode())  # whatever becomes of the pictures
+    publish_file(folder / "results.json", to_json(sealed(document)).encode())  # whatever becomes of the pictures
     pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}
     files = {f"figures/{name}.png": png for name, png in pictures.items()}
     files["report.html"] = render_html(document, pictures).encode()
@@ -43,12 +43,8 @@ def write_report(folder: Path, results: Mapping[str, Any]) -> list[Path]:
 
 
 def read_results(path: Path) -> Results:
-    """Read and check a results.json."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a results document ({error})") from error
-    return from_json(text)
+    """Read and check a results.json, which holds its own digest."""
+    return check_results(read_document(path))
 
 
 def print_summary(results: Results, file: TextIO | None = None) -> None:

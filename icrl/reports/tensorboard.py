@@ -1,7 +1,8 @@
 """A TensorBoard view of a run, rebuilt from its records: metrics.jsonl rows and the results document.
 
 Event files are a view and never the record: a damaged one shows a shorter curve without any error, and a resumed run
-that appends to one shows steps twice. So they are never appended to. Each rebuild wipes them and writes anew.
+that appends to one shows steps twice. So they are never appended to. Each rebuild writes them anew beside the old ones
+and puts them in their place.
 
 Layout: one run per training seed (``seed_0``, ...), so that TensorBoard overlays the seeds of one metric in one chart,
 and one run ``evaluation`` with the regret curves, the figures, the summary and the custom charts.
@@ -19,8 +20,10 @@ from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
 from icrl.reports.schema import SECTIONS, Results, contents
 from icrl.reports.section import Curves, Table
+from icrl.storage.views import replacing_files
 
 EVALUATION = "evaluation"
+EVENTS = "events.out.tfevents.*"  # how such files are called
 
 
 def write_tensorboard(folder: Path, metrics_rows: Iterable[Mapping[str, Any]], results: Results | None = None) -> None:
@@ -30,7 +33,11 @@ def write_tensorboard(folder: Path, metrics_rows: Iterable[Mapping[str, Any]], r
     again, the later row counts.
     """
     by_seed = _rows_by_seed(metrics_rows)
-    _wipe(folder)
+    with replacing_files(folder, EVENTS) as fresh:
+        _write_runs(fresh, by_seed, results)
+
+
+def _write_runs(folder: Path, by_seed: dict[int, dict[int, dict[str, float]]], results: Results | None) -> None:
     for seed, rows in by_seed.items():
         with _writer(folder / f"seed_{seed}") as writer:
             _add_training(writer, rows)
@@ -56,12 +63,6 @@ def _rows_by_seed(metrics_rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[i
         }
         by_seed.setdefault(int(row.get("seed", 0)), {})[int(row["step"])] = numbers
     return {seed: dict(sorted(by_seed[seed].items())) for seed in sorted(by_seed)}
-
-
-def _wipe(folder: Path) -> None:
-    """Delete event files in ``folder`` and its runs, and nothing else."""
-    for path in [*folder.glob("events.out.tfevents.*"), *folder.glob("*/events.out.tfevents.*")]:
-        path.unlink()
 
 
 def _writer(folder: Path) -> Any:

@@ -9,7 +9,7 @@ One process writes and reads; the caller holds the ``RunLock`` of the run while 
 """
 
 import contextlib
-import hashlib
+import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -18,23 +18,26 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.storage.leaves import describe, digest_of_leaves, named_leaves, require_exact, require_same_leaves
+from icrl.storage.paths import disk_full, out_of_space, refuse_links, show
 from icrl.storage.publish import (
     discard_folder,
-    disk_full,
     make_folder,
-    out_of_space,
     publishing_folder,
     sweep_temporaries,
     verify_folder,
 )
+from icrl.storage.quiet import Quiet
+from icrl.storage.typed import conform
 
 PyTree = Any
 _STATE = "state"  # the folder inside a step that Orbax fills
 _STEP = re.compile(r"step-(\d{8,})")
+_CONTENTS = {"step": int, "leaves": [{"path": str, "shape": [int], "dtype": str}], "state_sha256": str, "meta": dict}
 _NOT_STATE = ("commit_success.txt", "_CHECKPOINT_METADATA")  # hold the absolute path and the time of the save
+_ATTEMPTS = 10  # to read a step of a run that goes on and removes its older steps
 _log = logging.getLogger("icrl")
 
 
@@ -47,11 +50,12 @@ def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | No
     """
     step = require_int("step", step, 0, 10**12)
     keep = require_int("keep", keep, 1, 10**6)
-    leaves = _named_leaves(state)
+    leaves = named_leaves(state)
     for name, leaf in leaves.items():
-        _require_exact(name, leaf)
-    contents = {"step": step, "leaves": _describe(leaves), "state_sha256": _digest(leaves), "meta": meta or {}}
+        require_exact(name, leaf)
+    contents = {"step": step, "leaves": describe(leaves), "state_sha256": digest_of_leaves(leaves), "meta": meta or {}}
     folder = Path(folder).absolute()
+    refuse_links(folder)
     make_folder(folder)
     sweep_temporaries(folder)
     abandoned = _damaged_from(folder, step)
@@ -67,27 +71,44 @@ def save(folder: Path | str, step: int, state: PyTree, meta: dict[str, Any] | No
     return final
 
 
-def restore(folder: Path | str, template: PyTree, step: int | None = None) -> tuple[PyTree, int, dict[str, Any]]:
+def restore(
+    folder: Path | str, template: PyTree, step: int | None = None, owner: dict[str, Any] | None = None
+) -> tuple[PyTree, int, dict[str, Any]]:
     """Return ``(state, step, meta)`` of ``step``, by default of the newest step that is intact.
 
     ``template`` has the structure, shapes and dtypes that the state must have (arrays or ``jax.ShapeDtypeStruct``);
     its shardings, where it has any, say where the arrays go. Any difference is an ``InputError`` that names the leaf.
-    A damaged newest step is stepped over with a warning; a step asked for by number is not.
+    A damaged newest step is stepped over with a warning; a step asked for by number is not. ``owner`` is what its
+    ``meta`` must say of the run it belongs to: the step of another run is a ``DamagedError``.
     """
     folder = Path(folder).absolute()
-    known = steps(folder)
+    for _ in range(_ATTEMPTS):
+        known = steps(folder)
+        try:
+            return _restore(folder, known, template, step, owner or {})
+        except (DamagedError, InputError):  # of a step that the run, still going on, has removed meanwhile?
+            if set(known) <= set(steps(folder)):
+                raise
+    raise InputError(f"{show(folder)}: its steps are removed faster than they can be read; wait for the run")
+
+
+def _restore(
+    folder: Path, known: list[int], template: PyTree, step: int | None, owner: dict[str, Any]
+) -> tuple[PyTree, int, dict[str, Any]]:
+    """``restore`` as long as no step of ``known`` goes."""
     if not known:
         raise InputError(f"{folder}: holds no checkpoint; train first, or check the path")
     if step is None:
         step, contents = _newest_intact(folder, known)
     else:
         require(step in known, "step", step, f"a saved step, one of {known}")
-        contents = _verified(folder, step)
-    wanted = _named_leaves(template)
+        contents = verified(folder, step)
+    wanted = named_leaves(template)
     path = _step_folder(folder, step)
-    _require_same_leaves(path, contents["leaves"], _describe(wanted))
+    _require_owner(path, contents["meta"], owner)
+    require_same_leaves(path, contents["leaves"], describe(wanted))
     restored = _orbax_restore(path / _STATE, wanted)
-    expected, found = contents["state_sha256"], _digest(restored)
+    expected, found = contents["state_sha256"], digest_of_leaves(restored)
     if found != expected:
         raise DamagedError(f"{path}: sha256 of the restored arrays: expected {expected}, found {found}")
     return jax.tree.unflatten(jax.tree.structure(template), restored.values()), step, contents["meta"]
@@ -104,20 +125,33 @@ def _step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def _verified(folder: Path, step: int) -> dict[str, Any]:
-    """What ``save`` recorded about a step whose every byte has been checked."""
+def verified(folder: Path, step: int, owner: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What ``save`` recorded about a step whose every byte has been checked: step, leaves, state_sha256 and meta.
+
+    Raises:
+      DamagedError: it is damaged, another step, or not of the run that ``owner`` tells of.
+    """
     path = _step_folder(folder, step)
     contents = verify_folder(path)
-    if contents.keys() != {"step", "leaves", "state_sha256", "meta"} or contents["step"] != step:
-        raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents.get('step')!r}")
+    conform(contents, _CONTENTS, f"{show(path)}: meta")
+    if contents["step"] != step:
+        raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents['step']!r}")
+    _require_owner(path, contents["meta"], owner or {})
     return contents
+
+
+def _require_owner(path: Path, meta: dict[str, Any], owner: dict[str, Any]) -> None:
+    stranger = {name: value for name, value in owner.items() if meta.get(name) != value}
+    if stranger:
+        told = "; ".join(f"{name} expected {value!r}, found {meta.get(name)!r}" for name, value in stranger.items())
+        raise DamagedError(f"{show(path)}: is a checkpoint of another run: {show(told)}")
 
 
 def _newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:
     reasons = []
     for step in reversed(known):
         try:
-            contents = _verified(folder, step)
+            contents = verified(folder, step)
         except DamagedError as error:
             reasons.append(error)
             continue
@@ -132,67 +166,9 @@ def _damaged_from(folder: Path, step: int) -> list[int]:
     later = [other for other in steps(folder) if other >= step]
     for other in later:
         with contextlib.suppress(DamagedError):
-            _verified(folder, other)
+            verified(folder, other)
             raise InputError(f"step: got {step}, but {folder} already holds step {other}; use another --out")
     return later
-
-
-# --- Leaves: the name, shape, dtype and bytes that must be the same again ---
-
-
-def _named_leaves(tree: PyTree) -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        require(name not in leaves, "leaf", name, "a name that no other leaf has")
-        require(hasattr(leaf, "shape") and hasattr(leaf, "dtype"), f"leaf {name}", leaf, "an array")
-        leaves[name] = np.asarray(leaf) if isinstance(leaf, np.generic) else leaf
-    require(bool(leaves), "state", "no leaf", "a pytree with at least one array")
-    return leaves
-
-
-def _describe(leaves: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"path": name, "shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in leaves.items()]
-
-
-def _require_exact(name: str, leaf: Any) -> None:
-    """Refuse what would not come back as it is: dtypes that JAX would narrow (float64 without x64), 0 keys."""
-    if _is_key(leaf):
-        require(leaf.size > 0, f"leaf {name}: shape", leaf.shape, "at least one key")
-    else:
-        held = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        require(held == leaf.dtype, f"leaf {name}: dtype", str(leaf.dtype), f"{held}, or enable jax_enable_x64")
-
-
-def _require_same_leaves(path: Path, stored: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
-    stored_by, wanted_by = ({leaf["path"]: leaf for leaf in leaves} for leaves in (stored, wanted))
-    different = [name for name in {**stored_by, **wanted_by} if stored_by.get(name) != wanted_by.get(name)]
-    if different:
-        name = different[0]
-        more = f" (and {len(different) - 1} more leaves differ)" if len(different) > 1 else ""
-        raise InputError(
-            f"{path}: leaf {name}: the checkpoint holds {_kind(stored_by.get(name))}, "
-            f"the model expects {_kind(wanted_by.get(name))}{more}; restore with the settings it was saved with"
-        )
-
-
-def _kind(leaf: dict[str, Any] | None) -> str:
-    return "no such leaf" if leaf is None else f"{leaf['dtype']}{leaf['shape']}"
-
-
-def _digest(leaves: dict[str, Any]) -> str:
-    """sha256 over names and bytes of all leaves: equal states have equal digests, whatever files hold them."""
-    total = hashlib.sha256()
-    for name in sorted(leaves):
-        leaf = leaves[name]
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        total.update(f"{name}:{leaf.dtype}{list(leaf.shape)}:".encode())
-        total.update(array.reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
-
-
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 # --- Orbax ---
@@ -201,14 +177,20 @@ def _is_key(leaf: Any) -> bool:
 def _orbax_save(path: Path, leaves: dict[str, Any], final: Path) -> None:
     """Let Orbax write the leaves as one flat dict, so that no name or container of the tree is left to it."""
     stored = {name: leaf for name, leaf in leaves.items() if leaf.size}  # it refuses arrays without elements
-    try:
-        with _checkpointer() as checkpointer:
-            checkpointer.save(path, args=_orbax().args.PyTreeSave(stored))
-    except Exception as error:
-        reason = _full_disk_reason(error)
-        if reason is None:
-            raise
-        raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason) from error
+    reason = None
+    with Quiet() as quiet:
+        try:
+            with _checkpointer() as checkpointer:
+                checkpointer.save(path, args=_orbax().args.PyTreeSave(stored))
+        except Exception as error:
+            reason = _full_disk_reason(error)
+            if reason is None:
+                raise
+        if reason is not None:
+            quiet.stays = True
+            gc.collect()  # futures that nobody waits for any more complain when they are collected: here, unheard
+    if reason is not None:
+        raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason)
     for name in _NOT_STATE:
         (path / name).unlink(missing_ok=True)
 
@@ -217,7 +199,7 @@ def _orbax_restore(path: Path, wanted: dict[str, Any]) -> dict[str, jax.Array]:
     orbax = _orbax()
     target = {name: _abstract(leaf) for name, leaf in wanted.items() if leaf.size}
     arguments = orbax.checkpoint_utils.construct_restore_args(target)
-    with _checkpointer() as checkpointer:
+    with Quiet(), _checkpointer() as checkpointer:
         try:
             found = checkpointer.restore(path, args=orbax.args.PyTreeRestore(item=target, restore_args=arguments))
         except Exception as error:
@@ -254,13 +236,7 @@ def _orbax() -> Any:
 
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[Any]:
-    """A synchronous Orbax writer and reader that keeps its notes to itself."""
+    """A synchronous Orbax writer and reader."""
     orbax = _orbax()
-    chatter = logging.getLogger("absl")
-    level = chatter.level
-    chatter.setLevel(logging.CRITICAL)  # it logs a traceback of each error that it also raises
-    try:
-        with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
-            yield checkpointer
-    finally:
-        chatter.setLevel(level)
+    with orbax.Checkpointer(orbax.PyTreeCheckpointHandler(use_ocdbt=True)) as checkpointer:  # 15 files, not 200
+        yield checkpointer

@@ -8,11 +8,8 @@ bytes are found before they are used. Nothing here reads the clock, the user or 
 """
 
 import contextlib
-import errno
 import hashlib
 import json
-import logging
-import math
 import os
 import re
 import secrets
@@ -22,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from icrl.core.errors import DamagedError, InputError, ResourceError, require
+from icrl.core.errors import DamagedError, InputError, require
+from icrl.storage.paths import disk_full, explained, out_of_space, show, sync, write_all
+from icrl.storage.strict_json import decode_json, encode_json
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
 TEMPORARY = re.compile(r"\.icrl-tmp-[0-9a-f]{16}")
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_log = logging.getLogger("icrl")
 
 
 # --- Whole files ---
@@ -37,9 +34,9 @@ _log = logging.getLogger("icrl")
 def publish_file(path: Path | str, data: bytes) -> None:
     """Put ``data`` under ``path``, replacing what was there; a reader sees the old bytes or the new ones."""
     path = Path(path)
-    temporary = _temporary_name(path.parent)
-    with explained(path, len(data)), _removing(temporary):
-        _write_new(temporary, data)
+    temporary = temporary_name(path.parent)
+    with explained(path, len(data)), removing(temporary):
+        write_new(temporary, data)
         os.replace(temporary, path)
         sync(path.parent)
 
@@ -56,35 +53,6 @@ def read_json(path: Path | str) -> Any:
     return decode_json(data, show(path))
 
 
-def encode_json(value: Any, what: str = "value") -> bytes:
-    """The one byte form of a JSON value, so that equal values have equal digests."""
-    try:
-        return (json.dumps(value, sort_keys=True, allow_nan=False, indent=1) + "\n").encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{what}: cannot be written as JSON: {error}") from error
-
-
-def decode_json(data: bytes, where: str) -> Any:
-    """Strict JSON from bytes; duplicate keys, NaN, infinity or broken text are a ``DamagedError`` naming ``where``."""
-
-    def number(text: str) -> float:
-        if not math.isfinite(float(text)):
-            raise ValueError(f"the number {text} is not finite")
-        return float(text)
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
-        if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
-        return value
-
-    try:
-        return json.loads(data.decode(), object_pairs_hook=unique, parse_constant=number, parse_float=number)
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{where}: not strict JSON: {error}") from error
-
-
 # --- Whole folders ---
 
 
@@ -96,18 +64,14 @@ def publishing_folder(final: Path | str, meta: dict[str, Any]) -> Iterator[Path]
     """
     final = Path(final)
     meta = json.loads(encode_json(meta, "meta"))
-    temporary = _temporary_name(final.parent)
-    with _removing(temporary):
+    temporary = temporary_name(final.parent)
+    with removing(temporary):
         with explained(final):
             _refuse_existing(final)
             os.mkdir(temporary)
-        try:
+        with full_disk_explained(final, temporary):
             yield temporary
-        except OSError as error:
-            if disk_full(error):
-                raise out_of_space(final, _bytes_in(temporary), error) from error
-            raise
-        with explained(final, _bytes_in(temporary)):
+        with explained(final, bytes_in(temporary)):
             _seal(temporary, meta)
             _refuse_existing(final)  # rename would silently replace an empty folder
             os.rename(temporary, final)
@@ -121,11 +85,13 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
     file, what was expected and what was found.
     """
     folder = Path(path)
+    if folder.is_symlink():
+        raise DamagedError(f"{show(path)}: expected a folder, found a link")
     if not folder.is_dir():
         raise InputError(f"{show(path)}: no such folder")
     manifest = read_manifest(folder / MANIFEST)
     with explained(folder):
-        present = dict(_regular_files(folder))
+        present = dict(regular_files(folder))
         present.pop(MANIFEST, None)
         for name, expected in manifest["files"].items():
             if name not in present:
@@ -145,10 +111,10 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
 def discard_folder(path: Path | str) -> None:
     """Remove a published folder; it leaves its final name at once, so that a kill leaves no half of it there."""
     path = Path(path)
-    temporary = _temporary_name(path.parent)
+    temporary = temporary_name(path.parent)
     with explained(path):
         os.rename(path, temporary)
-        _remove(temporary)
+        remove_tree(temporary)
 
 
 def sweep_temporaries(folder: Path | str) -> list[str]:
@@ -157,7 +123,7 @@ def sweep_temporaries(folder: Path | str) -> list[str]:
         names = os.listdir(folder) if os.path.isdir(folder) else []
         stale = sorted(name for name in names if TEMPORARY.fullmatch(name))
         for name in stale:
-            _remove(Path(folder) / name)
+            remove_tree(Path(folder) / name)
     return stale
 
 
@@ -176,12 +142,12 @@ def make_folder(path: Path | str) -> None:
 
 def _seal(folder: Path, meta: dict[str, Any]) -> None:
     files = {}
-    for name, path in _regular_files(folder):
+    for name, path in regular_files(folder):
         sync(path)
         files[name] = {"sha256": _sha256(path), "size": os.stat(path).st_size}
     body = {"schema": SCHEMA, "meta": meta, "files": files}
     digest = hashlib.sha256(encode_json(body)).hexdigest()
-    _write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
+    write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
     for inner, _, _ in os.walk(folder, topdown=False):
         sync(Path(inner))
 
@@ -212,10 +178,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def _is_entry(name: str, entry: Any) -> bool:
     plain = PurePosixPath(name)
     inside = not plain.is_absolute() and ".." not in plain.parts and str(plain) == name and "\0" not in name
-    return inside and name not in (".", MANIFEST) and isinstance(entry, dict) and entry.keys() == {"sha256", "size"}
+    if not inside or name in (".", MANIFEST) or not isinstance(entry, dict) or entry.keys() != {"sha256", "size"}:
+        return False
+    return type(entry["size"]) is int and re.fullmatch("[0-9a-f]{64}", str(entry["sha256"])) is not None
 
 
-def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
+def regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
     """Pairs (name relative to ``folder``, path), sorted; links and special files are refused, not followed."""
     for inner, folders, names in os.walk(folder, onerror=_raise):
         folders.sort()
@@ -226,68 +194,38 @@ def _regular_files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(folder).as_posix(), path
 
 
-# --- Errors and small tools ---
+# --- Small tools ---
 
 
-@contextlib.contextmanager
-def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into one of ours: full disk, damaged disk, or a path that cannot be used."""
-    try:
-        yield
-    except OSError as error:
-        if disk_full(error):
-            raise out_of_space(path, needed, error) from error
-        kind = DamagedError if error.errno == errno.EIO else InputError
-        raise kind(f"{show(path)}: {error.strerror or error}") from error
-
-
-def disk_full(error: BaseException) -> bool:
-    """Whether ``error`` says that the disk, the quota or the allowed file size is used up."""
-    return isinstance(error, OSError) and error.errno in _DISK_FULL
-
-
-def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError:
-    """The error for a write that did not fit; nothing of it is left and what was there before is intact."""
-    place = next((each for each in Path(os.path.abspath(path)).parents if each.exists()), Path("/"))
-    said = reason.strerror if isinstance(reason, OSError) else reason
-    return ResourceError(
-        f"{show(path)}: {said}: needs at least {needed} bytes, {shutil.disk_usage(place).free} are free; "
-        "earlier files are intact, free some space and go on"
-    )
-
-
-def plain(path: Path | str) -> str:
-    """``path`` when the file system can spell it."""
-    text = os.fspath(path)
-    try:
-        spelled = bool(text) and b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:
-        spelled = False
-    require(spelled, "out", text, "a path without NUL and lone surrogates")
-    return text
-
-
-def show(text: object) -> str:
-    """Text for a message: escaped when it could break the line or colour the terminal."""
-    return str(text) if str(text).isprintable() else ascii(str(text))
-
-
-def _temporary_name(folder: Path) -> Path:
+def temporary_name(folder: Path) -> Path:
+    """A new name in ``folder`` that ``sweep_temporaries`` knows."""
     return folder / f".icrl-tmp-{secrets.token_hex(8)}"
 
 
 @contextlib.contextmanager
-def _removing(temporary: Path) -> Iterator[None]:
+def removing(temporary: Path) -> Iterator[None]:
     """Remove ``temporary`` when the block fails, without hiding why it failed."""
     try:
         yield
     except BaseException:
         with contextlib.suppress(OSError):
-            _remove(temporary)
+            remove_tree(temporary)
         raise
 
 
-def _remove(path: Path) -> None:
+@contextlib.contextmanager
+def full_disk_explained(final: Path, temporary: Path) -> Iterator[None]:
+    """Turn a full disk met while ``temporary`` is filled into our error; what else fails there is not ours."""
+    try:
+        yield
+    except OSError as error:
+        if disk_full(error):
+            raise out_of_space(final, bytes_in(temporary), error) from error
+        raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing behind links."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -299,26 +237,12 @@ def _refuse_existing(final: Path) -> None:
         raise InputError(f"{show(final)}: already exists and is never overwritten")
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, *parts: bytes | memoryview) -> None:
+    """Write ``parts`` one behind the other into a new file, durably; an ``OSError`` has its errno."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        write_all(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, however many calls it takes."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-
-
-def sync(path: Path) -> None:
-    """Make the content of a file, or the names in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | (os.O_DIRECTORY if path.is_dir() else os.O_NOFOLLOW))
-    try:
+        for part in parts:
+            write_all(descriptor, part)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -329,7 +253,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _bytes_in(folder: Path) -> int:
+def bytes_in(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
     return sum(os.lstat(os.path.join(inner, name)).st_size for inner, _, names in os.walk(folder) for name in names)
 
 

@@ -1,11 +1,6 @@
-"""The folder of a run: who may write into it, and which run it holds.
-
-The lock file is no artefact; it alone holds a time.
-"""
+"""The folder of a run: which run it holds, and whether another one may go on in it."""
 
 import contextlib
-import datetime
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -13,25 +8,16 @@ import os
 import platform
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from icrl.core.errors import DamagedError, InputError, LockedError, require
-from icrl.storage.publish import (
-    TEMPORARY,
-    decode_json,
-    encode_json,
-    explained,
-    make_folder,
-    plain,
-    publish_json,
-    read_json,
-    show,
-    sweep_temporaries,
-    write_all,
-)
+from icrl.core.errors import DamagedError, InputError, require
+from icrl.storage.documents import digest_of, read_document, write_document
+from icrl.storage.lock import CONFIG, LOCK, RunLock
+from icrl.storage.paths import explained, plain, show
+from icrl.storage.publish import TEMPORARY, make_folder
+from icrl.storage.strict_json import encode_json
 
 SCHEMA = 1
-CONFIG, LOCK = "config.json", ".lock"
 PACKAGES = ("icrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")  # those that decide the bits
 FLAGS = {  # the switches of jax that change random numbers, as jax ships them: what a record without them means
     "jax_default_prng_impl": "threefry2x32",
@@ -39,50 +25,9 @@ FLAGS = {  # the switches of jax that change random numbers, as jax ships them: 
     "jax_random_seed_offset": 0,
     "jax_threefry_partitionable": True,
 }
+_CONFIG = {"schema": int, "settings": dict, "versions": dict, "device": (str, None), "flags": dict}
 _ABSENT = object()
 _log = logging.getLogger("icrl")
-
-
-class RunLock:
-    """Exclusive right to write into ``folder`` while the block runs; a second process gets ``LockedError``.
-
-    The kernel holds the lock and frees it when the process dies, however it dies, so a killed holder never blocks.
-    Child processes made by ``fork`` share it until they end. The content of the file only informs.
-    """
-
-    def __init__(self, folder: Path | str, run_id: str) -> None:
-        self.path, self.run_id, self._descriptor = Path(folder) / LOCK, run_id, -1
-
-    def __enter__(self) -> Self:
-        with explained(self.path):
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _describe_holder(os.pread(descriptor, 4096, 0))
-                os.close(descriptor)
-                place = show(self.path.parent)
-                raise LockedError(f"{place}: {holder} is writing here; wait for it, or use another --out") from None
-            except BaseException:
-                os.close(descriptor)
-                raise
-        self._descriptor = descriptor
-        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with contextlib.suppress(OSError):  # a full disk must not keep a run from starting
-            os.ftruncate(descriptor, 0)
-            write_all(descriptor, encode_json({"pid": os.getpid(), "run_id": self.run_id, "started": started}))
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        os.close(self._descriptor)
-
-
-def _describe_holder(data: bytes) -> str:
-    try:
-        holder = decode_json(data, LOCK)
-        return f"pid {int(holder['pid'])}, run {show(holder['run_id'])}, since {show(holder['started'])}"
-    except (DamagedError, TypeError, KeyError, ValueError):
-        return "pid unknown"
 
 
 def open_run_folder(
@@ -108,9 +53,8 @@ def open_run_folder(
     machine = {"versions": _versions(), "device": device}
     with RunLock(folder, "opening"):
         stored = _check_run_folder(folder, settings, resume, flags, ignore)  # again: now nobody else can change it
-        sweep_temporaries(folder)
         if stored is None:
-            publish_json(folder / CONFIG, {"schema": SCHEMA, "settings": settings, **machine, "flags": flags})
+            write_document(folder / CONFIG, {"schema": SCHEMA, "settings": settings, **machine, "flags": flags})
         else:
             for name, before, now in _differences({key: stored[key] for key in machine}, machine):
                 _log.warning("%s: %s was %s, is %s now; results may differ", show(folder), name, before, now)
@@ -135,7 +79,7 @@ def _check_run_folder(
         raise InputError(
             f"out: {show(folder)} already holds a run; pass --resume to continue it, or another --out for a new one"
         )
-    stored = _read_config(folder / CONFIG)
+    stored = read_config(folder)
     changed = [
         f"{name} (stored {before}, given {now})"
         for name, before, now in _differences(stored["settings"], settings)
@@ -146,10 +90,7 @@ def _check_run_folder(
             f"out: {show(folder)} holds a run with other settings: {'; '.join(changed)}; "
             "give the stored ones to resume it, or another --out"
         )
-    switched = [
-        f"{name} (stored {before}, given {now})"
-        for name, before, now in _differences({**FLAGS, **stored.get("flags", {})}, flags)
-    ]
+    switched = [f"{name} (stored {before}, given {now})" for name, before, now in _differences(stored["flags"], flags)]
     if switched:
         raise InputError(
             f"out: {show(folder)} holds a run that drew its random numbers with other switches of jax: "
@@ -158,14 +99,29 @@ def _check_run_folder(
     return stored
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    config, where = read_json(path), show(path)
-    fields = {"schema", "settings", "versions", "device"}
-    is_record = isinstance(config, dict) and config.keys() - {"flags"} == fields  # older records have no flags
-    if not is_record or not all(isinstance(config.get(name, {}), dict) for name in ("settings", "flags")):
-        raise DamagedError(f"{where}: expected the fields {', '.join(sorted(fields))}, found others")
-    require(config["schema"] == SCHEMA, f"{where}: schema", config["schema"], str(SCHEMA))
+def read_config(folder: Path | str) -> dict[str, Any]:
+    """What ``config.json`` of the run in ``folder`` says: its settings, flags, versions and device.
+
+    Raises:
+      InputError: no such file, or one of another version of it. DamagedError: it is not as it was written.
+    """
+    path = Path(folder) / CONFIG
+    config = read_document(path, _CONFIG, ("schema", SCHEMA))
+    if config.keys() != _CONFIG.keys():
+        raise DamagedError(f"{show(path)}: expected the fields {', '.join(sorted(_CONFIG))}, found others")
     return config
+
+
+def identity_of(folder: Path | str) -> dict[str, str]:
+    """What tells the run in ``folder`` from all others: digests of its whole config and of its settings alone.
+
+    Runs of equal settings and seed on equal machines with equal versions are the same, bit for bit, and so is this.
+    Empty where no run is (a loop of one's own that calls ``fit``).
+    """
+    if not os.path.lexists(Path(folder) / CONFIG):
+        return {}
+    config = read_config(folder)
+    return {"run": digest_of(config)[:16], "settings": digest_of(config["settings"])[:16]}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[tuple[str, str, str]]:

@@ -5,6 +5,7 @@ no other randomness, and a checkpoint holds parameters, optimiser state and step
 ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
 """
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,17 @@ from icrl.core.progress import Progress
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
-from icrl.storage.metrics_log import append_jsonl, truncate_jsonl
+from icrl.storage.metrics_log import (
+    NO_ROWS,
+    Head,
+    append_jsonl,
+    head_of,
+    require_rows,
+    truncate_jsonl,
+)
+from icrl.storage.paths import show
+from icrl.storage.run_folder import identity_of
+from icrl.storage.typed import conform
 from icrl.training.step import FitSettings, TrainState, initial_state, train_step
 
 
@@ -97,11 +108,14 @@ def fit(
     Raises:
       Interrupted: after a signal; the current step has been saved.
       Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
-      DamagedError, InputError: the checkpoints in ``folder`` are damaged, or of another model.
+      DamagedError, InputError: the checkpoints in ``folder`` are damaged, of another run or of another model, or
+        ``metrics.jsonl`` has not all rows that were written before the checkpoint.
     """
     settings, saves, metrics = settings.resolved(policy), saves_of(folder, seed), folder / "metrics.jsonl"
-    state = _newest_state(settings, policy, saves)
+    owner = {"seed": seed, **identity_of(folder)}
+    state, head = _newest_state(settings, policy, saves, owner)
     done = int(state.step)
+    require_rows(metrics, seed, done, head)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
@@ -114,9 +128,11 @@ def fit(
                         name: float(value) for name, value in report(objective, _now(policy, state), held_out).items()
                     }
                 bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
-                append_jsonl(metrics, [{**row, "steps_per_second": bar.rate}])
+                row["steps_per_second"] = bar.rate
+                append_jsonl(metrics, [row])
+                head = head_of([row], head)
             if last or stop.number is not None or step % settings.save_every == 0:
-                _save(saves, state, step, seed)
+                _save(saves, state, step, {**owner, **head._asdict()})
             if stop.number is not None and not last:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
@@ -127,11 +143,15 @@ def restore(settings: FitSettings, policy: Policy, folder: Path, seed: int) -> P
     """The policy at the newest intact checkpoint of training seed ``seed`` in ``folder``; ``policy`` is the template.
 
     Raises:
-      InputError: there is no checkpoint, or it is of another model. DamagedError: none is intact.
+      InputError: there is no checkpoint, or it is of another model. DamagedError: none is intact, it is of another
+        run, or the record of metrics, if there is one, has not all rows that were written before it.
     """
-    saves = saves_of(folder, seed)
+    saves, metrics = saves_of(folder, seed), folder / "metrics.jsonl"
     require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
-    return _now(policy, _newest_state(settings, policy, saves))
+    state, head = _newest_state(settings, policy, saves, {"seed": seed, **identity_of(folder)})
+    if os.path.lexists(metrics):  # who acts with a model that was handed on has none
+        require_rows(metrics, seed, int(state.step), head)
+    return _now(policy, state)
 
 
 def _now(policy: Policy, state: TrainState) -> Policy:
@@ -144,10 +164,14 @@ def saves_of(folder: Path, seed: int) -> Path:
     return folder / "checkpoints" / f"seed-{seed}"
 
 
-def _newest_state(settings: FitSettings, policy: Policy, saves: Path) -> TrainState:
-    """The state of the newest checkpoint in ``saves``, or that of step 0."""
+def _newest_state(settings: FitSettings, policy: Policy, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:
+    """The state of the newest checkpoint in ``saves``, or that of step 0, and the head of the rows before it."""
     state = initial_state(settings, policy)
-    return checkpoints.restore(saves, state)[0] if checkpoints.steps(saves) else state
+    if not checkpoints.steps(saves):
+        return state, NO_ROWS
+    state, _, meta = checkpoints.restore(saves, state, owner=owner)
+    conform(meta, {"rows": int, "crc": str}, f"{show(saves)}: meta of the checkpoint")
+    return state, Head(meta["rows"], meta["crc"])
 
 
 @in_32_bits
@@ -169,10 +193,10 @@ def _finite_losses(state: TrainState, step: int) -> np.ndarray:
     raise Diverged(f"loss: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
 
 
-def _save(saves: Path, state: TrainState, step: int, seed: int) -> None:
+def _save(saves: Path, state: TrainState, step: int, meta: dict[str, Any]) -> None:
     """Publish a checkpoint of a state that is finite in every leaf."""
     _finite_losses(state, step)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         if not bool(jnp.isfinite(leaf).all()):
             raise Diverged(f"parameter {jax.tree_util.keystr(path)}: not finite at step {step}; not saved")
-    checkpoints.save(saves, step, state, {"seed": seed})
+    checkpoints.save(saves, step, state, meta)

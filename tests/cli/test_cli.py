@@ -242,7 +242,7 @@ BAD = [
     (("run", "dpt-darkroom", "--competitors", "ucb-vi@delta"), "competitors: got 'ucb-vi@delta', allowed: AGENT"),
     (("run", "dpt-darkroom", "--competitors", "ucb-vi@dleta=1"), "unknown setting 'dleta'; did you mean delta"),
     (("run", "task-diversity-bandit", "--vary", "task_pool=0,4"), "task_pool: got 0, allowed: an integer in"),
-    (("verify", "nowhere"), "data: got 'nowhere'"),
+    (("verify", "nowhere"), "folder: got 'nowhere'"),
     (("inspect", "nowhere"), "data: got 'nowhere'"),
     (("list", "agent"), "did you mean agents"),
     (("evaluate", "nowhere"), "folder: got 'nowhere'"),
@@ -282,7 +282,6 @@ def test_folders_that_cannot_be_used(run, copy, tmp_path, capsys):
         assert (code, words in err, err.count("\n")) == (2, True, 1), err
     code, _, err = call(capsys, "run", "dpt-bandit", *SMALL, "--seed", "5", "--out", run, "--resume")
     assert code == 2 and "seed" in err and "5" in err and "0" in err
-    assert call(capsys, "run", "dpt-bandit", *SMALL, "--out", tmp_path / "none", "--resume")[0] == 2
     assert file.read_text() == (full / "thesis.tex").read_text() == "precious"
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
     shutil.rmtree(copy / "checkpoints")
@@ -302,6 +301,37 @@ def test_damaged_files_give_code_3(copy, capsys):
     (copy / "config.json").write_text('{"settings": {"experiment": "dpt-bandit", "preset"')
     code, _, err = call(capsys, "evaluate", copy)
     assert code == 3 and "config.json" in err
+
+
+def test_config_and_results_that_somebody_changed_give_code_3(copy, capsys):
+    for name, old, new, commands in (
+        ("config.json", '"noise_std": 0.3', '"noise_std": 0.1', ("evaluate", "report", "show")),
+        ("results.json", '"seed": 0', '"seed": 1', ("report",)),
+    ):
+        good = (copy / name).read_text()
+        for text in (good.replace(old, new), good[: len(good) // 2], "", "[]"):
+            (copy / name).write_text(text)
+            for command in commands:
+                code, _, err = call(capsys, command, copy)
+                assert (code, err.count("\n")) == (3, 1) and name in err, (command, text[:40], err)
+        (copy / name).write_text(good)
+
+
+def test_links_in_a_run_are_refused_before_anything_is_written(copy, tmp_path, capsys):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "events.out.tfevents.1").write_text("precious")
+    for name in ("tensorboard", "figures", "checkpoints"):
+        (copy / name).rename(tmp_path / "aside")
+        (copy / name).symlink_to(elsewhere)
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"}
+        for argv in (("report", copy), ("evaluate", copy), ("run", "dpt-bandit", *SMALL, "--out", copy, "--resume")):
+            code, _, err = call(capsys, *argv)
+            assert code == 2 and f"{name}: is a link" in err, (argv, err)
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob("*") if path.name != ".lock"} == before
+        (copy / name).unlink()
+        (tmp_path / "aside").rename(copy / name)
+    assert [path.name for path in elsewhere.iterdir()] == ["events.out.tfevents.1"]
 
 
 def test_help_needs_no_jax():

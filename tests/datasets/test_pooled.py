@@ -7,8 +7,8 @@ from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.core.settings import replaced
 from icrl.core.types import History
+from icrl.datasets import _arrays, store
 from icrl.datasets import histories as module
-from icrl.datasets import store
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.windows import DeviceHistories, Windows
@@ -45,7 +45,7 @@ def fetched(parts, name):
 @pytest.mark.parametrize("number", [1, 2], ids=["one set", "two sets"])
 def test_windows_from_disk_are_those_from_the_device_bit_for_bit(parts, monkeypatch, keep_every, number):
     monkeypatch.setattr(store, "OPEN_SHARDS", 1)  # more shards than may be open,
-    monkeypatch.setattr(store, "SMALL", 0)  # and everything is mapped
+    monkeypatch.setattr(_arrays, "SMALL", 0)  # and everything is mapped
     pooled = PooledHistories(tuple((StoredHistories(s.folder), n) for s, n in parts[:number]), keep_every)
     resident = pooled.on_device()
     assert pooled.shape == resident.shape == ((15, 25)[number - 1], (32, 18)[keep_every - 1])

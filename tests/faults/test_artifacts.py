@@ -3,7 +3,6 @@
 The tests that kill or fork run in a child (this file as a script), which never imports jax.
 """
 
-import contextlib
 import errno
 import json
 import os
@@ -13,12 +12,12 @@ import resource
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from crash_points import die_at, fail_at, in_fork, intercepted, run_child
 from published import fill, one_line, publish, temporaries
 
 from icrl.core.errors import DamagedError, InputError, ResourceError
@@ -35,7 +34,6 @@ from icrl.storage.publish import (
 )
 from icrl.storage.run_folder import RunLock, open_run_folder
 
-CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir", "ftruncate")
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
 
 
@@ -108,54 +106,6 @@ def resume(root: Path, name: str) -> None:
         SCENARIOS[name](root)
 
 
-@contextlib.contextmanager
-def intercepted(before):
-    """Call ``before(name, original, args)`` ahead of every os call that changes the disk."""
-    originals = {name: getattr(os, name) for name in CHANGES}
-
-    def wrap(name):
-        def wrapped(*args, **kwargs):
-            creates = name != "open" or (len(args) > 1 and args[1] & os.O_CREAT)
-            if creates:
-                before(name, originals[name], args)
-            return originals[name](*args, **kwargs)
-
-        return wrapped
-
-    try:
-        for name in CHANGES:
-            setattr(os, name, wrap(name))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(os, name, original)
-
-
-def die_at(k: int):
-    calls = 0
-
-    def before(name, original, args):
-        nonlocal calls
-        calls += 1
-        if calls == k:
-            if name == "write":
-                original(args[0], bytes(args[1])[: len(args[1]) // 2])  # torn in the middle
-            os._exit(9)
-
-    return before
-
-
-def in_fork(action) -> int:
-    child = os.fork()
-    if child == 0:
-        code = 1
-        with contextlib.suppress(BaseException):
-            action()
-            code = 0
-        os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def child_crash_points(root: Path) -> dict:
     points = {}
     for name, scenario in SCENARIOS.items():
@@ -222,17 +172,8 @@ def child_sigkill(root: Path, kills: int) -> dict:
     return {"published": len(found), "acknowledged": acknowledged + 1, "seconds": time.time() - started}
 
 
-def run_child(role: str, *args: object) -> dict:
-    command = [sys.executable, __file__, role, *map(str, args)]
-    paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]  # what test files share
-    shared = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False, env=shared)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def test_death_at_every_call_leaves_old_or_new(tmp_path):
-    points = run_child("crash_points", tmp_path)
+    points = run_child(__file__, "crash_points", tmp_path)
     assert points.keys() == SCENARIOS.keys()
     assert all(count >= 3 for count in points.values()), points
     assert points["publishing_folder"] >= 12 and sum(points.values()) >= 50, points
@@ -240,7 +181,7 @@ def test_death_at_every_call_leaves_old_or_new(tmp_path):
 
 @pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.nightly)])
 def test_sigkill_loses_nothing_acknowledged(tmp_path, kills):
-    assert run_child("sigkill", tmp_path, kills)["published"] >= kills
+    assert run_child(__file__, "sigkill", tmp_path, kills)["published"] >= kills
 
 
 # --- The order of the durability calls ---
@@ -367,22 +308,6 @@ def test_bad_places_are_input_errors(tmp_path):
     with pytest.raises(InputError):
         make_folder(tmp_path / "file")
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
-
-
-def fail_at(k: int, number: int, only: tuple[str, ...] = ("open", "write", "fsync", "replace", "rename", "mkdir")):
-    """The k-th call fails, once: what cleans up afterwards works, as on a full disk."""
-    calls = 0
-
-    def before(name, original, args):
-        nonlocal calls
-        if name in only:
-            calls += 1
-            if calls == k:
-                if name == "write":
-                    original(args[0], bytes(args[1])[: len(args[1]) // 2])
-                raise OSError(number, os.strerror(number))
-
-    return before, lambda: calls < k
 
 
 @pytest.mark.parametrize("name", ["publish_file", "publishing_folder", "append_jsonl", "truncate_jsonl"])

@@ -4,6 +4,7 @@ The test that kills runs in a child (this file as a script): it forks before JAX
 """
 
 import contextlib
+import gc
 import json
 import os
 import platform
@@ -16,7 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -30,6 +33,7 @@ from icrl.core.errors import DamagedError, InputError, ResourceError
 from icrl.storage import checkpoints
 from icrl.storage.checkpoints import restore, save, steps
 from icrl.storage.publish import verify_folder
+from icrl.storage.quiet import Quiet
 from icrl.storage.run_folder import RunLock
 
 CHANGES = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdir")
@@ -283,6 +287,53 @@ def test_only_damaged_ones_left(tmp_path):
         restore(tmp_path, small_state())
 
 
+def test_a_reader_beside_a_run_follows_it_to_a_newer_step(tmp_path, monkeypatch):
+    """The run saves two steps and removes the one that is just being read, in every phase of reading."""
+    for phase in ("verify_folder", "_orbax_restore"):
+        place, original, moved = tmp_path / phase, getattr(checkpoints, phase), []
+        for number in (1, 2):
+            save(place, number, small_state(number))
+
+        def beside(*args, place=place, original=original, moved=moved, **kwargs):
+            if not moved:
+                moved.append(True)
+                for number in (3, 4):
+                    save(place, number, small_state(number))
+            return original(*args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, phase, beside)
+            restored, step, _ = restore(place, small_state())
+        assert step == 4 and same_bits(restored, small_state(4)), phase
+        with monkeypatch.context() as patch, pytest.raises(InputError, match=r"step: got 4, allowed: a saved step"):
+
+            def removing(*args, place=place, original=original):
+                shutil.rmtree(place / "step-00000004", ignore_errors=True)
+                return original(*args)
+
+            patch.setattr(checkpoints, phase, removing)
+            restore(place, small_state(), step=4)
+
+
+def test_damage_of_a_step_that_is_still_there_is_damage(tmp_path, monkeypatch):
+    save(tmp_path, 1, small_state())
+
+    def failing(*_):
+        raise DamagedError("cannot be read")
+
+    monkeypatch.setattr(checkpoints, "_orbax_restore", failing)
+    with pytest.raises(DamagedError, match="cannot be read"):
+        restore(tmp_path, small_state())
+
+
+def test_the_owner_of_a_step_is_compared(tmp_path):
+    save(tmp_path, 1, small_state(), {"run": "a", "seed": 0, "more": 1})
+    assert restore(tmp_path, small_state(), owner={"run": "a", "seed": 0})[2]["more"] == 1
+    for owner in ({"run": "b"}, {"run": "a", "seed": 1}, {"other": None, "run": 1}):
+        with pytest.raises(DamagedError, match=r"step-00000001: is a checkpoint of another run: .* expected .*, found"):
+            restore(tmp_path, small_state(), owner=owner)
+
+
 # --- Death and full disks ---
 
 
@@ -398,6 +449,57 @@ def test_full_disk_keeps_the_last_good_step(tmp_path, limit, capfd, caplog):
     assert [each.name for each in tmp_path.iterdir()] == ["step-00000001"]
     save(tmp_path, 2, big)
     assert same_bits(restore(tmp_path, big)[0], big)
+
+
+def child_full_disk(root: Path, limit: int) -> dict:
+    """Save many arrays under a limit on the size of files; what is said must be what is raised."""
+    state = {f"w{n}": jnp.full((64, 64), n) + jax.random.normal(jax.random.key(n), (64, 64)) for n in range(40)}
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    said = []
+    for _ in range(2):
+        try:
+            save(root, 1, state)
+        except ResourceError as error:
+            said.append(str(error))
+        gc.collect()
+        time.sleep(0.3)  # for threads that are late
+    return {"said": said}
+
+
+def test_threads_of_a_save_that_met_a_full_disk_say_nothing(tmp_path):
+    command = [sys.executable, __file__, "full_disk", str(tmp_path), "4096"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr == ""
+    said = json.loads(done.stdout.splitlines()[-1])["said"]
+    assert len(said) == 2 and all("File too large: needs at least" in each for each in said)
+
+
+def test_only_late_threads_of_a_failed_save_stay_unheard(monkeypatch):
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    closed, other = (types.SimpleNamespace(exc_value=RuntimeError(text)) for text in ("Event loop is closed", "other"))
+
+    def late(found, name):
+        thread = threading.Thread(target=lambda: sys.unraisablehook(found), name=name)
+        thread.start()
+        thread.join()
+
+    with Quiet():
+        late(closed, "Dummy-1")
+        late(closed, "mine")
+        late(other, "Dummy-1")
+    assert heard == [closed, other]
+    late(closed, "Dummy-1")
+    assert heard == [closed, other, closed]  # the hook is what it was
+    for _ in range(2):
+        with Quiet() as quiet:
+            quiet.stays = True
+    late(closed, "Dummy-1")
+    assert len(heard) == 3
+    late(other, "Dummy-1")
+    assert len(heard) == 4
 
 
 def writer(root: Path, acknowledge: int) -> None:

@@ -159,12 +159,18 @@ def test_manifest_cannot_point_outside(tmp_path, name):
     one_line(caught.value)
 
 
-@pytest.mark.parametrize("files", [[], None, {"a.bin": None}, {"a.bin": {}}, {"a.bin": {"size": 1}}, 3])
+KINDS = [{"a.bin": {"sha256": "0" * 64, "size": 1} | wrong} for wrong in (
+    {"size": "1"}, {"size": 1.0}, {"size": True}, {"size": None}, {"sha256": 3}, {"sha256": "\x1b[31m"}, {"sha256": []}
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("files", [[], None, {"a.bin": None}, {"a.bin": {}}, {"a.bin": {"size": 1}}, 3, *KINDS])
 def test_malformed_manifest_is_damage(tmp_path, files):
     publish(tmp_path / "folder")
     reseal(tmp_path / "folder", lambda manifest: manifest.update(files=files))
-    with pytest.raises(DamagedError):
+    with pytest.raises(DamagedError, match="files: expected names inside the folder") as caught:
         verify_folder(tmp_path / "folder")
+    one_line(caught.value)
 
 
 def test_newer_schema_is_an_input_error(tmp_path):

@@ -1,16 +1,19 @@
 """JSON and records of lines: strict, and damaged only loudly."""
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 
 from icrl.core.errors import DamagedError, InputError
-from icrl.storage.metrics_log import append_jsonl, read_jsonl, truncate_jsonl
+from icrl.storage.documents import read_document, write_document
+from icrl.storage.metrics_log import TRAINING, append_jsonl, head_of, read_jsonl, truncate_jsonl
 from icrl.storage.publish import (
     publish_json,
     read_json,
 )
+from icrl.storage.typed import conform
 
 
 def one_line(error: BaseException) -> str:
@@ -105,3 +108,98 @@ def test_no_bit_flip_in_a_record_is_silent(tmp_path):
             read_jsonl(tmp_path / "m.jsonl")
     with pytest.raises(DamagedError):
         append_jsonl(tmp_path / "m.jsonl", [{"step": 9}])  # the last flip hit the last newline
+
+
+# --- The chain of a record ---
+
+
+def test_rows_taken_out_exchanged_or_doubled_are_found(tmp_path):
+    record(tmp_path / "m.jsonl")
+    lines = (tmp_path / "m.jsonl").read_bytes().splitlines(keepends=True)
+    orders = ([1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 2, 1, 3], [1, 0, 2, 3], [0, 1, 1, 2, 3], [0, 0, 1, 2, 3], [3])
+    for order in orders:
+        (tmp_path / "m.jsonl").write_bytes(b"".join(lines[number] for number in order))
+        first = next(place for place, number in enumerate(order) if place != number)
+        with pytest.raises(DamagedError, match=rf"m\.jsonl: line {first + 1}: ") as caught:
+            read_jsonl(tmp_path / "m.jsonl")
+        one_line(caught.value)
+
+
+def test_rows_of_another_record_are_found(tmp_path):
+    record(tmp_path / "a.jsonl")
+    append_jsonl(tmp_path / "b.jsonl", [{"step": n} for n in range(4)])
+    a, b = ((tmp_path / name).read_bytes().splitlines(keepends=True) for name in ("a.jsonl", "b.jsonl"))
+    (tmp_path / "a.jsonl").write_bytes(b"".join(a[:2] + b[2:]))
+    with pytest.raises(DamagedError, match="line 3"):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_the_head_tells_how_many_rows_there_are_and_which(tmp_path):
+    rows = record(tmp_path / "m.jsonl")
+    head = head_of(rows)
+    assert head == head_of(read_jsonl(tmp_path / "m.jsonl")) == head_of(rows[2:], head_of(rows[:2]))
+    assert head.rows == 4 and head_of([]) == (0, "00000000")
+    others = [rows[:3], rows[1:], [rows[1], rows[0], *rows[2:]], [*rows[:3], {**rows[3], "loss": 0.1}]]
+    assert len({head, *map(head_of, others)}) == 5
+    assert json.loads((tmp_path / "m.jsonl").read_text().splitlines()[-1])["crc"] == head.crc
+
+
+def test_rows_of_another_form_are_damage(tmp_path):
+    for row in ({"step": 1}, {"seed": "0", "step": 1, "loss": 1.0}, {"seed": 0, "step": None, "loss": 1.0}):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"
+        append_jsonl(path, [{"seed": 0, "step": 0, "loss": 2}, row])
+        assert len(read_jsonl(path)) == 2
+        with pytest.raises(DamagedError, match=r"line 2: (expected the fields|seed|step)") as caught:
+            read_jsonl(path, TRAINING)
+        one_line(caught.value)
+
+
+def test_nothing_is_appended_to_a_record_whose_end_is_damaged(tmp_path):
+    record(tmp_path / "m.jsonl")
+    with open(tmp_path / "m.jsonl", "ab") as file:
+        file.write(b"{}\n")
+    with pytest.raises(DamagedError, match="its last line"):
+        append_jsonl(tmp_path / "m.jsonl", [{"step": 9}])
+
+
+# --- Documents that hold their own digest ---
+
+
+def test_no_bit_flip_in_a_document_changes_what_is_read(tmp_path):
+    body = {"schema": 1, "text": "some", "numbers": [0.1, 25, 1e-9], "nothing": None}
+    write_document(tmp_path / "d.json", body)
+    assert read_document(tmp_path / "d.json", version=("schema", 1)) == body
+    data = (tmp_path / "d.json").read_bytes()
+    for position in range(len(data) * 8):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        (tmp_path / "d.json").write_bytes(damaged)
+        with contextlib.suppress(DamagedError):  # a letter of an exponent may be large
+            assert read_document(tmp_path / "d.json") == body
+    for size in range(len(data) - 2):
+        (tmp_path / "d.json").write_bytes(data[:size])
+        with pytest.raises(DamagedError) as caught:
+            read_document(tmp_path / "d.json")
+        one_line(caught.value)
+
+
+def test_forms_name_the_field():
+    form = {"a": int, "b": [{"c": (str, None)}], "d": float}
+    good = {"a": 1, "b": [{"c": "x"}, {"c": None, "more": 1}], "d": 2}
+    conform(good, form, "here")
+    for change, said in (
+        ({"a": True}, "a: expected an integer, found True"),
+        ({"a": 2**70}, "a: expected an integer, found 1180591620717411303424"),
+        ({"a": 1.0}, "a: expected an integer, found 1.0"),
+        ({"b": {}}, "b: expected a list, found {}"),
+        ({"b": [{"c": 3}]}, "b[0].c: expected a text or null, found 3"),
+        ({"b": [{"c": None}, {}]}, "b[1]: expected the fields c, found no c"),
+        ({"d": "2"}, "d: expected a number, found '2'"),
+        ({"d": "\x1b[31m\n"}, "d: expected a number, found "),
+    ):
+        with pytest.raises(DamagedError) as caught:
+            conform({**good, **change}, form, "here")
+        assert one_line(caught.value).startswith(f"here: {said}") and str(caught.value).isprintable()
+    for value in ([], None, 3, {"a": 1}):
+        with pytest.raises(DamagedError, match=r"^here: expected"):
+            conform(value, form, "here")

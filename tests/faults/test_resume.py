@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icrl.core.errors import DamagedError
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.recipes.data import RunData
 from icrl.storage import checkpoints
-from icrl.storage.metrics_log import read_jsonl
+from icrl.storage.metrics_log import append_jsonl, read_jsonl
+from icrl.storage.run_folder import open_run_folder
 from icrl.training.fit import Diverged, fit, restore
 from icrl.training.step import FitSettings
 
@@ -114,3 +117,101 @@ def test_a_poisoned_batch_stops_the_run_by_name_and_leaves_the_last_good_checkpo
     assert checkpoints.steps(tmp_path / "checkpoints" / "seed-0") == [20]
     smoke_fit(tmp_path)  # with the data mended, the run goes on
     assert [row["step"] for row in read_jsonl(tmp_path / "metrics.jsonl")] == [10, 20, 30, 40]
+
+
+# --- Whose checkpoints, and which rows ---
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a config, in which a model has been trained to its end; and what it has learned."""
+    folder = open_run_folder(tmp_path_factory.mktemp("trained") / "run", {"seed": 0}, False)
+    smoke_fit(folder)
+    return folder
+
+
+@pytest.fixture
+def mine(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def damaged(action, match: str) -> None:
+    with pytest.raises(DamagedError, match=match) as caught:
+        action()
+    assert "\n" not in str(caught.value) and caught.value.exit_code == 3
+
+
+def smoke_restore(folder: Path, seed: int = 0):
+    settings = DPTBandit.presets["smoke"]
+    return restore(settings.fit, settings.new_policy(0, 0), folder, seed)
+
+
+def test_a_finished_run_is_taken_up_again(mine):
+    smoke_fit(mine)
+    smoke_restore(mine)
+    assert len(read_jsonl(mine / "metrics.jsonl")) == 4
+
+
+@pytest.mark.parametrize("action", [smoke_fit, smoke_restore])
+def test_checkpoints_of_another_run_are_refused(mine, tmp_path, action):
+    other = open_run_folder(tmp_path / "other", {"seed": 7}, False)
+    for name in ("checkpoints", "metrics.jsonl"):
+        (mine / name).rename(other / name)
+    message = (
+        "step-00000040: is a checkpoint of another run: run expected '[0-9a-f]{16}', found '[0-9a-f]{16}'; settings"
+    )
+    damaged(lambda: action(other), message)
+
+
+def test_checkpoints_of_another_model_of_the_run_are_refused(mine):
+    saves = mine / "checkpoints"
+    shutil.copytree(saves / "seed-0", saves / "seed-1")
+    damaged(lambda: smoke_restore(mine, 1), "another run: seed expected 1, found 0")
+
+
+def test_checkpoints_without_a_run_are_not_those_of_a_run(mine, tmp_path):
+    (tmp_path / "loose").mkdir()
+    smoke_fit(tmp_path / "loose")
+    shutil.rmtree(mine / "checkpoints")
+    shutil.copytree(tmp_path / "loose" / "checkpoints", mine / "checkpoints")
+    damaged(lambda: smoke_fit(mine), "another run: run expected '[0-9a-f]{16}', found None")
+
+
+@pytest.mark.parametrize("action", [smoke_fit, smoke_restore])
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_a_record_that_lost_its_tail_is_refused(mine, left, action):
+    lines = (mine / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    (mine / "metrics.jsonl").write_bytes(b"".join(lines[:left]))
+    damaged(lambda: action(mine), rf"metrics\.jsonl: expected 4 rows of seed 0 up to step 40 .*, found {left} ")
+
+
+def test_a_record_that_is_gone_is_refused_where_training_goes_on(mine):
+    (mine / "metrics.jsonl").unlink()
+    smoke_restore(mine)  # a model that was handed on without its record acts
+    damaged(lambda: smoke_fit(mine), "expected 4 rows of seed 0 up to step 40 .*, found 0 ")
+    assert not (mine / "metrics.jsonl").exists()
+
+
+def test_a_record_of_other_numbers_is_refused(mine):
+    """Written by this package, but not by this run."""
+    rows = read_jsonl(mine / "metrics.jsonl")
+    (mine / "metrics.jsonl").unlink()
+    append_jsonl(mine / "metrics.jsonl", [{**row, "loss": row["loss"] / 10} for row in rows])
+    damaged(lambda: smoke_fit(mine), "expected 4 rows .*, found 4 ")
+
+
+def test_rows_of_other_models_do_not_matter_to_a_model(mine):
+    append_jsonl(mine / "metrics.jsonl", [{"seed": 1, "step": 10, "loss": 1.0}])
+    smoke_fit(mine)
+    assert len(read_jsonl(mine / "metrics.jsonl")) == 5
+
+
+def test_a_run_that_fell_back_to_an_earlier_checkpoint_goes_on_to_the_same_record(mine):
+    newest = sorted((mine / "checkpoints" / "seed-0").iterdir())[-1]
+    (newest / "manifest.json").write_bytes(b"{}")
+    append_jsonl(mine / "metrics.jsonl", [{"seed": 1, "step": 10, "loss": 1.0}])
+    smoke_fit(mine)
+    smoke_fit(mine)
+    rows = read_jsonl(mine / "metrics.jsonl")
+    assert [(row["seed"], row["step"]) for row in rows] == [(0, 10), (0, 20), (1, 10), (0, 30), (0, 40)]

@@ -5,20 +5,27 @@ The holder of the lock runs in a child (this file as a script), which never impo
 
 import contextlib
 import errno
+import fcntl
+import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from crash_points import child_environment
+from resealing import OTHER_KINDS, places, put, reseal_document
 
-from icrl.core.errors import DamagedError, InputError, LockedError
+from icrl.core.errors import DamagedError, IcrlError, InputError, LockedError
+from icrl.storage import lock
 from icrl.storage.publish import (
     publish_json,
     read_json,
 )
-from icrl.storage.run_folder import FLAGS, RunLock, open_run_folder
+from icrl.storage.run_folder import FLAGS, RunLock, identity_of, open_run_folder, read_config
 
 CONFIG = {"env": "bandit", "model": {"width": 64, "layers": 2}, "lr": 1e-3}
 
@@ -38,12 +45,14 @@ def child_hold(root: Path) -> None:
 
 
 def test_second_writer_is_told_who_holds_and_a_killed_holder_frees(tmp_path):
-    holder = subprocess.Popen([sys.executable, __file__, tmp_path], stdout=subprocess.PIPE, text=True)
+    command, environment = [sys.executable, __file__, tmp_path], child_environment()
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    host = re.escape(platform.node())
     try:
         assert holder.stdout.readline() == "held\n"
         began = time.monotonic()
         with (
-            pytest.raises(LockedError, match=rf"pid {holder.pid}, run first, since 20") as caught,
+            pytest.raises(LockedError, match=rf"pid {holder.pid} on {host}, run first, since 20") as caught,
             RunLock(tmp_path, "b"),
         ):
             pass
@@ -55,7 +64,7 @@ def test_second_writer_is_told_who_holds_and_a_killed_holder_frees(tmp_path):
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    with RunLock(tmp_path, "second"), pytest.raises(LockedError, match=rf"pid {os.getpid()}, run second"):
+    with RunLock(tmp_path, "second"), pytest.raises(LockedError, match=rf"pid {os.getpid()} on {host}, run second"):
         RunLock(tmp_path, "third").__enter__()
     with RunLock(tmp_path, "third"):
         pass
@@ -78,6 +87,47 @@ def test_lock_does_not_follow_links(tmp_path):
     with pytest.raises(InputError):
         RunLock(tmp_path / "nothing", "a").__enter__()
     assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_lock_file_that_somebody_removed_lets_nobody_in(tmp_path):
+    with RunLock(tmp_path, "first"):
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(LockedError, match="another process is writing here") as caught:
+            RunLock(tmp_path, "second").__enter__()
+        one_line(caught.value)
+    with RunLock(tmp_path, "second"):
+        assert json.loads((tmp_path / ".lock").read_text())["run_id"] == "second"
+
+
+def test_the_lock_is_on_the_file_of_that_name_where_folders_cannot_be_locked(tmp_path, monkeypatch):
+    """The file is exchanged between being opened and being locked, and the file system locks no folders."""
+    real, exchanged = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EBADF, "no locks on folders")
+        if not exchanged:
+            exchanged.append((tmp_path / ".lock").unlink())
+            (tmp_path / ".lock").write_bytes(b"")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with RunLock(tmp_path, "first"), pytest.raises(LockedError, match="run first"):
+        RunLock(tmp_path, "second").__enter__()
+
+
+def test_the_lock_tells_of_host_and_run(tmp_path):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    with RunLock(out, "dpt-bandit"), pytest.raises(LockedError) as caught:
+        RunLock(out, "second").__enter__()
+    assert f"on {platform.node()}, run dpt-bandit {identity_of(out)['run']}, since" in one_line(caught.value)
+
+
+def test_a_system_without_file_locks_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    with pytest.raises(InputError, match="cannot be locked on this system") as caught:
+        RunLock(tmp_path, "first").__enter__()
+    one_line(caught.value)
 
 
 # --- The folder of a run ---
@@ -167,17 +217,12 @@ def test_start_killed_before_the_config_can_start_again(tmp_path):
 
 
 def test_resume_with_other_draws_names_the_switch(tmp_path):
-    """A record without flags is of a version that did not write them: jax's defaults."""
     out, switch = tmp_path / "run", "jax_threefry_partitionable"
     other, given = {**FLAGS, switch: False}, rf"other switches of jax: {switch} \(stored true, given false\)"
     open_run_folder(out, CONFIG, resume=False, flags=FLAGS)
     refuse(given, out, CONFIG, resume=True, flags=other)
     open_run_folder(out, CONFIG, resume=True, flags=FLAGS)
-    config = read_json(out / "config.json")
-    assert config.pop("flags") == FLAGS
-    publish_json(out / "config.json", config)
-    refuse(given, out, CONFIG, resume=True, flags=other)
-    open_run_folder(out, CONFIG, resume=True, flags=FLAGS)
+    assert read_json(out / "config.json")["flags"] == FLAGS
 
 
 @pytest.mark.parametrize(
@@ -187,19 +232,59 @@ def test_resume_with_other_draws_names_the_switch(tmp_path):
         (lambda config: config.update(settings=[]), DamagedError),
         (lambda config: config.update(extra=1), DamagedError),
         (lambda config: config.update(flags=[]), DamagedError),
+        (lambda config: config.update(versions=3), DamagedError),
         (lambda config: config.update(schema=2), InputError),
-        (lambda config: config.update(versions=3), None),
     ],
 )
-def test_damaged_config(tmp_path, change, error):
+@pytest.mark.parametrize("resealed", [True, False])
+def test_damaged_config(tmp_path, change, error, resealed):
     out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
     config = read_json(out / "config.json")
     change(config)
     publish_json(out / "config.json", config)
-    with pytest.raises(error) if error else contextlib.nullcontext() as caught:
+    if resealed:
+        reseal_document(out / "config.json", lambda config: config)
+    with pytest.raises(error) as caught:
         open_run_folder(out, CONFIG, resume=True)
-    if error:
-        assert "config.json" in one_line(caught.value)
+    assert "config.json" in one_line(caught.value)
+
+
+def test_values_of_another_kind_in_a_config_are_damage_in_one_line(tmp_path):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False, device="cpu:1")
+    good = json.loads((out / "config.json").read_text())
+    for at in list(places(good)):
+        for value in OTHER_KINDS:
+            copy = json.loads(json.dumps(good))
+            put(copy, at, value)
+            publish_json(out / "config.json", copy)
+            reseal_document(out / "config.json", lambda config: config)
+            with contextlib.suppress(IcrlError):  # settings and versions may be any
+                open_run_folder(out, CONFIG, resume=True, device="cpu:1")
+
+
+def test_a_config_without_a_digest_or_with_a_changed_digit_is_damaged(tmp_path):
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    good = (out / "config.json").read_text()
+    config = json.loads(good)
+    del config["sha256"]
+    for text in (good.replace("64", "65", 1), good.replace("bandit", "candit"), json.dumps(config)):
+        (out / "config.json").write_text(text)
+        with pytest.raises(DamagedError, match=r"config\.json: sha256: expected") as caught:
+            read_config(out)
+        one_line(caught.value)
+    (out / "config.json").write_text(good)
+    assert read_config(out)["settings"] == CONFIG
+
+
+def test_the_identity_of_a_run_is_that_of_its_config(tmp_path):
+    assert identity_of(tmp_path) == {}
+    one, two, other = (
+        identity_of(open_run_folder(tmp_path / name, {**CONFIG, "lr": lr}, False, device=device))
+        for name, lr, device in (("1", 1e-3, "cpu"), ("2", 1e-3, "cpu"), ("3", 2e-3, "cpu"))
+    )
+    elsewhere = identity_of(open_run_folder(tmp_path / "4", CONFIG, False, device="gpu"))
+    assert one == two and other["settings"] != one["settings"] and other["run"] != one["run"]
+    assert elsewhere["settings"] == one["settings"] and elsewhere["run"] != one["run"]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from icrl.core.errors import DamagedError, InputError
 from icrl.filters._selection import load_selection, provenance_of, save_selection
 from icrl.filters._table import Selection
 from icrl.filters.lhf import LHF
+from icrl.storage.documents import digest_of
 
 
 @pytest.fixture
@@ -54,12 +55,10 @@ def test_a_selection_for_another_data_set_is_refused(stored):
 )
 @pytest.mark.parametrize("resealed", [False, True])
 def test_damage_is_found(stored, field, value, message, resealed):
-    from icrl.filters._selection import _digest
-
     path = stored[0]
     body = json.loads(path.read_text()) | {field: value}
     if resealed:  # even when somebody made the digest fit again
-        body["sha256"] = _digest({key: body[key] for key in body.keys() - {"sha256"}})
+        body["sha256"] = digest_of({key: body[key] for key in body.keys() - {"sha256"}})
     path.write_text(json.dumps(body))
     with pytest.raises(DamagedError, match=message if resealed else "sha256: expected") as caught:
         load_selection(path, "d1")
@@ -73,7 +72,7 @@ def test_files_that_are_no_selection_are_refused(stored, tmp_path):
     with pytest.raises(DamagedError, match="not strict JSON"):
         load_selection(path, "d1")
     path.write_text("[]")
-    with pytest.raises(DamagedError, match="expected the fields"):
+    with pytest.raises(DamagedError, match="expected a dictionary"):
         load_selection(path, "d1")
     with pytest.raises(InputError, match="No such file"):
         load_selection(tmp_path / "none.json", "d1")

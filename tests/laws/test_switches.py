@@ -115,7 +115,7 @@ def of_experiment(name: str, words: tuple[str, ...] = ()) -> Any:
         rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
         losses = [{key: row[key] for key in row.keys() - {"steps_per_second", "crc"}} for row in rows]
         saves = [verify_folder(path)["state_sha256"] for path in sorted(saves_of(folder, 0).glob("step-*"))]
-        timed = ("versions", "seconds", "speeds")
+        timed = ("versions", "seconds", "speeds", "sha256")
         kept = {key: value for key, value in results.items() if key not in timed}
         return [json.dumps([kept, losses, saves], sort_keys=True), *(_played(folder) if saves else [])]
 

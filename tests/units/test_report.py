@@ -24,6 +24,7 @@ from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import contents
 from icrl.reports.section import Table
 from icrl.reports.tensorboard import write_tensorboard
+from icrl.storage.documents import sealed
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
 AGENTS = {  # name: (kind, label, regret after T steps, width of the band)
@@ -121,7 +122,9 @@ def test_figures_are_pngs_of_the_stated_size(written):
 
 def test_results_json_reads_back_equal_and_is_strict(written):
     text = (written[0] / "results.json").read_text()
-    assert read_results(written[0] / "results.json") == sample_results() == json.loads(text)
+    stored = json.loads(text)
+    assert len(stored.pop("sha256")) == 64
+    assert read_results(written[0] / "results.json") == sample_results() == stored
     assert max(map(len, text.splitlines())) > 200  # curves stand on one line each
     with pytest.raises(InputError, match="got NaN"):
         from_json(text.replace("12.4", "NaN"))
@@ -129,7 +132,7 @@ def test_results_json_reads_back_equal_and_is_strict(written):
         from_json('{"schema": 1, "schema": 1}')
     with pytest.raises(InputError, match="not JSON"):
         from_json(text[:100])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"absent\.json: No such file"):
         read_results(written[0] / "absent.json")
 
 
@@ -412,7 +415,7 @@ def test_no_backend_style_or_configuration_from_outside_reaches_a_figure(tmp_pat
     settings = "figure.facecolor: black\nfont.size: 30\nbackend: TkAgg\nimage.origin: lower\ntext.usetex: True\n"
     (tmp_path / "matplotlibrc").write_text(settings)
     source = tmp_path / "results.json"
-    source.write_text(to_json(check_results(sample_results())))
+    source.write_text(to_json(sealed(check_results(sample_results()))))
     program = (
         "import sys; from pathlib import Path; from icrl.reports.report import read_results, write_report\n"
         "write_report(Path(sys.argv[2]), read_results(Path(sys.argv[1])))"

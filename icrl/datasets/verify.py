@@ -1,0 +1,172 @@
+"""All that a folder holds, checked to the last byte: a run, a stored set, a selection, or checkpoints.
+
+What is wrong is named, all of it: what is damaged or of another run is a ``DamagedError``; what is only missing, so
+that the work can go on, an ``IncompleteError``.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from icrl.core.errors import DamagedError, IcrlError, IncompleteError, require
+from icrl.datasets.histories import StoredHistories
+from icrl.datasets.store import CARD, StoredRecords
+from icrl.filters._selection import read_selection
+from icrl.storage import checkpoints
+from icrl.storage.documents import read_document
+from icrl.storage.lock import CONFIG
+from icrl.storage.metrics_log import TRAINING, Head, read_jsonl, require_rows
+from icrl.storage.paths import explained, show
+from icrl.storage.run_folder import identity_of, read_config
+from icrl.storage.typed import conform
+
+METRICS, RESULTS, REPORT = "metrics.jsonl", "results.json", "report.html"
+SEED = re.compile(r"seed-(\d+)")
+KINDS = "a run, a folder of collected data, a selection, or a folder of checkpoints"
+
+
+def verify(path: Path) -> str:
+    """What is in ``path``, in words, once all of it is known to be whole.
+
+    Raises:
+      InputError: nothing there that could be checked, or of a newer version. DamagedError: something is damaged, or
+        of another run. IncompleteError: something is missing that the work would bring when it goes on.
+    """
+    with explained(path):
+        return _verify(path)
+
+
+def _verify(path: Path) -> str:
+    if (path / CONFIG).is_file():
+        return _verify_run(path)
+    if (path / CARD).is_file():
+        return _verify_set(path)
+    if path.is_file():
+        selection, origin = read_selection(path)
+        return f"a selection of {len(selection.index):,} of {origin['num_histories']:,} histories"
+    if checkpoints.steps(path):
+        return _verify_steps(path, {})[0]
+    seeds = _seeds(path)
+    require(bool(seeds), "folder", str(path), KINDS, "there is no such thing in it" if path.is_dir() else "")
+    return "; ".join(f"{name}: {_verify_steps(path / name, {})[0]}" for name in seeds.values())
+
+
+def _verify_set(folder: Path) -> str:
+    stored = StoredRecords(folder)
+    if "action" in stored.fields and "query" not in stored.fields and "task_ids" in stored.card:
+        stored = StoredHistories(folder, verify=False)  # its card is of histories: it must fit them
+    return f"{stored.num_tasks:,} tasks, digest {stored.digest}"
+
+
+def _verify_steps(folder: Path, owner: dict[str, Any]) -> tuple[str, dict[int, Head]]:
+    """The steps in ``folder`` in words, and the head of the rows that each tells of."""
+    heads, known = {}, checkpoints.steps(folder)
+    for step in known:
+        meta = checkpoints.verified(folder, step, owner)["meta"]
+        if owner:
+            conform(meta, {"rows": int, "crc": str}, f"{show(folder)}: step {step}: meta")
+            heads[step] = Head(meta["rows"], meta["crc"])
+    return f"steps {', '.join(map(str, known))}", heads
+
+
+def _seeds(folder: Path) -> dict[int, str]:
+    """The numbers of the models that have checkpoints in ``folder``, and the names of their folders."""
+    names = os.listdir(folder) if folder.is_dir() else []
+    return {
+        int(found[1]): found[0] for found in sorted(filter(None, map(SEED.fullmatch, names)), key=lambda m: int(m[1]))
+    }
+
+
+class _Findings:
+    """What is wrong with a run, gathered part by part, so that all of it is told."""
+
+    def __init__(self) -> None:
+        self.damaged: list[str] = []
+        self.missing: list[str] = []
+
+    def of(self, check: Callable[[], Any]) -> Any:
+        """What ``check`` returns; None, and one finding more, when it does not."""
+        try:
+            return check()
+        except IncompleteError as error:
+            self.missing.append(str(error))
+        except IcrlError as error:
+            self.damaged.append(str(error))
+        return None
+
+    def raise_all(self) -> None:
+        """Raise one error that names everything; damage outweighs what is missing."""
+        if self.damaged or self.missing:
+            kind = DamagedError if self.damaged else IncompleteError
+            raise kind("; ".join(dict.fromkeys([*self.damaged, *self.missing])))
+
+
+def _verify_run(folder: Path) -> str:
+    config, found = read_config(folder), _Findings()
+    owner, where = identity_of(folder), show(folder)
+    for link in _links(folder):
+        found.damaged.append(f"{show(link)}: found a link, which a run never makes")
+    rows = found.of(lambda: read_jsonl(folder / METRICS, TRAINING)) if (folder / METRICS).exists() else []
+    told = [f"{len(rows or []):,} rows of metrics"]
+    saves = _seeds(folder / "checkpoints")
+    for seed, name in saves.items():
+        whole = found.of(partial(_verify_model, folder, name, {"seed": seed, **owner}))
+        told += [whole] if whole else []
+    trained = {row["seed"] for row in rows or []}
+    for seed in sorted(trained - saves.keys()):
+        found.missing.append(f"{where}: missing: checkpoints/seed-{seed}, of which metrics.jsonl tells")
+    told += _verify_data(folder, config, found)
+    if not (folder / RESULTS).exists():
+        found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with --resume")
+    elif found.of(lambda: read_document(folder / RESULTS)) is not None:
+        told.append(RESULTS)
+        if not (folder / REPORT).exists():
+            found.missing.append(f"{where}: missing: {REPORT}; `icrl report` draws it again")
+    found.raise_all()
+    return f"a run of {config['settings'].get('experiment', 'no known experiment')}: {', '.join(told)}"
+
+
+def _verify_model(folder: Path, name: str, owner: dict[str, Any]) -> str:
+    """The checkpoints of one model of a run, and that the record has the rows that the newest one tells of."""
+    steps, heads = _verify_steps(folder / "checkpoints" / name, owner)
+    if not heads:
+        raise IncompleteError(f"{show(folder / 'checkpoints' / name)}: missing: a checkpoint; go on with --resume")
+    newest = max(heads)
+    require_rows(folder / METRICS, owner["seed"], newest, heads[newest])
+    return f"{name}: {steps}"
+
+
+def _verify_data(folder: Path, config: dict[str, Any], found: _Findings) -> list[str]:
+    """The sets and selections of a run; a selection must be of sets that are there, or of those the settings name."""
+    sets, chosen = [], []
+    data = folder / "data"
+    for path in sorted(data.iterdir()) if data.is_dir() else []:
+        if (path / CARD).is_file():
+            sets.append(path)
+        elif path.suffix == ".json":
+            chosen.append(path)
+    digests = {found.of(partial(_whole_digest, path)) for path in sets}
+    elsewhere = config["settings"].get("data") not in (None, "", "contexts", "histories")
+    for path in chosen:
+        origin = found.of(partial(_origin, path))
+        strangers = set(str(origin["dataset"]).split("+")) - digests if origin else set()
+        if strangers and not elsewhere and None not in digests:
+            found.damaged.append(f"{show(path)}: is a selection from another data set, {show(min(strangers))}")
+    return [f"sets of data: {len(sets)}", f"selections: {len(chosen)}"] if sets or chosen else []
+
+
+def _whole_digest(folder: Path) -> str:
+    _verify_set(folder)
+    return StoredRecords(folder, verify=False).digest
+
+
+def _origin(path: Path) -> dict[str, Any]:
+    return read_selection(path)[1]
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    for inner, folders, names in os.walk(folder):
+        yield from (path for name in (*folders, *names) if (path := Path(inner) / name).is_symlink())
