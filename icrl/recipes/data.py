@@ -181,7 +181,7 @@ def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
 
 def source_histories(recipe: Recipe, folder: Path) -> StoredHistories:
     """The source's histories of a run that has been collected."""
-    return StoredHistories(_stored(recipe, folder, "source"), verify=False)
+    return StoredHistories(_stored(recipe, folder, "source"))
 
 
 def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
