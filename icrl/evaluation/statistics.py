@@ -8,10 +8,15 @@ The crossed random effects model ``x[s, n] = mean + seed[s] + task[n] + rest[s, 
 (Searle, Casella, McCulloch, "Variance Components", 1992, with the degrees of freedom of Satterthwaite, "An Approximate
 Distribution of Estimates of Variance Components", 1946).
 
-Measured coverage of the two-way interval stands in tests/test_statistics.py: 93-97 % for 5 and 10 seeds with normal
-effects or skewed tasks and noise (98 % where there is nothing but noise), 92-96 % for 3 seeds. No interval can see a
-tail that few draws do not show: exponential seed effects that dominate everything are covered about 88 % by 5 seeds,
-lognormal tasks about 91 % by N = 50.
+Student's t is symmetric, the mean of few skewed values is not: Hall's cubic transformation ("On the Removal of Skewness
+by Transformation", 1992) takes the estimated skewness of the mean out of the t statistic, and the interval is what the
+transformation turns back into. Without skewness it is Student's.
+
+Measured coverage (6 000 simulations each; tests/units/test_statistics.py has small ones), 5 and 10 seeds x 50 tasks:
+normal effects 94-96 %, exponential 95 % (Student's 93-94 %), lognormal 93-94 % (90-91 %), and 98 % where there is
+nothing but noise. No interval can see a tail that few draws do not show: where seed effects dominate everything,
+exponential ones are covered 92 % by 5 seeds and 94 % by 10 (Student's 88 % and 91 %), lognormal ones 89 % and 91 % (82 %
+and 85 %).
 """
 
 from typing import NamedTuple
@@ -23,6 +28,7 @@ from scipy.special import stdtrit  # quantile of Student's t; scipy.stats would 
 from icrl.core.errors import require, require_float
 
 Floats = NDArray[np.float64]
+MOST_SKEWED = 1.0  # of a mean, in absolute value, that is corrected for: few values tell no more
 FEW_SEEDS = 5  # below this many training seeds the two-way interval covers less than it says
 
 
@@ -49,13 +55,14 @@ def interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def task_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of x [N, ...] over N independent tasks."""
+    """Skew-adjusted t interval of the mean of x [N, ...] over N independent tasks."""
     values = _finite("x", x)
     require(values.ndim >= 1 and values.shape[0] >= 2, "x.shape", values.shape, "[N, ...] with N >= 2 tasks")
     num_tasks = values.shape[0]
     mean = values.mean(0)
     variance = values.var(0, ddof=1) / num_tasks
-    return _t_interval(mean, variance, np.asarray(num_tasks - 1.0), confidence, f"{num_tasks} tasks")
+    third = _third_cumulant(values) / num_tasks**2
+    return _t_interval(mean, variance, third, np.asarray(num_tasks - 1.0), confidence, f"{num_tasks} tasks")
 
 
 def two_way_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -88,7 +95,8 @@ def two_way_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
     label = f"{num_seeds} training seeds x {num_tasks} tasks, two-way"
     if num_seeds < FEW_SEEDS:
         label += f" (only {num_seeds} seeds: may cover less)"
-    return _t_interval(mean, total / (num_seeds * num_tasks), df, confidence, label)
+    third = _third_cumulant(values.mean(1)) / num_seeds**2 + _third_cumulant(values.mean(0)) / num_tasks**2
+    return _t_interval(mean, total / (num_seeds * num_tasks), third, df, confidence, label)
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -118,10 +126,29 @@ def ratio_interval(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Inte
     return Interval(ratio, ratio + residual.low, ratio + residual.high, f"{residual.method}, ratio of means")
 
 
-def _t_interval(mean: Floats, variance: Floats, df: Floats, confidence: float, label: str) -> Interval:
+def _t_interval(mean: Floats, variance: Floats, third: Floats, df: Floats, confidence: float, label: str) -> Interval:
+    """The interval for an estimate with ``variance`` and ``third`` cumulant."""
     require_float("confidence", confidence, 0.0, 0.9999, open_low=True)
-    half = stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance)
-    return Interval(mean, mean - half, mean + half, f"{100 * confidence:g} % t interval, {label}")
+    quantile, error = stdtrit(df, 0.5 + confidence / 2), np.sqrt(variance)
+    skewness = np.divide(third, error**3, out=np.zeros_like(mean), where=error > 0)
+    skewness = np.clip(skewness, -MOST_SKEWED, MOST_SKEWED)
+    low, high = (mean - error * _unskewed_back(sign * quantile, skewness) for sign in (1, -1))
+    return Interval(mean, low, high, f"{100 * confidence:g} % t interval, {label}")
+
+
+def _unskewed_back(quantile: Floats, skewness: Floats) -> Floats:
+    """The t whose transformed value g(t) = t + s (t^2 / 3 + 1 / 6) + s^2 t^3 / 27 is ``quantile`` (Hall 1992, (3))."""
+    slope = skewness / 3
+    inside = np.cbrt(1 + 3 * slope * (quantile - skewness / 6)) - 1
+    return np.divide(inside, slope, out=np.broadcast_to(quantile, inside.shape).copy(), where=np.abs(slope) > 1e-9)
+
+
+def _third_cumulant(values: Floats) -> Floats:
+    """Unbiased third cumulant over the first axis, [...]; 0 for fewer than three values."""
+    count = values.shape[0]
+    if count < 3:
+        return np.zeros(values.shape[1:])
+    return np.asarray(np.sum((values - values.mean(0)) ** 3, 0) * count / ((count - 1) * (count - 2)))
 
 
 def _finite(field: str, x: ArrayLike) -> Floats:

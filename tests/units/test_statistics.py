@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 
 from icrl.core.errors import InputError
 from icrl.evaluation.statistics import interval, paired_difference, ratio_interval, task_interval, two_way_interval
@@ -14,6 +14,8 @@ def effects(rng, law, shape):
     """Centred, unit-variance draws."""
     if law == "normal":
         return rng.standard_normal(shape, dtype=np.float32)
+    if law == "lognormal":
+        return (np.exp(rng.standard_normal(shape, dtype=np.float32)) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
     return rng.standard_exponential(shape, dtype=np.float32) - 1.0
 
 
@@ -30,12 +32,23 @@ def coverage(result, truth=0.0):
 
 @pytest.mark.parametrize("num_seeds", [5, 10])
 @pytest.mark.parametrize(
-    "laws", [("normal", "normal", "normal"), ("normal", "skewed", "skewed")], ids=["normal", "skewed"]
+    "laws",
+    [("normal",) * 3, ("normal", "exponential", "exponential"), ("normal", "lognormal", "lognormal")],
+    ids=["normal", "exponential", "lognormal"],
 )
 @pytest.mark.parametrize("scales", [(1.0, 1.0, 1.0), (0.3, 1.0, 1.0), (0.0, 1.0, 1.0)], ids=str)
 def test_two_way_interval_covers_what_it_says(num_seeds, laws, scales):
     x = crossed(np.random.default_rng(17), num_seeds, 50, laws, scales)
-    assert 0.93 <= coverage(interval(x)) <= 0.97
+    assert 0.925 <= coverage(interval(x)) <= 0.975  # 0.93 to 0.97, and three standard errors of 4 000 simulations
+
+
+@pytest.mark.parametrize("law", ["exponential", "lognormal"])
+@pytest.mark.parametrize("num_tasks", [20, 50, 200])
+def test_task_interval_covers_skewed_tasks(law, num_tasks):
+    """Student's covers .92, .94, .945 of exponential and .87, .90, .93 of lognormal tasks."""
+    x = effects(np.random.default_rng(5), law, (num_tasks, SIMULATIONS))
+    least = 0.91 if (law, num_tasks) == ("lognormal", 20) else 0.925
+    assert least <= coverage(task_interval(x)) <= 0.975
 
 
 def test_pooling_shared_tasks_covers_far_too_little_and_two_way_does_not():
@@ -47,17 +60,37 @@ def test_pooling_shared_tasks_covers_far_too_little_and_two_way_does_not():
 
 @pytest.mark.parametrize("num_seeds", [5, 10])
 def test_skewed_training_seeds_are_the_known_limit(num_seeds):
-    # stated in the module: with exponential seed effects that dominate, five numbers cannot show their own tail
-    x = crossed(np.random.default_rng(2), num_seeds, 50, ("skewed",) * 3, (1.0, 1.0, 1.0))
-    assert 0.86 <= coverage(interval(x)) <= 0.94
+    # stated in the module: with seed effects that dominate, five numbers cannot show their own tail
+    x = crossed(np.random.default_rng(2), num_seeds, 50, ("exponential",) * 3, (1.0, 0.3, 0.3))
+    assert 0.90 <= coverage(interval(x)) <= 0.96
 
 
-def test_task_interval_is_students():
-    x = np.random.default_rng(0).normal(3.0, 2.0, 40)
+def unskewed(quantile, skewness):
+    """The t that Hall's transformation sends to ``quantile``, by bisection."""
+
+    def g(t):
+        return t + skewness * (t**2 / 3 + 1 / 6) + skewness**2 * t**3 / 27 - quantile
+
+    return optimize.brentq(g, -1e3, 1e3, xtol=1e-13)
+
+
+def test_task_interval_of_symmetric_values_is_students():
+    half = np.random.default_rng(0).normal(0.0, 2.0, 20)
+    x = 3.0 + np.concatenate([half, -half])
     low, high = stats.t.interval(0.9, 39, x.mean(), stats.sem(x))
     result = task_interval(x, confidence=0.9)
     np.testing.assert_allclose([result.mean, result.low, result.high], [x.mean(), low, high])
     assert result.method == "90 % t interval, 40 tasks"
+
+
+def test_task_interval_of_skewed_values_is_halls():
+    x = np.random.default_rng(0).exponential(2.0, 40)
+    error, quantile = stats.sem(x), stats.t.ppf(0.975, 39)
+    skewness = stats.skew(x, bias=False) / np.sqrt(40)
+    result = task_interval(x)
+    expected = [x.mean() - error * unskewed(sign * quantile, skewness) for sign in (1, -1)]
+    np.testing.assert_allclose([result.low, result.high], expected)
+    assert result.high - x.mean() > x.mean() - result.low
 
 
 def test_two_way_interval_is_the_formula_written_out():
@@ -67,9 +100,11 @@ def test_two_way_interval_is_the_formula_written_out():
     b = 3 * sum((column - grand) ** 2 for column in columns) / 6
     e = sum((x[s, n] - rows[s] - columns[n] + grand) ** 2 for s in range(3) for n in range(7)) / 12
     df = (a + b - e) ** 2 / (a**2 / 2 + b**2 / 6 + e**2 / 12)
-    half = stats.t.ppf(0.975, df) * np.sqrt((a + b - e) / 21)
+    error, quantile = np.sqrt((a + b - e) / 21), stats.t.ppf(0.975, df)
+    third = stats.kstat(rows, 3) / 3**2 + stats.kstat(columns, 3) / 7**2
+    low, high = (grand - error * unskewed(sign * quantile, third / error**3) for sign in (1, -1))
     result = two_way_interval(x)
-    np.testing.assert_allclose([result.mean, result.low, result.high], [grand, grand - half, grand + half])
+    np.testing.assert_allclose([result.mean, result.low, result.high], [grand, low, high])
 
 
 def test_seeds_that_do_not_differ_leave_the_task_interval():
