@@ -15,8 +15,8 @@ transformation turns back into. Without skewness it is Student's.
 Measured coverage (6 000 simulations each; tests/units/test_statistics.py has small ones), 5 and 10 seeds x 50 tasks:
 normal effects 94-96 %, exponential 95 % (Student's 93-94 %), lognormal 93-94 % (90-91 %), and 98 % where there is
 nothing but noise. No interval can see a tail that few draws do not show: where seed effects dominate everything,
-exponential ones are covered 92 % by 5 seeds and 94 % by 10 (Student's 88 % and 91 %), lognormal ones 89 % and 91 % (82 %
-and 85 %).
+exponential ones are covered 92 % by 5 seeds and 94 % by 10 (Student's 88 % and 91 %), lognormal ones 89 % and 91 %
+(82 % and 85 %).
 """
 
 from typing import NamedTuple
