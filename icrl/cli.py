@@ -81,14 +81,14 @@ def _dispatch(argv: list[str]) -> int:
     if args.command == "list":
         return _list_fitting(args) if args.env is not None else _list(args.kind, args.json)
     if args.command == "verify":
-        return _verify(Path(args.folder))
+        return _verify(_path(args.folder))
     if args.command == "inspect":
-        return _inspect(Path(args.folder), args.png)
+        return _inspect(_path(args.folder), args.png)
     if args.command == "export":
         return _export(args)
     from icrl.recipes import run as runs
 
-    run = runs.reopen(Path(args.folder))
+    run = runs.reopen(_path(args.folder))
     (runs.evaluate if args.command == "evaluate" else runs.report)(run)
     _say_where(run.folder)
     return 0
@@ -161,9 +161,9 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     if args.help:
         _print_settings(args, defaults, rest)
         return 0
-    from_file = known_values(Path(args.config), defaults, stored) if args.config else {}
+    from_file = known_values(_path(args.config), defaults, stored) if args.config else {}
     values = values_of(defaults, rest, from_file)
-    out = Path(args.out) if args.out is not None else Path("runs") / args.experiment
+    out = _path(args.out) if args.out is not None else Path("runs") / args.experiment
     run = runs.start(args.experiment, args.preset, seed, values, out, args.resume, large=args.yes)
     runs.execute(run)
     _say_where(run.folder)
@@ -176,7 +176,7 @@ def _stored_config(args: argparse.Namespace) -> dict[str, Any]:
     if args.config is not None:
         from icrl.core.flags import read_toml
 
-        stored = read_toml(Path(args.config))
+        stored = read_toml(_path(args.config))
         name = stored.pop("experiment", args.experiment)
         if args.experiment not in (None, name):
             raise InputError(f"experiment: got {args.experiment!r}, allowed: {name!r}, that of {args.config}")
@@ -193,8 +193,8 @@ def _show(args: argparse.Namespace) -> int:
     from icrl.core.flags import to_toml
     from icrl.recipes import run as runs
 
-    if Path(args.what).is_dir():
-        run = runs.reopen(Path(args.what))
+    if _path(args.what).is_dir():
+        run = runs.reopen(_path(args.what))
         name, preset, seed, settings = run.experiment, run.preset, run.seed, run.settings
     else:
         _check_experiment(args.what)
@@ -211,7 +211,7 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
     _check_experiment(args.experiment)
     seed, num_tasks = _integer("seed", args.seed), _integer("num-tasks", args.num_tasks)
     values = values_of(runs.settings_of(args.experiment, args.preset, {}), rest)
-    runs.collect(args.experiment, args.preset, seed, values, Path(args.out), num_tasks)
+    runs.collect(args.experiment, args.preset, seed, values, _path(args.out), num_tasks)
     print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {args.out}")
     return 0
 
@@ -230,7 +230,7 @@ def _inspect(folder: Path, png: str | None) -> int:
     stored = StoredHistories(folder)
     print(describe(stored))
     if png is not None:
-        draw(stored, Path(png))
+        draw(stored, _path(png))
     return 0
 
 
@@ -239,8 +239,8 @@ def _export(args: argparse.Namespace) -> int:
     from icrl.datasets.minari_export import export_minari
 
     tasks, histories = _range("tasks", args.tasks), _range("histories", args.histories)
-    out = Path(args.out)
-    count = export_minari(StoredHistories(args.folder), out, tasks, histories, args.author)
+    out = _path(args.out)
+    count = export_minari(StoredHistories(_path(args.folder)), out, tasks, histories, args.author)
     print(f"{count:,} episodes: {out}   MINARI_DATASETS_PATH={out.parent}, minari.load_dataset({out.name!r})")
     return 0
 
@@ -252,6 +252,14 @@ def _check_experiment(name: str | None) -> None:
         raise InputError(f"experiment: missing; known: {', '.join(names)}")
     if name not in names:
         raise InputError(f"unknown experiment {name!r}; {near_names(name, names)}")
+
+
+def _path(text: str) -> Path:
+    """A path as a shell means it; ``--out=~/x`` reaches us with its tilde."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user, or no home
+        return Path(text)
 
 
 def _integer(field: str, text: str) -> int:

@@ -12,6 +12,12 @@ from icrl.core.fields import required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
 
+NO_ACTION = -1  # of a memory that holds NaN or infinity: no choice rests on it
+
+
+def _if_finite(logits: Array, action: Array) -> Array:
+    return jnp.where(jnp.all(jnp.isfinite(logits)), action, NO_ACTION).astype(jnp.int32)
+
 
 @struct.dataclass
 class ModelAgent(Agent):
@@ -41,13 +47,15 @@ class ModelAgent(Agent):
         """What the model says of each action at ``obs``, [K] float32."""
 
     def act(self, key: Array, state: Any, obs: Array) -> Array:
-        """A sample from the softmax of the logits, temperature 1."""
-        return jax.random.categorical(key, self.logits(state, obs)).astype(jnp.int32)
+        """A sample from the softmax of the logits, temperature 1; ``NO_ACTION`` where they are not finite."""
+        logits = self.logits(state, obs)
+        return _if_finite(logits, jax.random.categorical(key, logits))
 
     def act_greedy(self, key: Array, state: Any, obs: Array) -> Array:
-        """The most likely action."""
+        """The most likely action; ``NO_ACTION`` where the logits are not finite."""
         del key
-        return jnp.argmax(self.logits(state, obs)).astype(jnp.int32)
+        logits = self.logits(state, obs)
+        return _if_finite(logits, jnp.argmax(logits))
 
     def empty_history(self) -> History:
         """Room for C transitions, all zero: [C, ...]."""

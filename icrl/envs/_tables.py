@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from icrl.core.errors import InputError, near_names, require
+from icrl.core.errors import InputError, ResourceError, near_names, require
 from icrl.envs._text_tables import numbered, read_text
 
 NAMED = {"digits": "load_digits", "wine": "load_wine", "breast-cancer": "load_breast_cancer"}
 MAX_CLASSES = 4096
+MAX_BYTES = 2**30  # of a table as it is stored, unpacked
 
 
 class Table(NamedTuple):
@@ -47,8 +48,8 @@ def require_source(source: str) -> None:
     """Refuse what is neither a known name nor a file; nothing is read yet."""
     known = f"the path of a file, or a name ({near_names(source, NAMED)})"
     try:
-        is_file = Path(source).is_file()
-    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        is_file = Path(source).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # a name that is too long, or holds a zero byte
         is_file = False
     require(source in NAMED or is_file, "table", source, known)
 
@@ -65,7 +66,7 @@ def load_table(source: str) -> Table:
         return as_table(bunch.data, bunch.target)
     require_source(source)
     try:
-        return as_table(*_read(Path(source)))
+        return as_table(*_read(Path(source).expanduser()))
     except (OSError, EOFError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"table: {source!r} cannot be used: {error}") from error
 
@@ -94,6 +95,8 @@ def as_table(features: Any, labels: Any) -> Table:
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            _check_size(path, sum(entry.file_size for entry in archive.infolist()))
         with np.load(path, allow_pickle=False) as arrays:
             return arrays["features"], arrays["labels"]
     if path.suffix == ".rda":
@@ -106,9 +109,17 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_text(path.read_text(encoding="utf-8-sig"))
 
 
+def _check_size(path: Path, nbytes: int) -> None:
+    """Refuse an archive that unpacks to more than a table may have."""
+    if nbytes > MAX_BYTES:
+        raise ResourceError(f"{path}: unpacks to more than {MAX_BYTES:,} bytes, the most that a table may have")
+
+
 def _read_idx(path: Path) -> np.ndarray:
     """The unsigned bytes of an IDX file: two zeros, 8, the number of axes, their lengths (big-endian), the data."""
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)  # a small file may unpack to any size
+    _check_size(path, len(data))
     require(data[:3] == b"\0\0\x08", "magic", data[:4].hex(), "000008.., an IDX file of unsigned bytes", str(path))
     axes = int.from_bytes(data[3:4])
     shape = np.frombuffer(data, ">u4", axes, offset=4)

@@ -155,7 +155,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
         """Raise ``InputError`` when ``model_run`` is no run."""
         del seed
         if settings.model_run:
-            reopen(Path(settings.model_run))
+            reopen(Path(settings.model_run).expanduser())
 
     @classmethod
     def num_models(cls, settings: LeaderboardSettings) -> int:
@@ -164,7 +164,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
     @classmethod
     def load_agent(cls, settings: LeaderboardSettings, run: Run, model: int) -> Agent:
         if settings.model_run:
-            return Pretrained.of_run(Path(settings.model_run)).agent
+            return Pretrained.of_run(Path(settings.model_run).expanduser()).agent
         return DPTBandit.load_agent(settings.pretraining, run, model)
 
     @classmethod
@@ -177,7 +177,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
         """Sections ``worlds`` and ``checks`` of the results."""
         seconds: dict[str, float] = {}
         if settings.model_run:
-            guest = Pretrained.of_run(Path(settings.model_run))
+            guest = Pretrained.of_run(Path(settings.model_run).expanduser())
         else:
             (policy,), seconds = DPTBandit.pretrain(settings.pretraining, run)
             guest = _trained(settings, policy)

@@ -164,6 +164,11 @@ class HostAgent:
         obs = self._checked_obs("obs", obs)
         clock = np.uint32(memory.num_acts)
         actions = _act(self.agent, clock, memory.key, memory.agent_state, obs, bool(deterministic), self._batched)
+        if np.any(np.asarray(actions) < 0):
+            raise InputError(
+                "observed rewards or observations: got values so large that the agent's memory is no longer finite, "
+                "allowed: the range it was trained on; call reset() to begin a new task"
+            )
         chosen = np.array(actions, np.int32)[()]  # [()] turns a 0-d array into a NumPy scalar, which can be hashed
         return chosen, memory._replace(num_acts=memory.num_acts + 1)
 

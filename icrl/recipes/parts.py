@@ -90,12 +90,12 @@ class DataSettings(Checked):
     @property
     def kind(self) -> str:
         """Contexts or histories, also where ``data`` is a folder."""
-        return self.data if self.data in (CONTEXTS, HISTORIES) else _kind_of(self.data)
+        return self.data if self.data in (CONTEXTS, HISTORIES) else _kind_of(self.folder)
 
     @property
     def folder(self) -> str:
         """The folder of stored data; empty if they are made."""
-        return "" if self.data in (CONTEXTS, HISTORIES) else self.data
+        return "" if self.data in (CONTEXTS, HISTORIES) else str(Path(self.data).expanduser())
 
 
 @functools.lru_cache(maxsize=64)

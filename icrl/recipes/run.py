@@ -168,7 +168,7 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
       InputError: no run or no checkpoint there. DamagedError: nothing intact there.
     """
     require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run")
-    run = reopen(Path(folder))
+    run = reopen(Path(folder).expanduser())
     agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)
     return HostAgent(agent, run.settings.env.spec)
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from icrl import load_agent
 from icrl.cli import main
 from icrl.core.settings import plain_value
 from icrl.storage.publish import read_json
@@ -94,3 +95,16 @@ def test_resume_starts_what_never_began(tmp_path):
     assert main(words) == 0
     again = read_json(tmp_path / "run" / "results.json")
     assert again["online"] == first["online"]
+
+
+def test_a_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    small = ["--preset", "smoke", "--train-steps", "2"]
+    assert main(["collect", "dpt-bandit", "--preset", "smoke", "--num-tasks", "32", "--out=~/data"]) == 0
+    assert main(["run", "dpt-bandit", *small, "--data=~/data", "--out=~/run"]) == 0
+    for verb in ("verify", "report", "show"):
+        assert main([verb, "~/run"]) == 0
+    load_agent("~/run")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "run"}
+    assert main(["report", "~nobody-of-this-name/run"]) == 2

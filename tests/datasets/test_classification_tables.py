@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icrl.core.errors import InputError
+from icrl.core.errors import InputError, ResourceError
 from icrl.envs._tables import as_table, load_table
 from icrl.envs.classification_bandit import ClassificationBandit
 from icrl.envs.random_mlp_bandit import RandomMLPBandit
@@ -177,3 +177,13 @@ def test_the_prior_of_the_random_network():
     assert abs(logits.mean()) <= 4.3 * logits.std() / np.sqrt(logits.size)
     squares = np.square(logits / 2.0)
     assert abs(squares.mean() - 1.0) <= 4.3 * squares.std() / np.sqrt(squares.size)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("icrl.envs._tables.MAX_BYTES", 10_000)
+    np.savez_compressed(tmp_path / "bomb.npz", features=np.zeros((2000, 2)), labels=np.zeros(2000, int))
+    (tmp_path / "bomb-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(20_000)))
+    for name in ("bomb.npz", "bomb-images-idx3-ubyte.gz"):
+        assert (tmp_path / name).stat().st_size < 1000
+        with pytest.raises(ResourceError, match=r"unpacks to more than 10,000 bytes"):
+            load_table(str(tmp_path / name))

@@ -4,12 +4,17 @@ import gymnasium
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import icrl
+from icrl.agents.in_context import InContextAgent
 from icrl.core.errors import InputError
 from icrl.core.registry import environments
 from icrl.envs.gaussian_bandit import GaussianBanditTask
 from icrl.gym.environments import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
+from icrl.layouts.query_first import QueryFirst
+from icrl.models._token_policy import Policy, TokenPolicy
+from icrl.models.transformer import Transformer, TransformerConfig
 
 BANDIT = "GaussianBandit-v0"
 
@@ -173,3 +178,29 @@ def test_a_full_context_says_so():
         agent.observe(**GOOD_STEP)
     agent.reset()
     agent.observe(**GOOD_STEP)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+@pytest.mark.parametrize("num_envs", [None, 2])
+def test_a_model_whose_memory_is_no_longer_finite_says_so(deterministic, num_envs):
+    """Rewards of 1e20 overflow in float32 squares: before, arm 0 was played for ever."""
+    spec = environments[BANDIT]().spec
+    layout = QueryFirst(spec)
+    backbone = Transformer(TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.5), 40, nnx.Rngs(0))
+    policy = Policy.split(TokenPolicy(layout.token_dim, spec.num_actions, backbone, 0.5, nnx.Rngs(1)))
+    agent = HostAgent(InContextAgent(policy=policy, layout=layout, max_steps=30, query=jnp.ones(1)), spec)
+    agent.reset(seed=0, num_envs=num_envs)
+    full = np.ones if num_envs is None else lambda shape: np.ones((num_envs, *shape))
+    flag = np.zeros(() if num_envs is None else (num_envs,), bool)
+
+    def observe(reward):
+        actions = np.zeros(flag.shape, int)
+        agent.observe(full((1,)), actions, np.full(flag.shape, reward), full((1,)), flag, flag)
+
+    observe(1.0)
+    agent.act(full((1,)), deterministic)
+    observe(3e38)
+    with pytest.raises(InputError, match=r"memory is no longer finite, allowed: [^\n]*; call reset\(\)"):
+        agent.act(full((1,)), deterministic)
+    agent.reset(seed=0, num_envs=num_envs)
+    agent.act(full((1,)), deterministic)
