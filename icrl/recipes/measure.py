@@ -181,9 +181,14 @@ def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: d
 def curve(name: str, field: str, measured: Interval, models: dict[str, str], ideal: str) -> dict[str, Any]:
     """One agent's curve in a section of the results; ``models`` are labels, ``ideal`` is the exact sampler."""
     kinds = {ideal: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
-    words = {ideal: "exact posterior sampling", "oracle": "optimum"}
     base = name if name in models else base_name(name)
-    label = models[name] if name in models else in_words(words.get(base, base) + name.removeprefix(base))
+    if name in models:
+        label = models[name]
+    elif base == ideal:  # its settings by their values alone: a chart has room for 30 letters
+        values = [each.partition("=")[2] for each in name.split("@")[1:]]
+        label = ", ".join(["exact posterior", *values]) if values else "exact posterior sampling"
+    else:
+        label = "optimum" if name == "oracle" else in_words(name)
     return {"kind": kinds.get(base, "baseline"), "label": label, "interval": measured.method, field: measured.band()}
 
 

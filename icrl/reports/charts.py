@@ -17,6 +17,7 @@ SIZE_INCHES, DPI = (8.0, 4.8), 160  # 1280 x 768 pixels
 STRONG = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MUTED = ("#332288", "#44AA99", "#AA4499", "#999933", "#88CCEE", "#882255", "#CC6677", "#117733", "#DDCC77")
 DASHES: tuple[Any, ...] = ("solid", (0, (6, 1.5, 1.2, 1.5)), (0, (1.2, 1.2)))
+IDEAL_DASHES: tuple[Any, ...] = ((0, (4, 2)), (0, (9, 2)), (0, (1.5, 1.5)))
 INK, QUIET = "#1a1a1a", "#666666"
 STYLE = {"font.family": "DejaVu Sans", "font.size": 11.0, "axes.linewidth": 0.8, "path.simplify": True}
 OUTSIDE = ("MPLBACKEND", "MATPLOTLIBRC")  # variables of a user's or a notebook's matplotlib
@@ -87,7 +88,7 @@ def look_of(kind: str, index: int) -> Look:
         dashes = DASHES[(index + index // len(MUTED)) % len(DASHES)]  # nine colours, then the same in other dashes
         return Look(MUTED[index % len(MUTED)], 2.2, dashes, 6, "bold")
     if kind == "ideal":
-        return Look("#000000", 1.7, (0, (4, 2)), 8, "bold")
+        return Look("#000000", 1.7, IDEAL_DASHES[index % len(IDEAL_DASHES)], 8, "bold")
     if kind == "oracle":
         return Look(QUIET, 1.2, (0, (1, 1.6)), 3, "normal")
     return Look(MUTED[index % len(MUTED)], 1.3, DASHES[index % len(DASHES)], 4, "normal")
