@@ -18,7 +18,8 @@ Departures of preset ``cpu``, each with its reason:
 - Offline, 25 contexts a goal instead of 5: with 5, whether the goal is in the data alone moves the mean by 4.4.
 
 Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 7 min 12 s; 95 % intervals over the 20 goals). Offline: 58.2
-[53.9, 62.5] on random and 86.3 [76.7, 96.0] on expert data. Online, five rollouts a goal, the same draws for all:
+[53.9, 62.5] on random and 86.3 [76.7, 96.0] on expert data (the given episodes are
+other draws since then). Online, five rollouts a goal, the same draws for all:
 
     episode                           1     2     3     5    10    20
     DPT, last episode               0.5  13.5  28.1  47.9  64.3  73.2
