@@ -7,6 +7,10 @@ Measured, preset cpu, seed 0 (2026-11-29, 8 min 16 s of CPU on a loaded machine 
 BernoulliBandit-v0 --source thompson-bernoulli --filter lhf``: regret(200) in 100 unseen tasks, AD 23.6 [19.8, 27.3],
 its source 10.8 [9.7, 11.9], Gittins 6.75, UCB 9.28, uniform play 64.3. The training loss ends at .017 nats where the
 source's own draws cost .535 +- .028 (100 tasks): 160 histories were learned by heart.
+
+``--env DeepSea-v0 --source psrl`` (2026-11-29, seed 0, about 24 minutes of CPU, most of it PSRL's gamma variables):
+regret(1000) in 100 unseen tasks, 100 episodes, UCB-VI 29.9, PSRL 94.2 [93.6, 94.8], AD 97.6 [97.1, 98.1], uniform play
+99.4. The source itself finds the reward in a fifth of its last ten episodes: there is little to distill.
 """
 
 from typing import ClassVar
