@@ -36,17 +36,20 @@ class UCRL2(OptimisticPlanner):
         states, actions, _ = counts.visits.shape
         log = jnp.log(2.0 * actions * jnp.maximum(counts.tries.sum(), 1) / self.delta)
         radius = self.bonus_scale * jnp.sqrt(14.0 * states * log / counts.tried)
-        return best_in_ball(self.model(counts), radius, value)
+        return best_in_ball(self.model(counts), radius, value, counts.ends / counts.tried)
 
 
-def best_in_ball(transition: Array, radius: Array, value: Array) -> Array:
+def best_in_ball(transition: Array, radius: Array, value: Array, ends: Array) -> Array:
     """The largest P' V over all P' with |P' - P|_1 <= radius, [S, K], for P [S, K, S], radius [S, K] and V [S].
 
-    Half of the radius goes to the best state, and is taken from the worst ones upwards (their figure 2).
+    Half of the radius goes to the best state, and is taken from the worst ones upwards (their figure 2). ``ends``
+    [S, K] is the probability that the episode ends, with P the rest: a state worth 0, from which is taken in its turn
+    and to which nothing is given (values of rewards in [0, r_max] are no less).
     """
     order = jnp.argsort(value)
     rows, value = transition[..., order], value[order]
     rows = rows.at[..., -1].set(jnp.minimum(rows[..., -1] + radius / 2, 1.0))
-    worse = jnp.cumsum(rows, axis=-1) - rows
-    surplus = rows.sum(-1, keepdims=True) - 1.0
+    ends = ends[..., None]
+    worse = jnp.cumsum(rows, axis=-1) - rows + jnp.where(value >= 0.0, ends, 0.0)
+    surplus = rows.sum(-1, keepdims=True) + ends - 1.0
     return jnp.sum((rows - jnp.clip(surplus - worse, 0.0, rows)) * value[None, None], axis=-1)
