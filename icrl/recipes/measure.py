@@ -133,14 +133,15 @@ def offline_sections(
         return {}, []
     exact = agent_of(env, sampler)
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
-    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0], steps), steps, seed)
+    recorded = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0], steps), steps, seed)
+    contexts = recorded.contexts
     at = np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
     groups: dict[str, list[Any]] = {name: [recipe.agent(policy) for policy in policies]}
     for other in recipe.evaluation.offline_competitors or (sampler,):
         groups[other] = [agent_of(env, other)]
     curves = {}
     for each, group in groups.items():
-        losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, at] for agent in group])
+        losses = np.stack([offline_suboptimality(env, tasks, agent, recorded, seed)[:, at] for agent in group])
         curves[each] = curve(each, "suboptimality", interval(losses), {name: label}, sampler)
     offline = {"prefix": at.tolist(), "agents": curves, "num_tasks": len(tasks)}
 
