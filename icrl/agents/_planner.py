@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import argmax_random_ties
+from icrl.agents._clock import next_step
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.precision import in_32_bits
@@ -89,7 +90,7 @@ class Planner(Agent):
 
     @in_32_bits
     def update(self, state: PlannerState, transition: Transition) -> PlannerState:
-        step, over = next_step(self.spec, state.step, transition)
+        step, over = next_step(self.spec.max_steps_in_episode, state.step, transition)
         state = state._replace(counts=self.counted(state.counts, transition), step=step)
         # where episodes last H steps ``over`` is the same for all tasks side by side: they plan together and only then
         return jax.lax.cond(over, self._plan_anew, lambda same: same, state)
@@ -107,12 +108,6 @@ class Planner(Agent):
     def _plan_anew(self, state: PlannerState) -> PlannerState:
         key_plan, key_later = split(state.key)
         return state._replace(q=self.plan(key_plan, state.counts, state.q), key=key_later)
-
-
-def next_step(spec: EnvSpec, step: Array, transition: Transition) -> tuple[Array, Array]:
-    """Steps done in the episode after ``transition``, [] int32 in 0 .. H - 1, and whether it ended one, [] bool."""
-    over = transition.terminated | transition.truncated | (step + 1 >= spec.max_steps_in_episode)
-    return jnp.where(over, 0, step + 1), over
 
 
 def finite_spec(env: Environment) -> EnvSpec:

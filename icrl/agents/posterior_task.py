@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from icrl.agents._planner import next_step
+from icrl.agents._clock import next_step
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
@@ -68,7 +68,7 @@ class PosteriorTask(Agent):
         after, reward = jax.vmap(self.env.advance, in_axes=(0, 0, None))(tasks, before, transition.action)
         explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs[None], axis=-1)
         recent = state.recent & explains
-        step, over = next_step(self.env.spec, state.step, transition)
+        step, over = next_step(self.env.spec.max_steps_in_episode, state.step, transition)
         context = recent if self.memory == "episode" else state.known & recent
         refuted = ~jnp.any(context)
         known = jnp.where(over | refuted | (self.memory == "now"), context | refuted, state.known)

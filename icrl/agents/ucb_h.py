@@ -5,7 +5,8 @@ from typing import Any, NamedTuple, Self
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import argmax_random_ties
-from icrl.agents._planner import finite_spec, next_step
+from icrl.agents._clock import next_step
+from icrl.agents._planner import finite_spec
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
@@ -72,5 +73,5 @@ class UCBH(Agent):
         bonus = self.bonus_scale * self.r_max * jnp.sqrt(horizon**3 * log / t)
         rate = (horizon + 1.0) / (horizon + t)
         error = transition.reward + value + bonus - state.q[at]
-        step, _ = next_step(self.spec, state.step, transition)
+        step, _ = next_step(self.horizon, state.step, transition)
         return StepwiseValues(state.q.at[at].add(rate * error), state.tries.at[at].set(t), time, step)

@@ -56,7 +56,11 @@ def _offline_returns(keys: Array, params: Any, contexts: History, agent: Any, en
     def one_task(task: tuple[Array, Any, History]) -> Array:
         key, task_params, context = task
         told = agent.replace(context=context)
-        return jnp.sum(interact(key, env, task_params, told, env.spec.max_steps_in_episode).curves.reward)
+        history = interact(key, env, task_params, told, env.spec.max_steps_in_episode).history
+        if not env.spec.ends_early:
+            return jnp.sum(history.reward)
+        over = history.terminated | history.truncated
+        return jnp.sum(history.reward, where=jnp.cumsum(over) == over)  # the first episode and its last step
 
     return jax.lax.map(one_task, (keys, params, contexts), batch_size=tasks_side_by_side(agent))
 

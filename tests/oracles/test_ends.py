@@ -19,7 +19,7 @@ from icrl.envs.corridor import Corridor
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.frozen_lake import FrozenLake
 from icrl.envs.river_swim import RiverSwim
-from icrl.evaluation.online import online_returns
+from icrl.evaluation.online import episode_returns, online_returns
 from icrl.gym.agents import HostAgent
 
 
@@ -116,6 +116,47 @@ def test_the_posterior_of_an_end_is_that_of_one_outcome_more():
     never = counts._replace(ends=jnp.zeros((3, 1), jnp.int32))
     rows = jax.vmap(lambda key: fixed.draw_model(key, never)[0])(jax.random.split(key_for(0, "end"), 10))
     np.testing.assert_allclose(rows.sum(-1), 1.0, atol=1e-6)
+
+
+def test_the_optimum_takes_the_shortest_way():
+    """Six steps in each of 50 maps, as every map has a way right and down; in the corridor five."""
+    for env, shortest in ((FrozenLake(), 6), (Corridor(length=5), 5)):
+        tasks, oracle = TaskSet.draw(env, 0, "maps", 50), agents["oracle"].for_env(env)
+        lived = rollouts(keys_for(key_for(0, "maps"), tasks.ids), tasks.params, oracle, env, 60)
+        assert np.all(np.asarray(lived.history.terminated).sum(1) == 60 // shortest)
+        assert np.all(online_returns(env, tasks, oracle, 3, seed=0, label="") == 1.0)
+
+
+@pytest.mark.parametrize("slippery", [False, True])
+def test_a_lake_has_the_odds_of_its_ice(slippery):
+    """Each cell's four moves against their own arithmetic; no map is without a way, some have many holes."""
+    env = FrozenLake(size=3, slippery=slippery, hole_prob=0.9)
+    holes = jnp.array([0, 0, 0, 0, 1, 0, 0, 0, 0]) > 0
+    table = np.asarray(env.task_where(holes).transition)
+    cells = {(0, 0): 0, (1, 0): 3, (0, 1): 1}
+    wanted = {
+        0: [(0, 0)] * 2 + [(1, 0)],
+        1: [(0, 0), (1, 0), (0, 1)],
+        2: [(1, 0), (0, 1), (0, 0)],
+        3: [(0, 1), (0, 0), (0, 0)],
+    }
+    straight = {0: (0, 0), 1: (1, 0), 2: (0, 1), 3: (0, 0)}
+    for action in range(4):
+        row = np.zeros(9)
+        for cell in wanted[action] if slippery else [straight[action]] * 3:
+            row[cells[cell]] += 1 / 3
+        np.testing.assert_allclose(table[0, action], row, atol=1e-6)
+    assert np.array_equal(table[4], np.eye(9)[[4] * 4])
+    drawn = TaskSet.draw(env, 0, "lakes", 200).params
+    assert np.all(jax.vmap(env.optimal_return)(drawn) > 0)
+    assert len(np.unique(np.asarray(drawn.reward).sum((1, 2)))) > 1
+
+
+def test_returns_are_of_the_first_episodes():
+    over = np.array([[0, 1, 0, 0, 1, 1, 0, 1], [1, 1, 0, 0, 0, 1, 0, 0]], bool)
+    reward = np.arange(16.0).reshape(2, 8)
+    assert episode_returns(reward, 2, over).tolist() == [[1, 9], [8, 9]]
+    assert episode_returns(reward, 2).tolist() == [[6, 22], [38, 54]]
 
 
 # -- time limits ------------------------------------------------------------------------------------------------------
