@@ -28,7 +28,7 @@ class PSRL(Planner):
 
     Departures from TabulaRL: the last transition of an episode is counted, which it skips. The prior is not scaled to
     the bound on rewards that optimistic planners are told: in ``Chain-v0``, where rewards reach 10, N(0, 1) lost 851
-    +- 66 in 40 episodes, N(10, 25) 261 +- 33 and ``ucb-vi`` 148 +- 20 (measured 2026-11-27).
+    +- 66 in 40 episodes, N(10, 25) lost 261 and ``ucb-vi`` 148 +- 20 (measured 2026-11-27).
 
     ``for_env`` reads ``concentration`` and ``noise_std`` off the environment. One that tells no concentration gets 1/S,
     so that a first visit outweighs half of the prior; one that tells no noise gets the "beta" prior. The prior mean of
