@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import argmax_random_ties
+from icrl.agents._clock import next_step
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.precision import in_32_bits
@@ -17,13 +18,14 @@ from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 class Counts(NamedTuple):
     """Sufficient statistics of the transitions seen, at whatever step of an episode."""
 
-    visits: Array  # [S, K, S] int32, transitions seen
-    reward: Array  # [S, K] float32, sum of rewards
+    visits: Array  # [S, K, S] int32, transitions seen that did not terminate the episode
+    reward: Array  # [S, K] float32, sum of rewards, of all transitions
+    ends: Array  # [S, K] int32, transitions seen that did: into a sink whose value is 0
 
     @property
     def tries(self) -> Array:
         """n(s, a), [S, K] int32."""
-        return self.visits.sum(-1, dtype=jnp.int32)
+        return self.visits.sum(-1, dtype=jnp.int32) + self.ends
 
     @property
     def tried(self) -> Array:
@@ -49,9 +51,15 @@ class PlannerState(NamedTuple):
 class Planner(Agent):
     """Base of agents that make a plan Q [H, S, K] when an episode ends and follow it greedily through the next.
 
-    A subclass says how ``plan`` makes values of counts. Transitions and rewards are taken not to depend on the step;
-    every episode lasts H = ``max_steps_in_episode`` steps. Ties are broken at random. Needs observations that number
-    finitely many states.
+    A subclass says how ``plan`` makes values of counts. Transitions and rewards are taken to depend on the observation
+    and the action alone: not on the step, and not on what a room hides (the key of ``DarkKeyToDoor-v0``, whether
+    ``DarkRoomHard-v0`` has paid), where a plan is one for the average of what was seen. Ties are broken at random.
+    Needs observations that number finitely many states.
+
+    A plan is one for H = ``max_steps_in_episode`` steps. An episode is over when it is terminated or truncated, at the
+    latest after H steps, and the next begins at step 0 of a new plan. What follows a termination is worth 0. Of a time
+    limit before H nothing is learned but the transition, so plans go on looking H steps ahead. Episodes that end at
+    different steps in different tasks cost each of the tasks side by side a plan at every step.
     """
 
     spec: EnvSpec = struct.field(pytree_node=False)
@@ -73,7 +81,7 @@ class Planner(Agent):
         states, actions = self.spec.num_states, self.spec.num_actions
         assert states is not None
         visits, reward = jnp.zeros((states, actions, states), jnp.int32), jnp.zeros((states, actions), jnp.float32)
-        counts = Counts(visits, reward)
+        counts = Counts(visits, reward, jnp.zeros((states, actions), jnp.int32))
         nothing = jnp.full((self.spec.max_steps_in_episode, states, actions), jnp.inf, jnp.float32)
         return PlannerState(counts, self.plan(key_plan, counts, nothing), jnp.int32(0), key_later)
 
@@ -82,13 +90,20 @@ class Planner(Agent):
 
     @in_32_bits
     def update(self, state: PlannerState, transition: Transition) -> PlannerState:
+        step, over = next_step(self.spec.max_steps_in_episode, state.step, transition)
+        state = state._replace(counts=self.counted(state.counts, transition), step=step)
+        # where episodes last H steps ``over`` is the same for all tasks side by side: they plan together and only then
+        return jax.lax.cond(over, self._plan_anew, lambda same: same, state)
+
+    def counted(self, counts: Counts, transition: Transition) -> Counts:
+        """``counts`` with one transition more."""
         here, there = self.spec.state_index(transition.obs), self.spec.state_index(transition.next_obs)
-        visits = state.counts.visits.at[here, transition.action, there].add(1)
-        reward = state.counts.reward.at[here, transition.action].add(transition.reward)
-        # counted here and not read off the transition, so that tasks side by side plan together and only then
-        step = (state.step + 1) % self.spec.max_steps_in_episode
-        state = state._replace(counts=Counts(visits, reward), step=step)
-        return jax.lax.cond(step == 0, self._plan_anew, lambda same: same, state)
+        pair, ended = (here, transition.action), transition.terminated.astype(jnp.int32)
+        return Counts(
+            visits=counts.visits.at[*pair, there].add(1 - ended),
+            reward=counts.reward.at[pair].add(transition.reward),
+            ends=counts.ends.at[pair].add(ended),
+        )
 
     def _plan_anew(self, state: PlannerState) -> PlannerState:
         key_plan, key_later = split(state.key)

@@ -25,7 +25,8 @@ class DiscountedUCB(ArmAgent):
 
     Garivier, Moulines 2011, On Upper-Confidence Bound Policies for Switching Bandit Problems, section 3.1; xi = 0.6 and
     B = 1 as in their experiments, for rewards in [0, 1]. For S changes in T steps they advise the discount
-    1 - sqrt(S / T) / (4 B).
+    1 - sqrt(S / T) / (4 B); the default .98 is not that of any T, and ``for_env`` does not set it (as that of
+    ``exp3-s`` does), so give it where S and T are known.
     """
 
     discount: float = setting(

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._clock import next_step
 from icrl.agents._model_agent import ModelAgent
 from icrl.core import struct
 from icrl.core.fields import setting
@@ -15,8 +16,8 @@ from icrl.core.types import Array, History, Transition
 class FrozenContextState(NamedTuple):
     """The context decisions rest on, and the one that is being gathered."""
 
-    context: History  # [C, ...]; the first ``fill`` transitions count
-    fill: Array  # [] int32, 0 or C
+    context: History  # [C, ...]; the first ``fill`` transitions count, what follows is of older episodes
+    fill: Array  # [] int32 in 0 .. C, steps of that episode
     carry: Any  # the model's memory of the context; None for a layout with a prompt
     recent: History  # [C, ...], the episode under way
     step: Array  # [] int32, steps done in the episode
@@ -29,8 +30,9 @@ class FrozenContextAgent(ModelAgent):
 
     The paper's text appends episodes, its code keeps the latest C transitions, and with C = H that is one episode.
     A ``context`` [C, ...] given beforehand is never replaced: the offline evaluation. ``greedy`` plays the most
-    likely action instead of sampling. C is the length of an episode. With a layout whose prompt is the query the whole
-    context is read again at every step; one that reads a query before each action reads it once an episode.
+    likely action instead of sampling. C is the length of an episode, or the most that it can be: one that is
+    terminated or truncated earlier is a shorter context. With a layout whose prompt is the query the whole context is
+    read again at every step; one that reads a query before each action reads it once an episode.
     """
 
     context: History | None = None
@@ -60,12 +62,15 @@ class FrozenContextAgent(ModelAgent):
         if self.context is not None:
             return state
         recent = jax.tree.map(lambda rows, row: rows.at[state.step].set(row), state.recent, transition)
-        step = (state.step + 1) % self.max_steps
-        gathered = state._replace(recent=recent, step=step)
-        return jax.lax.cond(step == 0, self._begin_episode, lambda same: same, gathered)
+        step, over = next_step(self.max_steps, state.step, transition)
+        gathered, length = state._replace(recent=recent, step=step), state.step + 1
+        return jax.lax.cond(over, self._begin_episode, lambda same, length: same, gathered, length)
 
-    def _begin_episode(self, state: FrozenContextState) -> FrozenContextState:
-        return state._replace(context=state.recent, fill=jnp.int32(self.max_steps), carry=self._read(state.recent))
+    def _begin_episode(self, state: FrozenContextState, length: Array) -> FrozenContextState:
+        """``recent``, an episode of ``length`` steps, becomes the context."""
+        whole = length == self.max_steps
+        carry = jax.lax.cond(whole, lambda: self._read(state.recent), lambda: self._read_first(state.recent, length))
+        return state._replace(context=state.recent, fill=length, carry=carry)
 
     def _read(self, context: History) -> Any:
         """The model's memory of a whole context [C, ...]."""
@@ -73,3 +78,15 @@ class FrozenContextAgent(ModelAgent):
             return None
         tokens = self.layout.sequence(context, jnp.append(context.obs, context.obs[-1:], axis=0))
         return self.policy(tokens[: -self.layout.num_before], None, self.policy.initial_carry())[1]
+
+    def _read_first(self, context: History, length: Array) -> Any:
+        """The model's memory of the first ``length`` transitions of ``context``, read one after the other."""
+        if self.layout.num_prompt:
+            return None
+
+        def read_one(t: Array, carry: Any) -> Any:
+            seen = jax.tree.map(lambda rows: rows[t], context)
+            tokens = jnp.concatenate([self.layout.before(seen.obs), self.layout.after(seen)])
+            return self.policy(tokens, None, carry)[1]
+
+        return jax.lax.fori_loop(0, length, read_one, self.policy.initial_carry())

@@ -19,6 +19,10 @@ class OFUL(LinearAgent):
     beta_t = R sqrt(2 ln(1 / delta) + ln(det V / lam^d)) + sqrt(lam) S: with probability 1 - delta the true parameter
     lies within beta_t of theta at every step, if the noise is R-sub-Gaussian and its length at most S. R is read off
     the environment's ``noise_std`` (rewards 0 and 1 have 1/2, the default).
+
+    S is not read off the environment and is 1 unless it is given. Where parameters are longer the premise fails, and
+    with it the promise: in 37 % of the tasks of ``LinearBandit-v0``, where the squared length is Exp(1), and in 84 % of
+    those of ``ShownLinearBandit-v0``, where theta is uniform in [0, 1]^5.
     """
 
     noise: float = setting(0.5, low=0.0, help="R, sub-Gaussian scale of the noise, reward units")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._clock import next_step
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
@@ -32,7 +33,11 @@ class PosteriorTask(Agent):
     the online protocol of the paper, what an episode shows enters the context at its end; ``memory`` says whether
     the context is "all" episodes so far or only the last "episode" (their released code). With "now" it is all steps
     so far, those of the episode under way too: what a rolling context shows. Needs a family that numbers its tasks
-    (``num_tasks``, ``task``, ``begin``, ``advance``) and fixed-length episodes.
+    (``num_tasks``, ``task``, ``begin``, ``advance``).
+
+    Episodes are cut where they are terminated or truncated, at the latest after H steps. When no task explains what the
+    context shows (another environment than was said, or rewards with noise), the posterior begins again: all tasks are
+    possible.
     """
 
     env: Any = struct.field(pytree_node=False)
@@ -63,11 +68,11 @@ class PosteriorTask(Agent):
         after, reward = jax.vmap(self.env.advance, in_axes=(0, 0, None))(tasks, before, transition.action)
         explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs[None], axis=-1)
         recent = state.recent & explains
-        step = (state.step + 1) % self.env.spec.max_steps_in_episode
-        over = step == 0
+        step, over = next_step(self.env.spec.max_steps_in_episode, state.step, transition)
         context = recent if self.memory == "episode" else state.known & recent
-        known = jnp.where(over | (self.memory == "now"), context, state.known)
-        return PosteriorState(known, recent | over, after, step)
+        refuted = ~jnp.any(context)
+        known = jnp.where(over | refuted | (self.memory == "now"), context | refuted, state.known)
+        return PosteriorState(known, recent | over | refuted, after, step)
 
     def _states(self, state: PosteriorState, obs: Array) -> Any:
         """States [N, ...] under each task, those of a new episode at its first step."""

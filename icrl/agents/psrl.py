@@ -20,10 +20,15 @@ REWARD_PRIORS = ("normal", "beta")
 class PSRL(Planner):
     """At the end of each episode draws one MDP from the posterior and follows its optimal policy through the next.
 
-    Rows of transitions are Dirichlet(``concentration`` + counts), all pairs independent. Expected rewards have one of
+    Rows of transitions are Dirichlet(``concentration`` + counts), all pairs independent; a termination is one outcome
+    more, which has no prior weight where the environment says that no episode ends early. Expected rewards have one of
     two priors. "normal": N(prior_mean, prior_var) under noise of ``noise_std``, the form of Osband's TabulaRL, whose
     0, 1 and 1 are the defaults. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r counts as
     failure where Agrawal and Goyal 2012 would toss a coin.
+
+    Departures from TabulaRL: the last transition of an episode is counted, which it skips. The prior is not scaled to
+    the bound on rewards that optimistic planners are told: in ``Chain-v0``, where rewards reach 10, N(0, 1) lost 851
+    +- 66 in 40 episodes, N(10, 25) lost 261 and ``ucb-vi`` 148 +- 20 (measured 2026-11-27).
 
     ``for_env`` reads ``concentration`` and ``noise_std`` off the environment. One that tells no concentration gets 1/S,
     so that a first visit outweighs half of the prior; one that tells no noise gets the "beta" prior. The prior mean of
@@ -57,11 +62,21 @@ class PSRL(Planner):
         return backward_induction(transition, jnp.broadcast_to(reward, q.shape))
 
     def draw_model(self, key: Array, counts: Counts) -> tuple[Array, Array]:
-        """P [S, K, S] and r [S, K] from the posterior, float32; the typed key is consumed."""
-        key_transition, key_reward = jax.random.split(key)
+        """P [S, K, S] and r [S, K] from the posterior, float32; the typed key is consumed.
+
+        What is missing in a row of P is the probability that the episode ends.
+        """
+        key_transition, key_reward, key_end = jax.random.split(key, 3)
         transition = jax.random.dirichlet(key_transition, self.concentration + counts.visits)
         draw_reward = self._draw_beta if self.reward_prior == "beta" else self._draw_normal
-        return transition, draw_reward(key_reward, counts)
+        goes_on = 1.0 - self._draw_end(key_end, counts)
+        return transition * goes_on[..., None], draw_reward(key_reward, counts)
+
+    def _draw_end(self, key: Array, counts: Counts) -> Array:
+        """The probability that the episode ends, [S, K]: Beta, as one outcome of a Dirichlet against all others."""
+        ends = counts.ends + (self.concentration if self.spec.ends_early else 0.0)
+        others = self.concentration * len(counts.visits) + counts.visits.sum(-1)
+        return jnp.where(ends > 0.0, jax.random.beta(key, jnp.maximum(ends, 1e-6), others), 0.0)
 
     def _draw_normal(self, key: Array, counts: Counts) -> Array:
         noise_var = jnp.maximum(jnp.square(self.noise_std), 1e-12)

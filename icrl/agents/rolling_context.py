@@ -28,7 +28,8 @@ class RollingContextAgent(ModelAgent):
 
     When the window is full, its oldest ``forget`` = R transitions leave and the C - R others are read afresh, so each
     decision rests on the latest C - R .. C - 1 transitions, exactly as in training on windows of C. R = 1 is the
-    window that moves with every step; R = the length of an episode begins each episode with whole ones and costs
+    window that moves with every step; R = the length of an episode, where all have the same, begins each episode with
+    whole ones. Where episodes end early a window may begin inside of one, as windows in training then do. It costs
     (C - R) / R tokens a step. Tasks of a batch take their steps together, so under ``vmap`` nothing is read in vain.
     """
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import argmax_random_ties
+from icrl.agents._clock import next_step
 from icrl.agents._planner import finite_spec
 from icrl.core import struct
 from icrl.core.fields import setting
@@ -18,6 +19,7 @@ class StepwiseValues(NamedTuple):
     q: Array  # [H, S, K] float32
     tries: Array  # [H, S, K] int32
     time: Array  # [] int32, transitions seen
+    step: Array  # [] int32 in 0 .. H - 1, steps done in the episode
 
 
 @agents.register("ucb-h", paper="Jin et al. 2018")
@@ -29,7 +31,10 @@ class UCBH(Agent):
     and Q begins at H r_max. N is the number of transitions so far, for the paper's T = (number of episodes) H. The
     paper's ``bonus_scale`` is a constant that its proof does not name; with 1 the promise held in all of the tests.
     The default is a practical one: in ``RandomMDP-v0`` it earns 1408 in 100 episodes, ten times as much bonus 1088,
-    planners 2000 (400 tasks, 2026-11-24). Every episode lasts H steps, rewards lie in [0, r_max].
+    planners 2000 (400 tasks, 2026-11-24). Rewards lie in [0, r_max].
+
+    An episode is over when it is terminated or truncated, at the latest after H steps, and h begins at 0 again. V after
+    a termination is 0; after a time limit before H it is V_{h+1}(s'), as if the episode went on.
     """
 
     spec: EnvSpec = struct.field(pytree_node=False)
@@ -51,20 +56,22 @@ class UCBH(Agent):
         assert self.spec.num_states is not None
         shape = (self.horizon, self.spec.num_states, self.spec.num_actions)
         top = jnp.broadcast_to(jnp.asarray(self.horizon * self.r_max, jnp.float32), shape)
-        return StepwiseValues(top, jnp.zeros(shape, jnp.int32), jnp.int32(0))
+        return StepwiseValues(top, jnp.zeros(shape, jnp.int32), jnp.int32(0), jnp.int32(0))
 
     def act(self, key: Array, state: StepwiseValues, obs: Array) -> Array:
-        return argmax_random_ties(key, state.q[state.time % self.horizon, self.spec.state_index(obs)])
+        return argmax_random_ties(key, state.q[state.step, self.spec.state_index(obs)])
 
     def update(self, state: StepwiseValues, transition: Transition) -> StepwiseValues:
-        h, horizon = state.time % self.horizon, float(self.horizon)
+        h, horizon = state.step, float(self.horizon)
         at = h, self.spec.state_index(transition.obs), transition.action
         after = jnp.max(state.q[(h + 1) % self.horizon, self.spec.state_index(transition.next_obs)])
-        value = jnp.where(h + 1 < self.horizon, jnp.minimum(after, horizon * self.r_max), 0.0)
+        goes_on = (h + 1 < self.horizon) & ~transition.terminated
+        value = jnp.where(goes_on, jnp.minimum(after, horizon * self.r_max), 0.0)
         t = state.tries[at] + 1
         time = state.time + 1
         log = jnp.log(state.q[0].size * time / self.delta)
         bonus = self.bonus_scale * self.r_max * jnp.sqrt(horizon**3 * log / t)
         rate = (horizon + 1.0) / (horizon + t)
         error = transition.reward + value + bonus - state.q[at]
-        return StepwiseValues(state.q.at[at].add(rate * error), state.tries.at[at].set(t), time)
+        step, _ = next_step(self.horizon, state.step, transition)
+        return StepwiseValues(state.q.at[at].add(rate * error), state.tries.at[at].set(t), time, step)

@@ -39,7 +39,8 @@ def interact(
       agent_key: typed key of the agent's own draws, to vary the agent on fixed environment draws.
 
     Returns:
-      History [T, ...], reward and regret curves [T], the agent's last state, and the environment's states [T, ...].
+      History [T, ...], reward and regret curves [T], the agent's last state, the environment's states [T, ...], and the
+      observation and state that come next.
       What a jitted caller does not use of these is never computed.
     """
     key_env, key_agent = jax.random.split(key)
@@ -61,18 +62,19 @@ def interact(
         return (agent_state, next_state, next_obs), (transition, Curves(reward, regret), env_state)
 
     start, times = (agent.init(key_init), env_state, obs), jnp.arange(num_steps, dtype=jnp.uint32)
-    (agent_state, _, _), (history, curves, states) = jax.lax.scan(one_step, start, times)
-    return Interaction(history, curves, agent_state, states)
+    (agent_state, next_state, next_obs), (history, curves, states) = jax.lax.scan(one_step, start, times)
+    return Interaction(history, curves, agent_state, states, next_obs, next_state)
 
 
 @in_32_bits
 @exact_products
-def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentState]:
+def replay(key: Array, agent: Agent, history: History, next_obs: Array | None = None) -> tuple[Array, AgentState]:
     """Show ``agent`` a recorded history and ask for its greedy choice before each step and after the last.
 
     Args:
       key: typed key of the agent's draws; consumed.
       history: [T, ...], from any source.
+      next_obs: [*O] the observation after it, of a new episode if its last one ended; None: its last ``next_obs``.
 
     Returns:
       actions [T + 1] int32, the t-th chosen after t transitions at the observation that comes next, and the state.
@@ -87,5 +89,6 @@ def replay(key: Array, agent: Agent, history: History) -> tuple[Array, AgentStat
     num_steps = history.action.shape[0]
     steps = (jnp.arange(num_steps, dtype=jnp.uint32), history)
     state, actions = jax.lax.scan(one_step, agent.init(key_init), steps)
-    last = agent.act_greedy(fold_in(key_acts, num_steps), state, history.next_obs[-1])
+    next_obs = history.next_obs[-1] if next_obs is None else next_obs
+    last = agent.act_greedy(fold_in(key_acts, num_steps), state, next_obs)
     return jnp.append(actions, last), state

@@ -63,6 +63,8 @@ class Interaction(NamedTuple):
     curves: Curves  # [T]
     agent_state: AgentState
     env_states: EnvState  # [T, ...], those acted upon
+    next_obs: Array  # [*O] float32, what the step after the last would see: of a new episode if the last one ended
+    next_state: EnvState  # and the state it would act upon
 
 
 @dataclasses.dataclass(frozen=True)

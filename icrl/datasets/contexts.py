@@ -19,7 +19,7 @@ from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.progress import Progress
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Array, Contexts, Environment, History
+from icrl.core.types import Agent, Array, Contexts, Environment, History, Interaction
 from icrl.datasets.store import SHARD_TASKS, StoredRecords, store_records
 from icrl.storage.paths import show
 from icrl.storage.typed import conform
@@ -89,10 +89,17 @@ class ContextGenerator:
 @exact_products
 def context_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> Contexts:
     """One context (no batch axis) collected by ``source`` in ``task``; ``key`` is consumed."""
+    return recorded_in(env, task, source, num_steps, key)[0]
+
+
+@in_32_bits
+@exact_products
+def recorded_in(env: Environment, task: Any, source: Agent, num_steps: int, key: Array) -> tuple[Contexts, Interaction]:
+    """The same context, and the rollout that it is of."""
     key_query, key_rollout = jax.random.split(key)
-    history = interact(key_rollout, env, task, source, num_steps).history
+    lived = interact(key_rollout, env, task, source, num_steps)
     query, state = env.reset(key_query, task)
-    return Contexts(history, query[None], env.optimal_action(task, state)[None])
+    return Contexts(lived.history, query[None], env.optimal_action(task, state)[None]), lived
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

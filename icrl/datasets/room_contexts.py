@@ -117,7 +117,9 @@ class RolloutContexts(RoomContexts):
         key_rollout, key_skip, key_states, key_where = split(key, 4)
         horizon, length = self.env.spec.max_steps_in_episode, self.num_steps + 1
         rollout = interact(key_rollout, self.env, task, self.source, self.skip * horizon + length)
-        first = jax.random.randint(key_skip, (), 0, self.skip + 1, jnp.int32) * horizon
+        over = rollout.history.terminated | rollout.history.truncated
+        number = jnp.cumsum(over) - over  # of each step's episode
+        first = jnp.argmax(number == jax.random.randint(key_skip, (), 0, self.skip + 1, jnp.int32)).astype(jnp.int32)
         window = jax.tree.map(
             lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, length), (rollout.history, rollout.env_states)
         )

@@ -49,8 +49,8 @@ class Windows:
 
     ``histories`` are cut where they lie, on the device or on disk, and give the same batches; ``index`` [M] are the
     rows a filter chose, each as likely as it occurs there, and ``first`` [M] the step from which on it is used (None:
-    all of it). Windows start at multiples of ``stride`` transitions behind that (the length of an episode: they then
-    begin as contexts do that move by whole episodes).
+    all of it). Windows start at multiples of ``stride`` transitions behind that (the length of an episode, where all
+    have the same: they then begin as contexts do that move by whole episodes).
 
     With ``task`` [N], the task of each row, a batch is B / 2 pairs of windows side by side, each of another task as
     long as there are enough; tasks are then alike likely, and the chosen rows within one.

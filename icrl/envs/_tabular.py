@@ -46,9 +46,9 @@ class TabularState:
 class TabularMDP(Environment[TabularTask]):
     """S states, K actions, episodes of H steps from state 0; the observation is the state's number, [1] float32.
 
-    Rewards are r(s, a) + ``noise_at(s)`` N(0, 1). The end of an episode is a time limit (``truncated``), never a
-    termination. The next state is read off one uniform number and the noise is added to the mean, so that competitors
-    on one key who stand in the same state and act alike see the same.
+    Rewards are r(s, a) + ``noise_at(s)`` N(0, 1). The end of an episode is a time limit (``truncated``); only an
+    ``EndingMDP`` terminates. The next state is read off one uniform number and the noise is added to the mean, so that
+    competitors on one key who stand in the same state and act alike see the same.
     """
 
     num_states: int = setting(10, low=2, high=MAX_STATES, help="S, states")
@@ -60,6 +60,11 @@ class TabularMDP(Environment[TabularTask]):
         """Standard deviation of the rewards of a state."""
         del position
         return self.noise_std
+
+    def is_end(self, params: TabularTask, position: Array) -> Array:
+        """Whether entering a state terminates the episode, [] bool."""
+        del params, position
+        return jnp.bool_(False)
 
     def task_of(self, transition: Array, reward: Array) -> TabularTask:
         """The task with P [S, K, S] and r [S, K], float32; traceable, what is no task ``validate_task`` refuses."""
@@ -73,12 +78,12 @@ class TabularMDP(Environment[TabularTask]):
 
     def reset_env(self, key: Array, params: TabularTask) -> tuple[Array, TabularState]:
         del key, params
-        return _begin(jnp.int32(START))
+        return begin(jnp.int32(START))
 
     def random_state(self, key: Array, params: TabularTask) -> tuple[Array, TabularState]:
         """A uniformly drawn state at the start of an episode."""
         del params
-        return _begin(jax.random.randint(key, (), 0, self.num_states, jnp.int32))
+        return begin(jax.random.randint(key, (), 0, self.num_states, jnp.int32))
 
     def step_env(
         self, key: Array, state: TabularState, action: Array, params: TabularTask
@@ -86,8 +91,9 @@ class TabularMDP(Environment[TabularTask]):
         key_next, key_noise = split(key)
         noise = self.noise_at(state.position) * normal(key_noise)
         reward = params.reward[state.position, action] + noise
-        position = _draw(key_next, params.transition[state.position, action])
-        return _observe(position), TabularState(position, state.time + 1), reward, jnp.bool_(False), {}
+        position = draw(key_next, params.transition[state.position, action])
+        ended = self.is_end(params, position)
+        return _observe(position), TabularState(position, state.time + 1), reward, ended, {}
 
     def is_truncated(self, state: TabularState, params: TabularTask) -> Array:
         return state.time >= params.max_steps_in_episode
@@ -134,7 +140,8 @@ class TabularMDP(Environment[TabularTask]):
         require(right, "task.q", f"values {error:.2g} off", "those of its tables; use task_of")
 
 
-def _begin(position: Array) -> tuple[Array, TabularState]:
+def begin(position: Array) -> tuple[Array, TabularState]:
+    """The start of an episode in the state ``position`` [] int32: (obs [1], state)."""
     return _observe(position), TabularState(position, jnp.int32(0))
 
 
@@ -142,7 +149,7 @@ def _observe(position: Array) -> Array:
     return position.astype(jnp.float32)[None]
 
 
-def _draw(key: Array, probs: Array) -> Array:
+def draw(key: Array, probs: Array) -> Array:
     """A number from ``probs`` [S], by inversion, [] int32; never one of probability zero."""
     below = jnp.cumsum(probs)
     # the sum as it came out in float32 is the scale, so that no draw falls behind the last possible state

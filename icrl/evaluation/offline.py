@@ -4,7 +4,7 @@ So are the probabilities: a model's cross-entropy on contexts, beside that of th
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,34 @@ from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Contexts, Environment, History
-from icrl.datasets.contexts import context_in
+from icrl.datasets.contexts import recorded_in
 from icrl.evaluation.online import tasks_side_by_side
 
 CONTEXTS = 50  # whole contexts read side by side
 
 
-def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Contexts:
+class Recorded(NamedTuple):
+    """Contexts, and what no agent may know of them: the states in which their choices were to be made."""
+
+    contexts: Contexts  # [N, T, ...]
+    next_obs: Array  # [N, *O] float32, the observation after T transitions
+    states: Any  # the environment's states [N, T + 1, ...], one for each prefix
+
+
+def recorded_contexts(env: Environment, tasks: TaskSet, source: Agent, num_steps: int, seed: int) -> Recorded:
     """Labelled contexts [N, T, ...] that ``source`` leaves behind in ``tasks``: the offline evaluation's data."""
     keys = keys_for(key_for(seed, "offline"), tasks.ids)
     return _record(keys, tasks.params, source, env, num_steps)
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps"))
-def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> Contexts:
-    return jax.vmap(lambda key, task: context_in(env, task, source, num_steps, key))(keys, params)
+def _record(keys: Array, params: Any, source: Agent, env: Environment, num_steps: int) -> Recorded:
+    def one_task(key: Array, task: Any) -> Recorded:
+        contexts, lived = recorded_in(env, task, source, num_steps, key)
+        states = jax.tree.map(lambda all, last: jnp.append(all, last[None], axis=0), lived.env_states, lived.next_state)
+        return Recorded(contexts, lived.next_obs, states)
+
+    return jax.vmap(one_task)(keys, params)
 
 
 def offline_returns(env: Environment, tasks: TaskSet, agent: Any, contexts: History, seed: int) -> np.ndarray:
@@ -43,28 +56,35 @@ def _offline_returns(keys: Array, params: Any, contexts: History, agent: Any, en
     def one_task(task: tuple[Array, Any, History]) -> Array:
         key, task_params, context = task
         told = agent.replace(context=context)
-        return jnp.sum(interact(key, env, task_params, told, env.spec.max_steps_in_episode).curves.reward)
+        history = interact(key, env, task_params, told, env.spec.max_steps_in_episode).history
+        if not env.spec.ends_early:
+            return jnp.sum(history.reward)
+        over = history.terminated | history.truncated
+        return jnp.sum(history.reward, where=jnp.cumsum(over) == over)  # the first episode and its last step
 
     return jax.lax.map(one_task, (keys, params, contexts), batch_size=tasks_side_by_side(agent))
 
 
-def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, contexts: Contexts, seed: int) -> np.ndarray:
-    """mu* - mu of the greedy choice after 0 .. T transitions of contexts [N, T, ...]: [N, T + 1] float64."""
+def offline_suboptimality(env: Environment, tasks: TaskSet, agent: Agent, recorded: Recorded, seed: int) -> np.ndarray:
+    """Regret of the greedy choice after 0 .. T transitions of recorded contexts [N, T, ...]: [N, T + 1] float64.
+
+    The choice after t transitions is made at the observation that the recorded rollout saw then, and scored in the
+    state it was in: mu* - mu of that context and time in bandits, V* - Q* in worlds with states.
+    """
     keys = keys_for(key_for(seed, "offline/agent"), tasks.ids)
-    return np.asarray(_suboptimality(keys, tasks.params, contexts.history, agent, env), np.float64)
+    return np.asarray(_suboptimality(keys, tasks.params, recorded, agent, env), np.float64)
 
 
 @partial(jax.jit, static_argnames=("env",))
 @in_32_bits
 @exact_products
-def _suboptimality(keys: Array, params: Any, contexts: History, agent: Agent, env: Environment) -> Array:
-    def one_task(task: tuple[Array, Any, History]) -> Array:
-        key, task_params, history = task
-        actions, _ = replay(key, agent.for_task(task_params), history)
-        _, state = env.reset(key, task_params)
-        return jax.vmap(lambda action: env.regret(task_params, state, action))(actions)
+def _suboptimality(keys: Array, params: Any, recorded: Recorded, agent: Agent, env: Environment) -> Array:
+    def one_task(task: tuple[Array, Any, Recorded]) -> Array:
+        key, task_params, (contexts, next_obs, states) = task
+        actions, _ = replay(key, agent.for_task(task_params), contexts.history, next_obs)
+        return jax.vmap(env.regret, in_axes=(None, 0, 0))(task_params, states, actions)
 
-    return jax.lax.map(one_task, (keys, params, contexts), batch_size=tasks_side_by_side(agent))
+    return jax.lax.map(one_task, (keys, params, recorded), batch_size=tasks_side_by_side(agent))
 
 
 def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.ndarray:

@@ -30,6 +30,7 @@ QUICK: dict[str, bool | int] = {  # three fifths of the compiling, of five bandi
 }
 if version("jaxlib").startswith("0.10."):  # later ones do not know it
     QUICK["xla_cpu_use_fusion_emitters"] = False
+OVER = "over"
 STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 
@@ -57,10 +58,27 @@ def online_returns(
     agent_seed: int = 0,
     label: str = "agent",
 ) -> np.ndarray:
-    """Return of each episode [N, E] float64, for environments whose episodes all last until the time limit."""
+    """Return of each of the first E = ``num_episodes`` episodes [N, E] float64; rollouts last E H steps."""
     episode = env.spec.max_steps_in_episode
-    curves = online_curves(env, tasks, agent, num_episodes * episode, seed, agent_seed, label, fields=("reward",))
-    return curves["reward"].reshape(len(tasks), num_episodes, episode).sum(-1, dtype=np.float64)
+    fields = ("reward", OVER) if env.spec.ends_early else ("reward",)
+    curves = online_curves(env, tasks, agent, num_episodes * episode, seed, agent_seed, label, fields)
+    return episode_returns(curves["reward"], num_episodes, curves.get(OVER))
+
+
+def episode_returns(reward: np.ndarray, num_episodes: int, over: np.ndarray | None = None) -> np.ndarray:
+    """Returns of the first E episodes [..., E] float64 of rewards [..., T].
+
+    ``over`` [..., T] bool says which steps ended an episode; None: every H-th of T = E H. Each rollout of E H steps has
+    E whole episodes, as none lasts longer than H. What follows them, where episodes end early, is left out: the e-th
+    column is then the e-th episode of every rollout.
+    """
+    if over is None:
+        return reward.reshape(*reward.shape[:-1], num_episodes, -1).sum(-1, dtype=np.float64)
+    number = np.cumsum(over, axis=-1) - over
+    found = np.zeros((*reward.shape[:-1], num_episodes + 1))
+    rows = np.indices(reward.shape, sparse=True)[:-1]
+    np.add.at(found, (*rows, np.minimum(number, num_episodes)), reward)
+    return found[..., :-1]
 
 
 def online_curves(
@@ -75,6 +93,9 @@ def online_curves(
     quick: bool = False,
 ) -> dict[str, np.ndarray]:
     """The named ``Curves`` [N, T] float32 of ``agent`` over N tasks, environment draws fixed by ``seed``.
+
+    So is "over" [N, T] bool: whether a step was the last one of an episode.
+
 
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
     agent's own draws only (one per training seed). Without a ``label`` no progress shows. ``quick`` is for agents that
@@ -136,8 +157,9 @@ def _life(
     env: Environment, num_steps: int, fields: tuple[str, ...], agent: Agent, task: tuple[Array, Array, Any]
 ) -> tuple[Array, ...]:
     key, agent_key, params = task
-    curves = interact(key, env, params, agent, num_steps, agent_key).curves
-    return tuple(getattr(curves, name) for name in fields)
+    lived = interact(key, env, params, agent, num_steps, agent_key)
+    known = {**lived.curves._asdict(), OVER: lived.history.terminated | lived.history.truncated}
+    return tuple(known[name] for name in fields)
 
 
 def tasks_side_by_side(agent: Agent) -> int:

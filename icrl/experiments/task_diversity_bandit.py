@@ -150,7 +150,7 @@ def _distances(recipe: Recipe, policy: Policy, seed: int) -> np.ndarray:
     """The relative distance of one model at each prefix of contexts in fresh tasks, [P]."""
     env = recipe.env
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
-    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0]), recipe.context_steps, seed)
+    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0]), recipe.context_steps, seed).contexts
     at = jnp.asarray(_prefixes(recipe))
     memory = agent_probs(memory_of(pool_of(recipe, seed, 0), recipe), contexts, at)
     general = agent_probs(agent_of(env, GENERAL), contexts, at)

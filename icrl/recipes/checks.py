@@ -18,7 +18,8 @@ from icrl.evaluation.statistics import Interval, interval, paired_difference, ra
 from icrl.recipes.agent_names import base_name, in_words
 from icrl.recipes.recipe import Recipe
 
-# By agent: "regret" [S, N, T] cumulative, "reward" [S, N, T]; of models also "given AGENT" [S, N], the return of an
+# By agent: "regret" [S, N, T] cumulative, "reward" [S, N, T], and where episodes end early "returns" [S, N, E] of the
+# first E of each rollout; of models also "given AGENT" [S, N], the return of an
 # episode that is played on a given one.
 Measured = dict[str, dict[str, np.ndarray]]
 Row = dict[str, Any]
@@ -115,7 +116,7 @@ def episode_return(episode: int, low: float, high: float) -> Promise:
         name = next(iter(measured))
         if recipe.num_episodes < episode:
             return []
-        returns = episode_returns(recipe, measured[name])[..., episode - 1]
+        returns = returns_of(recipe, measured[name])[..., episode - 1]
         return [within(f"return in episode {episode} of {name}", interval(returns), low, high)]
 
     return promise
@@ -127,7 +128,7 @@ def gain(name: str, base: str) -> Promise:
     def promise(recipe: Recipe, measured: Measured) -> list[Row]:
         if not {name, base} <= measured.keys():
             return []
-        ours, theirs = (episode_returns(recipe, measured[each]) for each in (name, base))
+        ours, theirs = (returns_of(recipe, measured[each]) for each in (name, base))
         return [above_zero(f"mean return of {name} - that of {base}", interval((ours - theirs).mean(-1)))]
 
     return promise
@@ -137,7 +138,7 @@ def improvement(recipe: Recipe, measured: Measured) -> list[Row]:
     """Every variant earns more in the last fifth of the episodes than in the first."""
     rows, fifth = [], max(1, recipe.num_episodes // 5)
     for name in (name for name in measured if base_name(name) not in agents):  # the others are competitors
-        returns = episode_returns(recipe, measured[name])
+        returns = returns_of(recipe, measured[name])
         gain = interval(returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1))
         rows.append(above_zero(f"{name}: last fifth of episodes minus first fifth", gain))
     return rows
@@ -149,7 +150,7 @@ def enhancement(name: str, base: str) -> Promise:
     def promise(recipe: Recipe, measured: Measured) -> list[Row]:
         if not {name, base} <= measured.keys():
             return []
-        ours, theirs = (episode_returns(recipe, measured[each]) for each in (name, base))
+        ours, theirs = (returns_of(recipe, measured[each]) for each in (name, base))
         raw = ratio_interval(ours.mean(-1), theirs.mean(-1))
         smooth = ratio_interval(*(trailing_mean(returns, SMOOTHED).mean(-1) for returns in (ours, theirs)))
         return [
@@ -170,8 +171,10 @@ def leak(gap: np.ndarray) -> list[Row]:
     return [row(what, excess, ">= 0 within the interval", bool(excess.high >= 0))]
 
 
-def episode_returns(recipe: Recipe, curves: dict[str, np.ndarray]) -> np.ndarray:
+def returns_of(recipe: Recipe, curves: dict[str, np.ndarray]) -> np.ndarray:
     """Return of each whole episode, [S, N, E] float64."""
+    if "returns" in curves:
+        return curves["returns"]
     reward = curves["reward"][..., : recipe.num_episodes * recipe.episode]
     return reward.reshape(*reward.shape[:2], recipe.num_episodes, recipe.episode).sum(-1, dtype=np.float64)
 

@@ -66,6 +66,8 @@ def _check_parts(recipe: Recipe) -> None:
     if recipe.evaluation.given:
         rests = LAST_EPISODE in recipe.rules and recipe.task_ids is not None
         require(rests, "given", ",".join(recipe.evaluation.given), "none, or --context last-episode in numbered tasks")
+        hint = f"a given context is an episode of {recipe.episode} steps, those of {env} can be shorter"
+        require(not env_spec.ends_early, "given", ",".join(recipe.evaluation.given), "none", hint)
     if data.task_pool is not None:
         drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and env_spec.is_stationary_bandit
         require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")

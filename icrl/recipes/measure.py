@@ -1,8 +1,7 @@
 """What a recipe's frozen models are worth: everything that can be measured in its environment is measured.
 
-Regret by step everywhere; return by episode where all episodes last until their time limit and there are several;
-where the exact posterior sampler is known, the offline choice and the cross-entropy by prefix beside it. All agents
-meet the same held-out tasks and draws.
+Regret by step everywhere; return by episode where there are several; where the exact posterior sampler is known, the
+offline choice and the cross-entropy by prefix beside it. All agents meet the same held-out tasks and draws.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 from icrl.core.devices import host_workers
 from icrl.core.progress import Progress
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent
+from icrl.core.types import Agent, Curves
 from icrl.evaluation.offline import (
     ideal_cross_entropy,
     model_cross_entropy,
@@ -23,11 +22,11 @@ from icrl.evaluation.offline import (
     offline_suboptimality,
     recorded_contexts,
 )
-from icrl.evaluation.online import online_curves
+from icrl.evaluation.online import OVER, episode_returns, online_curves
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
 from icrl.recipes.agent_names import agent_of, base_name, in_words
-from icrl.recipes.checks import Measured, Row, episode_returns, leak
+from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import given_episodes, source_histories
 from icrl.recipes.ledger import Ledger
@@ -65,12 +64,13 @@ def rollouts(
         return ledger.once(f"{name}, seed {agent_seed}", lambda: measured(agent, agent_seed))
 
     def measured(agent: Agent, agent_seed: int) -> dict[str, np.ndarray]:
-        curves = online_curves(env, tasks, agent, steps, seed, agent_seed, label="", quick=everybody)
+        fields = (*Curves._fields, OVER) if env.spec.ends_early else Curves._fields
+        curves = online_curves(env, tasks, agent, steps, seed, agent_seed, "", fields, quick=everybody)
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
-        return {
-            name: values.reshape(-1, each, steps).mean(1)
-            for name, values in (("regret", regret), ("reward", curves["reward"].astype(np.float64)))
-        }
+        values = {"regret": regret, "reward": curves["reward"].astype(np.float64)}
+        if env.spec.ends_early:
+            values["returns"] = episode_returns(curves["reward"], recipe.num_episodes, curves[OVER])
+        return {name: array.reshape(-1, each, array.shape[1]).mean(1) for name, array in values.items()}
 
     found: dict[str, list[dict[str, np.ndarray]]] = {}
     with Progress("evaluating", len(players), "agents") as bar, ThreadPoolExecutor(host_workers()) as pool:
@@ -96,11 +96,14 @@ def online_section(recipe: Recipe, measured: Measured, models: dict[str, str]) -
 
 
 def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str], folder: Path) -> dict[str, Any] | None:
-    """Return by episode, where there are several and none ends early; the source's own, if it made histories."""
-    if recipe.num_episodes < 2 or recipe.env.spec.ends_early:
+    """Return by episode, where there are several; the source's own, if it made histories cut like them.
+
+    Where episodes end early: of the first E = T // H, which every rollout has; what comes after them is left out.
+    """
+    if recipe.num_episodes < 2:
         return None
-    returns = {name: episode_returns(recipe, curves) for name, curves in measured.items()}
-    if recipe.data.kind != CONTEXTS and recipe.segment == recipe.episode:
+    returns = {name: returns_of(recipe, curves) for name, curves in measured.items()}
+    if recipe.data.kind != CONTEXTS and recipe.segment == recipe.episode and not recipe.env.spec.ends_early:
         returns |= _source_returns(recipe, folder)
     ideal = recipe.env.spec.exact_sampler
     curves = {name: curve(name, "returns", interval(values), models, ideal) for name, values in returns.items()}
@@ -133,14 +136,15 @@ def offline_sections(
         return {}, []
     exact = agent_of(env, sampler)
     tasks = TaskSet.draw(env, seed, "offline", recipe.evaluation.offline_tasks)
-    contexts = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0], steps), steps, seed)
+    recorded = recorded_contexts(env, tasks, agent_of(env, recipe.sources[0], steps), steps, seed)
+    contexts = recorded.contexts
     at = np.unique(np.concatenate([[0, steps], np.geomspace(1, steps, 24).round()]).astype(int))
     groups: dict[str, list[Any]] = {name: [recipe.agent(policy) for policy in policies]}
     for other in recipe.evaluation.offline_competitors or (sampler,):
         groups[other] = [agent_of(env, other)]
     curves = {}
     for each, group in groups.items():
-        losses = np.stack([offline_suboptimality(env, tasks, agent, contexts, seed)[:, at] for agent in group])
+        losses = np.stack([offline_suboptimality(env, tasks, agent, recorded, seed)[:, at] for agent in group])
         curves[each] = curve(each, "suboptimality", interval(losses), {name: label}, sampler)
     offline = {"prefix": at.tolist(), "agents": curves, "num_tasks": len(tasks)}
 

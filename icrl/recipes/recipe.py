@@ -135,10 +135,10 @@ class Recipe(Checked):
 
     @property
     def forget(self) -> int:
-        """Transitions that leave a full window."""
+        """Transitions that leave a full window: an episode, if all are as long and fill it."""
         if self.evaluation.forget is not None:
             return self.evaluation.forget
-        episodes = self.window > self.episode and self.window % self.episode == 0
+        episodes = not self.env.spec.ends_early and self.window > self.episode and self.window % self.episode == 0
         return self.episode if episodes else max(1, self.window // 4)
 
     @property

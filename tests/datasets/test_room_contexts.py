@@ -7,12 +7,15 @@ import pytest
 from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
+from icrl.agents.in_context import InContextAgent
+from icrl.agents.uniform import Uniform
 from icrl.core.errors import InputError
-from icrl.core.registry import agents
+from icrl.core.registry import agents, layouts
 from icrl.core.tasks import TaskSet
 from icrl.core.types import History
 from icrl.datasets.contexts import MixedContexts, StoredContexts, store_contexts
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts
+from icrl.envs.corridor import Corridor
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.evaluation.offline import offline_returns
 from icrl.layouts.query_first import QueryFirst
@@ -113,6 +116,15 @@ def test_a_lived_context_may_begin_with_a_later_episode():
     assert later.mean() - first.mean() > 4.3 * ((first.var() + later.var()) / 400) ** 0.5
 
 
+def test_a_later_episode_begins_where_the_one_before_has_ended():
+    """Also in a world whose episodes end early: contexts of a rollout begin at the start, whatever they skip."""
+    env = Corridor(length=2, horizon=5)
+    made = RolloutContexts(env, None, 8, seed=0, num_queries=9, source=Uniform.for_env(env), elsewhere=0.0, skip=6)
+    found = made.fetch(np.arange(60))
+    assert np.all(found.history.obs[:, 0] == 0)
+    assert found.history.terminated.sum() > 60
+
+
 def test_contexts_of_several_sources_take_turns():
     walk, plain = lived(), IndependentContexts(ENV, GOALS, 12, seed=0, num_queries=13)
     mixed, ids = MixedContexts((walk, plain, walk)), np.array([7, 0, 4, 5, 9, 1])
@@ -140,6 +152,33 @@ def test_a_context_stands_still_until_the_episode_ends(policy):
         np.testing.assert_allclose(logits(state, obs), expected, atol=1e-5, err_msg=f"step {t}")
         state = update(state, jax.tree.map(lambda field, t=t: field[t % 6], episodes[t // 6]))
     np.testing.assert_array_equal(state.context.action, episodes[1].action)
+
+
+@pytest.mark.parametrize("layout", ["query-first", "pairs"])
+def test_an_episode_that_ends_early_is_a_shorter_context(layout):
+    """Ends after 4 steps (terminated), 6 (the limit) and 2 (truncated): read like an agent that saw nothing else."""
+    made = layouts[layout](ENV.spec)
+    backbone = Transformer(
+        TransformerConfig(width=16, num_layers=1, num_heads=1, init_std=0.5), made.num_tokens(6), nnx.Rngs(0)
+    )
+    policy = Policy.split(TokenPolicy(made.token_dim, 5, backbone, 0.5, nnx.Rngs(1)))
+    agent = FrozenContextAgent(policy=policy, layout=made, max_steps=6)
+    rows = History(*(field[0] for field in stream().fetch(np.arange(1)).history))
+    ends = np.zeros(50, bool)
+    ends[[3, 11]] = True
+    rows = rows._replace(terminated=jnp.asarray(ends & (np.arange(50) == 3)), truncated=jnp.asarray(ends))
+    obs, logits, update = jnp.array([1.0, 2.0]), jax.jit(agent.logits), jax.jit(agent.update)
+    reader = InContextAgent(policy=policy, layout=made, max_steps=6, query=obs)
+    state, saw, read = agent.init(jax.random.key(0)), reader.init(jax.random.key(0)), jax.jit(reader.update)
+    shown = reader.logits(saw, obs)
+    for t in range(12):
+        np.testing.assert_allclose(logits(state, obs), shown, atol=1e-5, err_msg=f"step {t}")
+        row = jax.tree.map(lambda field, t=t: field[t], rows)
+        state, saw = update(state, row), read(saw, row)
+        if t + 1 in (4, 10, 12):
+            shown, saw = reader.logits(saw, obs), reader.init(jax.random.key(0))
+            assert int(state.fill) == {4: 4, 10: 6, 12: 2}[t + 1] and int(state.step) == 0
+    np.testing.assert_allclose(logits(state, obs), shown, atol=1e-5)
 
 
 def test_a_given_context_is_never_replaced(policy):

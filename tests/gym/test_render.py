@@ -28,12 +28,14 @@ SHAPE = (384, 320, 3)
 
 
 def frames_of(env, num_steps, seed=3):
-    """What is rendered after a reset and after each of ``num_steps`` steps."""
+    """What is rendered after a reset and after each of ``num_steps`` steps, or of the fewer of an episode."""
     env.reset(seed=seed)
     frames = [env.render()]
     for step in range(num_steps):
-        env.step(step % env.action_space.n)
+        _, _, terminated, truncated, _ = env.step(step % env.action_space.n)
         frames.append(env.render())
+        if terminated or truncated:
+            break
     return frames
 
 
@@ -57,7 +59,7 @@ def test_pictures(env_id):
     told_once = frames_of(text, 4)
     assert all(type(frame) is str and frame.endswith("\n") for frame in told_once)
     assert told_once[0].startswith(f"{env.unwrapped.family.name}: step 0 of ") and "a new episode" in told_once[0]
-    assert len(set(told_once)) == 5 and told_once == frames_of(text, 4)
+    assert len(set(told_once)) == len(told_once) >= 3 and told_once == frames_of(text, 4)
 
 
 def test_one_that_says_nothing_of_itself_shows_its_observation():

@@ -202,20 +202,28 @@ def check_optimist(name, base, num_tasks):
     assert held[:RIVERS].mean() >= 0.99
 
 
-def test_the_best_in_a_ball_is_that_of_a_linear_program():
-    """max P' V with P' a distribution and |P' - P|_1 <= radius, by SciPy, also at radius 0 and beyond all bounds."""
+@pytest.mark.parametrize("with_ends", [False, True])
+def test_the_best_in_a_ball_is_that_of_a_linear_program(with_ends):
+    """max P' V with P' a distribution and |P' - P|_1 <= radius, by SciPy, also at radius 0 and beyond all bounds.
+
+    An end is a state more, worth 0, with others above and below it.
+    """
     rng = np.random.default_rng(0)
-    rows, value = rng.dirichlet(np.full(5, 0.5), (4, 3)), rng.normal(size=5).round(1)
+    rows, value = rng.dirichlet(np.full(6, 0.5), (4, 3)), np.append(rng.normal(size=5).round(1), 0.0)
+    assert value.min() < 0.0 < value.max()
+    if not with_ends:
+        rows = np.append(rows[..., :4], rows[..., 4:5] + rows[..., 5:], -1)
+        value = value[:5]
     radius = rng.choice([0.0, 0.1, 0.5, 1.0, 5.0], (4, 3))
-    found = np.asarray(
-        best_in_ball(jnp.asarray(rows, jnp.float32), jnp.asarray(radius, jnp.float32), jnp.asarray(value))
-    )
-    eye = np.eye(5)
+    ends = rows[..., 5] if with_ends else np.zeros((4, 3))
+    given = (jnp.asarray(each, jnp.float32) for each in (rows[..., :5], radius, value[:5], ends))
+    found, size = np.asarray(best_in_ball(*given)), len(value)
+    eye = np.eye(size)
     for at in np.ndindex(4, 3):  # variables P' and |P' - P|
-        above = np.block([[eye, -eye], [-eye, -eye], [np.zeros((1, 5)), np.ones((1, 5))]])
+        above = np.block([[eye, -eye], [-eye, -eye], [np.zeros((1, size)), np.ones((1, size))]])
         limit = np.concatenate([rows[at], -rows[at], [radius[at]]])
-        total = np.concatenate([np.ones(5), np.zeros(5)])[None]
-        best = linprog(np.concatenate([-value, np.zeros(5)]), above, limit, total, [1.0])
+        total = np.concatenate([np.ones(size), np.zeros(size)])[None]
+        best = linprog(np.concatenate([-value, np.zeros(size)]), above, limit, total, [1.0])
         assert found[at] == pytest.approx(-best.fun, abs=1e-5)
 
 
@@ -231,7 +239,7 @@ def drawn_models(agent, key, history, horizon):
         s, z = (seen[:, 0].astype(jnp.int32) for seen in (episode.obs, episode.next_obs))
         visits = counts.visits.at[s, episode.action, z].add(1)
         reward = counts.reward.at[s, episode.action].add(episode.reward)
-        return (Counts(visits, reward), key_later), model
+        return (counts._replace(visits=visits, reward=reward), key_later), model
 
     start = jax.tree.map(jnp.zeros_like, agent.init(key_init).counts)
     return jax.lax.scan(one_episode, (start, key_init), by_episode)[1]
@@ -264,7 +272,8 @@ def check_psrl_plans(base, num_tasks):
 def test_optimistic_psrl_takes_the_best_of_its_draws():
     """Pair by pair and step by step, over three plans of PSRL; none of them is the best everywhere."""
     psrl, optimistic = PSRL.for_env(SMALL), OptimisticPSRL.for_env(SMALL, num_samples=3)
-    counts = Counts(jnp.arange(72, dtype=jnp.int32).reshape(6, 2, 6) % 3, jnp.ones((6, 2)))
+    visits = jnp.arange(72, dtype=jnp.int32).reshape(6, 2, 6) % 3
+    counts = Counts(visits, jnp.ones((6, 2)), jnp.zeros((6, 2), jnp.int32))
     key, q = key_for(0, "optimistic"), jnp.zeros((8, 6, 2))
     plans = np.stack([psrl.plan(each, counts, q) for each in jax.random.split(key, 3)])
     np.testing.assert_allclose(optimistic.plan(key, counts, q), plans.max(0), rtol=1e-5)
@@ -343,7 +352,8 @@ def test_beta_draws_by_their_moments():
 def check_beta_draws(base):
     agent = base.for_env(DarkRoom(size=2))
     assert (agent.reward_prior, agent.concentration) == ("beta", 0.25)
-    counts = Counts(jnp.zeros((4, 5, 4), jnp.int32).at[1, 2, 3].set(6), jnp.zeros((4, 5)).at[1, 2].set(4.0))
+    visits, reward = jnp.zeros((4, 5, 4), jnp.int32).at[1, 2, 3].set(6), jnp.zeros((4, 5)).at[1, 2].set(4.0)
+    counts = Counts(visits, reward, jnp.zeros((4, 5), jnp.int32))
     draw = jax.jit(jax.vmap(lambda key: agent.draw_model(key, counts)))
     transition, reward = map(np.asarray, draw(jax.random.split(key_for(0, "beta"), 4000)))
     for drawn, a, b in (

@@ -82,7 +82,9 @@ def test_ucb_vi_plans_like_plain_backward_induction():
     visits = rng.integers(0, 4, (9, 5, 9)) * (rng.random((9, 5, 1)) < 0.7)
     n = visits.sum(-1)
     reward = n * rng.random((9, 5))
-    counts = Counts(jnp.asarray(visits, jnp.int32), jnp.asarray(reward, jnp.float32))
+    counts = Counts(
+        jnp.asarray(visits, jnp.int32), jnp.asarray(reward, jnp.float32), jnp.zeros(reward.shape, jnp.int32)
+    )
     q = np.asarray(agent.plan(jax.random.key(0), counts, jnp.full((4, 9, 5), jnp.inf)))
     value = np.zeros(9)
     log = np.log(5 * 45 * n.sum() / 0.05)
