@@ -78,10 +78,10 @@ class UCBVI(OptimisticPlanner):
     ``RandomMDP-v0`` it earns 128.1, 419.5, 937.3, 1465.6, 1997.0 in 10, 25, 50, 75, 100 episodes (400 tasks, standard
     errors .6 to 2.4, 2026-11-24), more than ``psrl``; uniform play earns 10 an episode, and so does UCBVI-CH.
 
-    The default is near the best scale in that environment (.003 to .01) and in RiverSwim, and not tuned elsewhere. In the
-    10 x 10 Dark Room of 100 steps it keeps the agent from exploiting: a mean return of 3.2 +- .5 in 20 episodes, where no
-    bonus at all has 13.6 +- 2.6 (measured 2026-11-27). It is 71 times below the scale that promises anything, and further
-    below the paper's 7 H L.
+    The default is near the best scale in that environment (.003 to .01) and in RiverSwim, and not tuned elsewhere. In
+    the 10 x 10 Dark Room of 100 steps it keeps the agent from exploiting: a mean return of 3.2 +- .5 in 20 episodes,
+    where no bonus at all has 13.6 +- 2.6 (measured 2026-11-27). It is 71 times below the scale that promises anything,
+    and further below the paper's 7 H L.
     """
 
     bonus_scale: float = 0.01
