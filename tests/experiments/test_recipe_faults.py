@@ -139,3 +139,22 @@ def test_a_card_names_the_source_and_the_segment(tmp_path):
     assert (stored.card["source"], stored.card["episode_steps"], stored.card["drawn"]) == ("ucb1", 2, "pretrain/task")
     best = np.asarray(stored.card["optimal_return"])  # of two pulls
     assert ((best > 0) & (best <= 2)).all()
+
+
+def test_histories_of_a_world_whose_episodes_end_early(tmp_path):
+    """AD with a filter: the first T // H episodes of every rollout, of which the optimum wins each."""
+    code, folder = run(tmp_path, "ad", "--env", "Corridor-v0", "--source", "q-learning", "--filter", "lhf")
+    assert code == 0
+    found = read_json(folder / "results.json")["episodes"]
+    assert found["episode"] == [1, 2, 3]
+    assert found["agents"]["oracle"]["returns"]["mean"] == [1.0, 1.0, 1.0]
+    assert 0.0 < np.mean(found["agents"]["uniform"]["returns"]["mean"]) < 1.0
+    assert not [name for name in found["agents"] if name.startswith("q-learning")]  # its returns are of H steps
+
+
+def test_windows_and_given_episodes_are_not_cut_by_H_where_episodes_end_early():
+    forget = [replaced(AD, {"env": env, "context_steps": 40}).forget for env in ("RiverSwim-v0", "Corridor-v0")]
+    assert forget == [20, 10]  # both have H = 20
+    given = replaced(DPT, {"env": "Corridor-v0", "context": ("last-episode",), "given": ("uniform",)})
+    with pytest.raises(InputError, match=r"^given: got 'uniform', allowed: none; a given context is an episode of 20"):
+        check_fit(given)
