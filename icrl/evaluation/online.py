@@ -94,8 +94,7 @@ def online_curves(
 ) -> dict[str, np.ndarray]:
     """The named ``Curves`` [N, T] float32 of ``agent`` over N tasks, environment draws fixed by ``seed``.
 
-    So is "over" [N, T] bool: whether a step was the last one of an episode.
-
+    One more may be named: "over" [N, T] bool, whether a step was the last one of an episode.
 
     Agents given the same ``tasks`` and ``seed`` meet the same noise at the same step. ``agent_seed`` varies the
     agent's own draws only (one per training seed). Without a ``label`` no progress shows. ``quick`` is for agents that

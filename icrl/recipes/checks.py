@@ -19,8 +19,7 @@ from icrl.recipes.agent_names import base_name, in_words
 from icrl.recipes.recipe import Recipe
 
 # By agent: "regret" [S, N, T] cumulative, "reward" [S, N, T], and where episodes end early "returns" [S, N, E] of the
-# first E of each rollout; of models also "given AGENT" [S, N], the return of an
-# episode that is played on a given one.
+# first E of each rollout; of models also "given AGENT" [S, N], the return of an episode that is played on a given one.
 Measured = dict[str, dict[str, np.ndarray]]
 Row = dict[str, Any]
 Promise = Callable[[Recipe, Measured], list[Row]]
