@@ -7,6 +7,7 @@ SIBLINGS = frozenset(
         # environments that differ from another in settings or tables alone, or in little else
         "Chain-v0",
         "ContextualLogisticBandit-v0",
+        "Corridor-v0",
         "CorrelatedBandit-v0",
         "DarkRoomCorner-v0",
         "DarkRoomLarge-v0",
