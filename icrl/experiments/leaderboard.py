@@ -1,10 +1,11 @@
 """Leaderboard: every registered agent and one pretrained model in every registered environment, on the same draws.
 
 Each agent plays in each environment that it fits, as ``for_env`` builds it, untuned but for the bonus scales of
-``ucrl2`` and ``ucb-h``, whose defaults were chosen on ``RandomMDP-v0``; those that refuse are listed with their
-reason. Everywhere the regret is exact (true means, backward induction) and so is the optimum. Bandits last as long as
-the model's, other environments as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is the ideal
-where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie below it.
+``ucrl2``, ``ucb-h`` and ``ucb-vi``, whose defaults were chosen on ``RandomMDP-v0``; those that refuse are listed with
+their reason. Everywhere the regret is exact (true means, backward induction) and so is the optimum. Bandits last as
+long as the model's, other environments as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is
+the ideal where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie
+below it.
 
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
