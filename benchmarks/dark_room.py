@@ -21,7 +21,7 @@ from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.datasets.room_contexts import IndependentContexts
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
-from icrl.evaluation.online import online_returns
+from icrl.evaluation.online import Trial
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.parts import HISTORIES, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
@@ -76,7 +76,7 @@ def distilled_steps_per_second(lives: int = 200, episodes: int = 20) -> float:
     )
     agent = settings.agent(settings.new_policy(0, 0))
     tasks = TaskSet.of(settings.env, np.arange(20)).repeat(lives // 20)
-    work = partial(online_returns, settings.env, tasks, agent, episodes, 0)
+    work = partial(Trial(settings.env, tasks, episodes * settings.episode, 0).returns, agent)
     return lives * episodes * settings.episode / seconds(work)
 
 

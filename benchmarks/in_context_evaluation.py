@@ -15,7 +15,7 @@ from torch_gpt2 import GPT2
 
 from icrl.core.tasks import TaskSet
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.parts import Prediction
 from icrl.recipes.recipe import Recipe
@@ -47,11 +47,12 @@ def our_seconds(steps: int, num_tasks: int, heads: int) -> float:
     )
     agent = settings.agent(settings.new_policy(0, 0))
     tasks = TaskSet.draw(settings.env, 0, "test", num_tasks)
-    online_regret(settings.env, tasks, agent, steps, 0)
+    trial = Trial(settings.env, tasks, steps, 0)
+    trial.regret(agent)
     times = []
     for _ in range(3):
         start = time.perf_counter()
-        online_regret(settings.env, tasks, agent, steps, 0)
+        trial.regret(agent)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
 

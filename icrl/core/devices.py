@@ -1,11 +1,20 @@
 """Which devices work is shared over, and how many threads feed them."""
 
 import os
+from importlib.metadata import version
 
 import jax
 from jax.sharding import AxisType, Mesh
 
 from icrl.core.errors import ResourceError
+
+QUICK: dict[str, bool | int] = {  # options of XLA with three fifths of the compiling, of five bandit agents
+    "xla_backend_optimization_level": 1,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,  # the other core has an agent of its own
+}
+if version("jaxlib").startswith("0.10."):  # later ones do not know it
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 
 
 def device_name() -> str:

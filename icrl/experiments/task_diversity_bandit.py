@@ -30,7 +30,7 @@ from icrl.datasets.contexts import ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.evaluation.diversity import agent_probs, model_probs, relative_distance
 from icrl.evaluation.offline import recorded_contexts
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import Interval, interval, ratio_interval
 from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
@@ -135,7 +135,8 @@ def _in_pool_and_fresh(recipe: Recipe, policies: list[Policy], seed: int) -> dic
         }  # fmt: skip
         for place, name, tasks in (*(("pool", name, at_home) for name in players), ("fresh", MEMORY, fresh)):
             label = f"{name}, D = {len(pool)}, {place}"
-            final = online_regret(recipe.env, tasks, players[name], recipe.eval_steps, seed, train_seed, label)[:, -1]
+            trial = Trial(recipe.env, tasks, recipe.eval_steps, seed)
+            final = trial.regret(players[name], train_seed, label)[:, -1]
             found.setdefault(place, {}).setdefault(name, []).append(final)
     return {place: {name: np.stack(rows) for name, rows in finals.items()} for place, finals in found.items()}
 

@@ -22,7 +22,7 @@ from icrl.evaluation.offline import (
     offline_suboptimality,
     recorded_contexts,
 )
-from icrl.evaluation.online import OVER, episode_returns, online_curves
+from icrl.evaluation.online import OVER, Trial, episode_returns
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
 from icrl.recipes.agent_names import agent_of, base_name, in_words
@@ -56,6 +56,7 @@ def rollouts(
     env, steps, each = recipe.env, recipe.eval_steps, recipe.evaluation.rollouts_per_task
     tasks = held_out_tasks(recipe, seed, each)
     field, everybody = competing(env, recipe.evaluation.competitors), "all" in recipe.evaluation.competitors
+    trial = Trial(env, tasks, steps, seed, quick=everybody)
     players = [(name, s, agent) for name, group in models.items() for s, agent in enumerate(group)]
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
@@ -65,7 +66,7 @@ def rollouts(
 
     def measured(agent: Agent, agent_seed: int) -> dict[str, np.ndarray]:
         fields = (*Curves._fields, OVER) if env.spec.ends_early else Curves._fields
-        curves = online_curves(env, tasks, agent, steps, seed, agent_seed, "", fields, quick=everybody)
+        curves = trial.curves(agent, agent_seed, "", fields)
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
         values = {"regret": regret, "reward": curves["reward"].astype(np.float64)}
         if env.spec.ends_early:

@@ -15,7 +15,7 @@ from icrl.core.registry import experiments
 from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Environment, EnvSpec
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.recipes.experiment import AnySettings, Experiment
 from icrl.recipes.ledger import Ledger
 from icrl.recipes.run import Run, reopen
@@ -59,10 +59,10 @@ class Pretrained:
 
 def final_regrets(env: Environment, tasks: TaskSet, agents: Iterable[Agent], seed: int, title: str) -> list[float]:
     """Mean regret of each agent at the end of one episode in all ``tasks``, [agents]."""
-    horizon, every = env.spec.max_steps_in_episode, list(agents)
+    trial, every = Trial(env, tasks, env.spec.max_steps_in_episode, seed), list(agents)
     with Progress(title, len(every), "agents") as bar, ThreadPoolExecutor(host_workers()) as pool:
         lost = []
-        for regret in pool.map(lambda agent: online_regret(env, tasks, agent, horizon, seed, label=""), every):
+        for regret in pool.map(lambda agent: trial.regret(agent, label=""), every):
             lost.append(float(regret[:, -1].mean()))
             bar.advance(1)
     return lost
@@ -81,12 +81,11 @@ def regrets_of(
       ledger: of the run; what it holds is not measured again.
       quick: compile with fewer optimisations (results may differ in the last bits).
     """
-
-    def measured(agent: Agent) -> dict[str, np.ndarray]:
-        return {"regret": online_regret(match.env, tasks, agent, match.num_steps, seed, label="", quick=quick)}
+    trial = Trial(match.env, tasks, match.num_steps, seed, quick)
 
     def regret_of(name: str) -> np.ndarray:
-        return ledger.once(f"{name} in {match.name}", lambda: measured(match.agents[name]))["regret"]
+        agent = match.agents[name]
+        return ledger.once(f"{name} in {match.name}", lambda: {"regret": trial.regret(agent, label="")})["regret"]
 
     regrets = {}
     with ThreadPoolExecutor(host_workers()) as pool:

@@ -17,7 +17,7 @@ from icrl.core.settings import replaced
 from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.evaluation.diversity import relative_distance
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import Interval
 from icrl.experiments.task_diversity_bandit import GENERAL, MEMORY, MODEL, TaskDiversityBandit, pool_of, row_of
 from icrl.recipes.data import contexts_of
@@ -59,7 +59,7 @@ def test_a_pool_of_one_leaves_no_doubt():
 def test_regret_of_the_generalising_posterior():
     """T = 200, K = 5: 10.59 +- .04 in fresh tasks; 4 000 tasks."""
     fresh = TaskSet.draw(ENV, 0, "fresh", 4000)
-    general = online_regret(ENV, fresh, ThompsonBernoulli.for_env(ENV), 200, seed=0)[:, -1]
+    general = Trial(ENV, fresh, 200, 0).regret(ThompsonBernoulli.for_env(ENV))[:, -1]
     assert abs(general.mean() - 10.59) <= 4.3 * np.hypot(general.std() / 4000**0.5, 0.04)
 
 
@@ -75,7 +75,7 @@ def test_regret_of_the_memorising_posterior_averaged_over_pools():
             pool = TaskSet.draw(ENV, number, "pool", size)
             memory = PosteriorPool.for_env(ENV, means=pool.params.means)
             places = pool.repeat(-(-50 // size))[:50], TaskSet.draw(ENV, number, "fresh", 50)
-            rows.append([online_regret(ENV, tasks, memory, 200, seed=number)[:, -1].mean() for tasks in places])
+            rows.append([Trial(ENV, tasks, 200, number).regret(memory)[:, -1].mean() for tasks in places])
         rows = np.asarray(rows)
         print(size, rows.mean(0), rows.std(0) / 60**0.5)
         assert np.all(np.abs(rows.mean(0) - (home, abroad)) <= 4.3 * rows.std(0) * np.sqrt(1 / 60 + 1 / 8))

@@ -9,7 +9,7 @@ PROGRAM = """
 import sys
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
@@ -18,7 +18,7 @@ settings = DPTBandit.presets["smoke"]
 assert jax.local_device_count() == int(sys.argv[1])
 tasks = TaskSet.draw(settings.env, 0, "test", 64)
 for agent in (settings.agent(settings.new_policy(0, 0)), agents["ucb"].for_env(settings.env)):
-    regret = online_regret(settings.env, tasks, agent, 20, 0)
+    regret = Trial(settings.env, tasks, 20, 0).regret(agent)
     print(*regret[:, -1])
 """
 

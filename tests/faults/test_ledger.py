@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from icrl.cli import main
+from icrl.evaluation.online import Trial
 from icrl.recipes import measure
 from icrl.recipes.ledger import Ledger
 from icrl.storage.publish import read_json
@@ -33,21 +34,21 @@ def test_an_entry_is_computed_once_and_again_when_it_is_damaged(tmp_path):
 def test_a_killed_evaluation_goes_on_and_a_finished_run_is_not_evaluated_again(tmp_path, monkeypatch):
     words = ["run", "dpt", "--preset", "smoke", "--train-steps", "4", "--competitors", "ucb,uniform,oracle"]
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
-    played, measured = [], measure.online_curves
+    played, measured = [], Trial.curves
 
-    def dying(env, tasks, agent, *rest, **options):
+    def dying(trial, agent, *rest):
         if len(played) == 2:
             raise KeyboardInterrupt
         played.append(type(agent).__name__)
-        return measured(env, tasks, agent, *rest, **options)
+        return measured(trial, agent, *rest)
 
     monkeypatch.setattr(measure, "host_workers", lambda: 1)
-    monkeypatch.setattr(measure, "online_curves", dying)
+    monkeypatch.setattr(Trial, "curves", dying)
     killed = [*words, "--out", str(tmp_path / "killed")]
     assert main(killed) == 130
     assert not (tmp_path / "killed" / "results.json").exists()
     seen = []
-    monkeypatch.setattr(measure, "online_curves", lambda *a, **k: seen.append(type(a[2]).__name__) or measured(*a, **k))
+    monkeypatch.setattr(Trial, "curves", lambda *a: seen.append(type(a[1]).__name__) or measured(*a))
     assert main([*killed, "--resume"]) == 0
     assert len(seen) == 4 - len(played)
     assert not set(seen) & set(played)

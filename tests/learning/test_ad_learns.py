@@ -11,7 +11,7 @@ from icrl.core.types import History
 from icrl.datasets.histories import HistoryGenerator, Part
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
-from icrl.evaluation.online import online_returns
+from icrl.evaluation.online import Trial
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
 from icrl.recipes.recipe import Recipe
@@ -44,7 +44,7 @@ def lived(history_steps: slice, settings: Recipe = SETTINGS) -> np.ndarray:
         )
     agent = settings.agent(policy.replace(params=state.params))
     tasks = TaskSet.of(ENV, np.arange(9)).repeat(10)
-    return online_returns(ENV, tasks, agent, settings.num_episodes, seed=1).mean(0)
+    return Trial(ENV, tasks, settings.num_episodes * settings.episode, 1).returns(agent).mean(0)
 
 
 @pytest.fixture(scope="module")

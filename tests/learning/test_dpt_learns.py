@@ -9,7 +9,7 @@ from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.datasets.contexts import Batches, ContextGenerator
 from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.parts import Prediction
 from icrl.recipes.recipe import Recipe
@@ -42,8 +42,8 @@ def trained():
 def test_two_arms_are_learned_in_context(trained):
     policy, loss = trained
     env, tasks = SETTINGS.env, TaskSet.draw(SETTINGS.env, 1, "test", 500)
-    model = online_regret(env, tasks, SETTINGS.agent(policy), env.horizon, seed=1)[:, -1]
-    uniform = online_regret(env, tasks, agents["uniform"].for_env(env), env.horizon, seed=1)[:, -1]
+    model = Trial(env, tasks, env.horizon, 1).regret(SETTINGS.agent(policy))[:, -1]
+    uniform = Trial(env, tasks, env.horizon, 1).regret(agents["uniform"].for_env(env))[:, -1]
     assert loss < 0.5  # ln 2 = 0.693 is knowing nothing
     assert model.mean() < 0.4 * uniform.mean()
 

@@ -14,7 +14,7 @@ from icrl.core.registry import agents
 from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.envs.memory_len import MemoryLen
-from icrl.evaluation.online import online_returns
+from icrl.evaluation.online import Trial
 from icrl.layouts.pairs import Pairs
 from icrl.models.s5 import S5Config
 from icrl.models.transformer import TransformerConfig
@@ -44,7 +44,7 @@ def returns_of(model, backbone) -> np.ndarray:
         state = train_step(FIT, AD(layout), policy.structure, state, batch, jax.random.key(0))
     query = ENV.reset(jax.random.key(0))[0]
     agent = InContextAgent(policy=policy.replace(params=state.params), query=query, layout=layout, max_steps=L + 1)
-    return online_returns(ENV, TaskSet.of(ENV, [0]).repeat(1000), agent, 1, seed=1)[:, 0]
+    return Trial(ENV, TaskSet.of(ENV, [0]).repeat(1000), L + 1, 1).returns(agent)[:, 0]
 
 
 def test_the_episode_is_bsuites():

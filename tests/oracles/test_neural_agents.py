@@ -16,7 +16,7 @@ from icrl.core.registry import agents, environments
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Transition
 from icrl.envs.classification_bandit import ClassificationBandit
-from icrl.evaluation.online import online_regret
+from icrl.evaluation.online import Trial
 from icrl.experiments.neural_bandits import GRIDS, NeuralBandits, NeuralBanditSettings, constant_regret, gain_of
 
 K, D, M = 3, 2, 4  # arms, scalars of a context, hidden units
@@ -177,7 +177,7 @@ def test_every_learner_learns_blobs(name):
     """Eight tables, T = 600: below a third of the best constant arm (measured: a ninth to a seventeenth)."""
     env, settings = ClassificationBandit(horizon=600), {"learning_rate": 0.5}
     lives = TaskSet.draw(env, 0, "blobs", 8)
-    regret = online_regret(env, lives, agents[name].for_env(env, **settings), env.horizon, 0)
+    regret = Trial(env, lives, env.horizon, 0).regret(agents[name].for_env(env, **settings))
     assert gain_of({"best-constant": constant_regret(env, lives), name: regret}, name).mean >= 3.0
 
 
@@ -196,7 +196,7 @@ def test_digits(name):
     settings = NeuralBandits.presets["cpu"]
     lives = TaskSet.draw(settings.env, 1, "digits", 10)
     agent = dict(settings.candidates(name))
-    regret = online_regret(settings.env, lives, agent[next(w for w in agent if "0.2" in w)], 10_000, 1)
+    regret = Trial(settings.env, lives, 10_000, 1).regret(agent[next(w for w in agent if "0.2" in w)])
     constant = constant_regret(settings.env, lives)
     assert round(constant[0, -1]) == 8982
     assert gain_of({"best-constant": constant, name: regret}, name).mean >= 5.0

@@ -26,7 +26,7 @@ from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.envs.random_mdp import RandomMDP
 from icrl.envs.river_swim import RiverSwim
-from icrl.evaluation.online import online_regret, online_returns
+from icrl.evaluation.online import Trial
 
 TIE = 1e-4
 SIZES = pytest.mark.parametrize("num_tasks", [100, pytest.param(1000, marks=pytest.mark.nightly)])
@@ -291,7 +291,7 @@ def totals(num_tasks, num_episodes, **settings):
     """{n: (expected total reward after n episodes, standard error)}: the optimum less the true regret."""
     env = RandomMDP()
     tasks = TaskSet.draw(env, 0, "table", num_tasks)
-    regret = online_regret(env, tasks, PSRL.for_env(env, **settings), num_episodes * env.horizon, seed=0)
+    regret = Trial(env, tasks, num_episodes * env.horizon, 0).regret(PSRL.for_env(env, **settings))
     found = {}
     for n in (n for n in PUBLISHED if n <= num_episodes):
         lost = regret[:, n * env.horizon - 1]
@@ -374,7 +374,7 @@ def test_psrl_finds_the_goal_in_a_room():
     env = DarkRoom(size=4, horizon=10)
     tasks = TaskSet.of(env, [0, 3, 5, 8, 12, 15])
     optimum = float(np.mean(jax.vmap(env.optimal_return)(tasks.params)))
-    returns = online_returns(env, tasks, PSRL.for_env(env), 60, seed=0)
+    returns = Trial(env, tasks, 60 * env.horizon, 0).returns(PSRL.for_env(env))
     print(optimum, returns[:, :10].mean(), returns[:, -10:].mean())
     assert returns[:, -10:].mean() > 0.8 * optimum > 2 * returns[:, :5].mean()
 

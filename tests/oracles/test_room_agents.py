@@ -18,7 +18,7 @@ from icrl.envs._splits import numpy_split
 from icrl.envs._streams import Streams
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.evaluation.offline import states_along
-from icrl.evaluation.online import online_returns
+from icrl.evaluation.online import Trial
 
 LIVES = 20
 
@@ -31,7 +31,7 @@ LIVES = 20
 def test_exact_posterior_in_the_dark_room(memory, published):
     env = DarkRoomCorner()
     agent = agents["posterior-task"].for_env(env, memory=memory)
-    returns = online_returns(env, TaskSet.of(env, numpy_split(100, 0.8, 0)[1]).repeat(LIVES), agent, 20, seed=0)
+    returns = Trial(env, TaskSet.of(env, numpy_split(100, 0.8, 0)[1]).repeat(LIVES), 20 * env.horizon, 0).returns(agent)
     found = returns[:, [1, 2, 4, 9, 19]]
     # the sheet does not state its own error: ours twice
     error = 4.3 * 2**0.5 * found.std(0, ddof=1) / len(found) ** 0.5
@@ -67,10 +67,10 @@ def test_ucb_vi_and_q_learning_find_the_goal():
     env = DarkRoom(size=5, horizon=12)
     tasks = TaskSet.of(env, np.arange(0, 25, 3)).repeat(2)
     optimum = float(np.mean(jax.vmap(env.optimal_return)(tasks.params)))
-    ucb_vi = online_returns(env, tasks, UCBVI.for_env(env), 40, seed=0)
+    ucb_vi = Trial(env, tasks, 40 * env.horizon, 0).returns(UCBVI.for_env(env))
     assert ucb_vi[:, -10:].mean() > 0.95 * optimum
-    q = online_returns(env, tasks, QLearning.for_env(env, anneal_steps=2000), 250, seed=0)
-    uniform = online_returns(env, tasks, agents["uniform"].for_env(env), 250, seed=0)
+    q = Trial(env, tasks, 250 * env.horizon, 0).returns(QLearning.for_env(env, anneal_steps=2000))
+    uniform = Trial(env, tasks, 250 * env.horizon, 0).returns(agents["uniform"].for_env(env))
     assert q[:, -20:].mean() > 0.6 * optimum > 2 * uniform.mean()
 
 
