@@ -69,7 +69,7 @@ def rollouts(
         curves = trial.curves(agent, agent_seed, "", fields)
         regret = np.cumsum(curves["regret"], axis=1, dtype=np.float64)
         values = {"regret": regret, "reward": curves["reward"].astype(np.float64)}
-        if env.spec.ends_early:
+        if env.spec.ends_early and recipe.num_episodes:
             values["returns"] = episode_returns(curves["reward"], recipe.num_episodes, curves[OVER])
         return {name: array.reshape(-1, each, array.shape[1]).mean(1) for name, array in values.items()}
 

@@ -36,6 +36,7 @@ TINY = {
     "offline_tasks": 3,
     "train_fraction": 0.75,
 }
+BY_DAY = (3, 5, 23, 43)  # 5: episodes end early, and the evaluation is shorter than one may be
 DATA = [
     *[("contexts", "keep-all", objective) for objective in ("ad", "dpt")],
     *[("histories", name, objective) for name in filters for objective in ("ad", "dpt")],
@@ -91,7 +92,9 @@ def test_how_many_combinations_there_are(capsys):
 
 
 @pytest.mark.usefixtures("compiles_much")
-@pytest.mark.parametrize("number", [pytest.param(n, marks=[pytest.mark.nightly] * (n % 20 != 3)) for n in range(60)])
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=[pytest.mark.nightly] * (n not in BY_DAY)) for n in range(60)]
+)
 def test_any_combination_trains_evaluates_reports_reloads_and_plays(number, tmp_path, capsys):
     env, source, data, rule, objective, layout, model, moe = drawn()[number]
     flags = {**TINY, "env": env, "source": source, "data": data, "filter": rule, "objective": objective}
@@ -99,6 +102,7 @@ def test_any_combination_trains_evaluates_reports_reloads_and_plays(number, tmp_
     flags["eval_steps"] = 18 if data == "histories" else 12
     known = leaves(replaced(BASE, {"model": model}))
     flags = {name: value for name, value in flags.items() if name in known or name == "moe"}
+    flags |= {"fraction": 0.0} if rule == "return-threshold" else {}  # 24 steps of a source may reach nothing
     words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     status = main(["run", "ad", "--preset", "smoke", "--out", str(tmp_path / "run"), *words])
     assert status == 0, f"{flags}: {capsys.readouterr().err}"
