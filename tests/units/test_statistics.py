@@ -5,7 +5,14 @@ import pytest
 from scipy import optimize, stats
 
 from icrl.core.errors import InputError
-from icrl.evaluation.statistics import interval, paired_difference, ratio_interval, task_interval, two_way_interval
+from icrl.evaluation.statistics import (
+    MOST_SKEWED,
+    interval,
+    paired_difference,
+    ratio_interval,
+    task_interval,
+    two_way_interval,
+)
 
 SIMULATIONS = 4000
 
@@ -47,7 +54,7 @@ def test_two_way_interval_covers_what_it_says(num_seeds, laws, scales):
 def test_task_interval_covers_skewed_tasks(law, num_tasks):
     """Student's covers .92, .94, .945 of exponential and .87, .90, .93 of lognormal tasks."""
     x = effects(np.random.default_rng(5), law, (num_tasks, SIMULATIONS))
-    least = 0.91 if (law, num_tasks) == ("lognormal", 20) else 0.925
+    least = 0.90 if (law, num_tasks) == ("lognormal", 20) else 0.925
     assert least <= coverage(task_interval(x)) <= 0.975
 
 
@@ -62,11 +69,12 @@ def test_pooling_shared_tasks_covers_far_too_little_and_two_way_does_not():
 def test_skewed_training_seeds_are_the_known_limit(num_seeds):
     # stated in the module: with seed effects that dominate, five numbers cannot show their own tail
     x = crossed(np.random.default_rng(2), num_seeds, 50, ("exponential",) * 3, (1.0, 0.3, 0.3))
-    assert 0.90 <= coverage(interval(x)) <= 0.96
+    assert 0.89 <= coverage(interval(x)) <= 0.96
 
 
 def unskewed(quantile, skewness):
     """The t that Hall's transformation sends to ``quantile``, by bisection."""
+    skewness = np.clip(skewness, -MOST_SKEWED, MOST_SKEWED)
 
     def g(t):
         return t + skewness * (t**2 / 3 + 1 / 6) + skewness**2 * t**3 / 27 - quantile
@@ -91,6 +99,15 @@ def test_task_interval_of_skewed_values_is_halls():
     expected = [x.mean() - error * unskewed(sign * quantile, skewness) for sign in (1, -1)]
     np.testing.assert_allclose([result.low, result.high], expected)
     assert result.high - x.mean() > x.mean() - result.low
+
+
+def test_few_skewed_values_widen_the_interval_a_little_and_never_a_lot():
+    """Eight returns of which one is far off: uncapped, the interval was 2.4 times Student's."""
+    x = np.array([17.0, 16.5, 17.2, 15.9, 16.8, 17.1, 16.2, 2.0])
+    low, high = stats.t.interval(0.95, 7, x.mean(), stats.sem(x))
+    result = task_interval(x)
+    assert 1.0 < (result.high - result.low) / (high - low) < 1.25
+    assert x.mean() - result.low > result.high - x.mean()
 
 
 def test_two_way_interval_is_the_formula_written_out():
