@@ -9,7 +9,6 @@ One process writes and reads; the caller holds the ``RunLock`` of the run while 
 """
 
 import contextlib
-import gc
 import logging
 import re
 from collections.abc import Iterator
@@ -187,8 +186,7 @@ def _orbax_save(path: Path, leaves: dict[str, Any], final: Path) -> None:
             if reason is None:
                 raise
         if reason is not None:
-            quiet.stays = True
-            gc.collect()  # futures that nobody waits for any more complain when they are collected: here, unheard
+            quiet.stay()  # what nobody waits for any more complains when it is collected, whenever that is
     if reason is not None:
         raise out_of_space(final, sum(leaf.nbytes for leaf in stored.values()), reason)
     for name in _NOT_STATE:
