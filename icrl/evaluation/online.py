@@ -88,7 +88,8 @@ def episode_returns(reward: np.ndarray, num_episodes: int, over: np.ndarray | No
     column is then the e-th episode of every rollout.
     """
     if over is None:
-        return reward.reshape(*reward.shape[:-1], num_episodes, -1).sum(-1, dtype=np.float64)
+        episode = reward.shape[-1] // max(num_episodes, 1)
+        return reward.reshape(*reward.shape[:-1], num_episodes, episode).sum(-1, dtype=np.float64)
     number = np.cumsum(over, axis=-1) - over
     found = np.zeros((*reward.shape[:-1], num_episodes + 1))
     rows = np.indices(reward.shape, sparse=True)[:-1]

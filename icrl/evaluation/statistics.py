@@ -137,7 +137,7 @@ def _t_interval(mean: Floats, variance: Floats, third: Floats, df: Floats, confi
 
 
 def _unskewed_back(quantile: Floats, skewness: Floats) -> Floats:
-    """The t whose transformed value g(t) = t + s (t^2 / 3 + 1 / 6) + s^2 t^3 / 27 is ``quantile`` (Hall 1992, (3))."""
+    """The t whose transformed value g(t) = t + s (t^2 / 3 + 1 / 6) + s^2 t^3 / 27 is ``quantile`` (Hall 1992)."""
     slope = skewness / 3
     inside = np.cbrt(1 + 3 * slope * (quantile - skewness / 6)) - 1
     return np.divide(inside, slope, out=np.broadcast_to(quantile, inside.shape).copy(), where=np.abs(slope) > 1e-9)

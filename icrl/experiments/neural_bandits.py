@@ -29,6 +29,7 @@ The published advantage of NeuFastCB is not seen. Preset paper (perturbed networ
 import dataclasses
 import itertools
 import time
+from functools import partial
 from typing import Any
 
 import jax
@@ -43,6 +44,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
 from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
+from icrl.recipes.checks import Row, kept, row
 from icrl.recipes.run import Run
 from icrl.recipes.tournament import MatchUp, Tournament, final_regrets, regrets_of
 
@@ -168,8 +170,9 @@ def _section(regrets: dict[str, np.ndarray], labels: dict[str, str], horizon: in
     return {"steps": steps.tolist(), "agents": curves}
 
 
-def _checks(regrets: dict[str, np.ndarray], settings: NeuralBanditSettings) -> list[dict[str, Any]]:
-    return [_check(name, gain_of(regrets, name), settings.least_gain) for name in settings.learners]
+def _checks(regrets: dict[str, np.ndarray], settings: NeuralBanditSettings) -> list[Row]:
+    checks = [partial(_checks_of, name, regrets, settings.least_gain) for name in settings.learners]
+    return list(itertools.chain(*map(kept, checks)))
 
 
 def gain_of(regrets: dict[str, np.ndarray], name: str) -> Interval:
@@ -177,9 +180,10 @@ def gain_of(regrets: dict[str, np.ndarray], name: str) -> Interval:
     return ratio_interval(regrets[CONSTANT][:, -1], regrets[name][:, -1])
 
 
-def _check(name: str, gain: Interval, least: float) -> dict[str, Any]:
+def _checks_of(name: str, regrets: dict[str, np.ndarray], least: float) -> list[Row]:
+    gain = gain_of(regrets, name)
     what = f"regret of the best constant arm / {name}"
-    return {"what": what, "measured": gain.band(), "target": f">= {least:g}", "ok": bool(gain.mean >= least)}
+    return [row(what, gain, f">= {least:g}", bool(gain.mean >= least))]
 
 
 def _claim(regrets: dict[str, np.ndarray], settings: NeuralBanditSettings) -> str:

@@ -17,12 +17,14 @@ G 8.18. Relative distance after 100 pulls .99, .77, .37, .19, after 7 pulls .99,
 task the model is M_D, on 8 nearly so; on 512 it is nearer to G where the context is long, and to M_D before.
 """
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from icrl.agents.posterior_pool import PosteriorPool
+from icrl.core.errors import require
 from icrl.core.registry import experiments
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
@@ -35,7 +37,7 @@ from icrl.evaluation.statistics import Interval, interval, ratio_interval
 from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.agent_names import agent_of
-from icrl.recipes.checks import Measured, Row, at_most
+from icrl.recipes.checks import Measured, Row, at_most, kept
 from icrl.recipes.data import contexts_of
 from icrl.recipes.measure import curve
 from icrl.recipes.parts import Evaluation, Prediction
@@ -78,6 +80,17 @@ class TaskDiversityBandit(RecipeExperiment):
     )  # fmt: skip
 
     @classmethod
+    def validate(cls, settings: Recipe, seed: int) -> None:
+        """Raise ``InputError`` for what cannot be compared with the two posteriors."""
+        super().validate(settings, seed)
+        pools = [recipe.data.task_pool for recipe in cls.variants(settings).values()]
+        require(None not in pools, "vary", settings.vary, "task_pool=D,... and nothing beside it", "or --task-pool D")
+        require(len(set(pools)) == len(pools), "vary", settings.vary, "each task_pool once")
+        require(isinstance(settings.env, BernoulliBandit), "env", settings.env.name, "BernoulliBandit-v0")
+        against = settings.evaluation.competitors
+        require(bool({GENERAL, "all"} & set(against)), "competitors", ",".join(against), f"{GENERAL} among them")
+
+    @classmethod
     def extra_sections(cls, settings: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
         """Regret by size of the pool, in the pool and in fresh tasks, and the relative distance."""
         by_size = {recipe.data.task_pool or 0: label for label, (recipe, _) in groups.items()}
@@ -92,7 +105,7 @@ class TaskDiversityBandit(RecipeExperiment):
                     places[place].setdefault(name, []).append(interval(final))
             for place, extreme, limit in (("pool", min, 0.5), ("fresh", max, 1.3)):
                 if size == extreme(by_size):
-                    checks.append(_check(place, size, regrets[place], limit))
+                    checks += kept(partial(_checks, place, size, regrets[place], limit))
         first = {size: (groups[label][0], groups[label][1][0]) for size, label in by_size.items()}
         return {
             "claim": _claim(settings, sorted(by_size), places),
@@ -165,10 +178,10 @@ def row_of(name: str, row: list[Interval]) -> dict[str, Any]:
     return {**curve(name, "regret", joined, {MODEL: ""}, GENERAL), "label": LABELS[name]}
 
 
-def _check(place: str, size: int, finals: dict[str, np.ndarray], limit: float) -> Row:
+def _checks(place: str, size: int, finals: dict[str, np.ndarray], limit: float) -> list[Row]:
     """In its pool the model beats G, which does not know it; in fresh tasks it is near it."""
     ratio = ratio_interval(finals[MODEL], finals[GENERAL][0])
-    return at_most(f"regret in {place} tasks, D = {size}, DPT / posterior under the uniform prior", ratio, limit)
+    return [at_most(f"regret in {place} tasks, D = {size}, DPT / posterior under the uniform prior", ratio, limit)]
 
 
 def _claim(recipe: Recipe, sizes_of: list[int], places: dict[str, dict[str, list[Interval]]]) -> str:

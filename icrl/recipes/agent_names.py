@@ -3,14 +3,14 @@
 Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``.
 """
 
-import dataclasses
 from typing import Any
 
 from icrl.agents.mixture import Mixture
-from icrl.core.errors import InputError, near_names, require
+from icrl.core.errors import InputError, require
 from icrl.core.registry import agents
 from icrl.core.settings import plain_value
 from icrl.core.types import Agent, Environment
+from icrl.gym.inputs import checked_settings
 
 FORM = "AGENT, AGENT@SETTING=VALUE or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
 
@@ -70,11 +70,8 @@ def parsed(text: str, field: str = "agent") -> tuple[str, dict[str, Any]]:
         setting, equals, value = each.partition("=")
         setting = setting.strip().replace("-", "_")
         require(bool(equals) and setting not in settings, field, text, FORM)
-        known = _settings_of(name)
-        if setting not in known:
-            raise InputError(f"agent {name}: unknown setting {setting!r}; {near_names(setting, known)}")
         settings[setting] = plain_value(value.strip())
-    return name, settings
+    return name, checked_settings(name, agents[name], settings)
 
 
 def mixed(text: str, field: str = "agent") -> dict[str, float]:
@@ -89,8 +86,3 @@ def mixed(text: str, field: str = "agent") -> dict[str, float]:
     all_of_it = abs(sum(shares.values()) - 1) < 1e-9 and all(0 <= share <= 1 for share in shares.values())
     require(len(parts) == len(shares) == 2 and all_of_it, field, text, FORM)
     return shares
-
-
-def _settings_of(name: str) -> set[str]:
-    """The agent's settings, but for what no text can say."""
-    return {field.name for field in dataclasses.fields(agents[name])} - {"env", "spec", "policy", "layout"}

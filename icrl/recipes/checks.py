@@ -14,6 +14,7 @@ import numpy as np
 from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.evaluation.learning_curves import trailing_mean
+from icrl.evaluation.online import episode_returns
 from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
 from icrl.recipes.agent_names import base_name, in_words
 from icrl.recipes.recipe import Recipe
@@ -32,10 +33,10 @@ def row(what: str, measured: Interval, target: str, ok: bool) -> Row:
     return {"what": what, "measured": measured.band(), "target": target, "ok": ok, "interval": measured.method}
 
 
-def kept(promise: Promise, recipe: Recipe, measured: Measured) -> list[Row]:
-    """The rows of one promise; one row that says why, where it cannot be computed (a ratio to nearly zero, say)."""
+def kept(rows: Callable[[], list[Row]]) -> list[Row]:
+    """What ``rows`` gives; one row that says why, where it cannot be computed (a ratio to nearly zero, say)."""
     try:
-        return promise(recipe, measured)
+        return rows()
     except InputError as refusal:
         return [{"what": "a check that cannot be computed", "measured": None, "target": str(refusal), "ok": False}]
 
@@ -174,8 +175,7 @@ def returns_of(recipe: Recipe, curves: dict[str, np.ndarray]) -> np.ndarray:
     """Return of each whole episode, [S, N, E] float64."""
     if "returns" in curves:
         return curves["returns"]
-    reward = curves["reward"][..., : recipe.num_episodes * recipe.episode]
-    return reward.reshape(*reward.shape[:2], recipe.num_episodes, recipe.episode).sum(-1, dtype=np.float64)
+    return episode_returns(curves["reward"][..., : recipe.num_episodes * recipe.episode], recipe.num_episodes)
 
 
 def _minus_one(ratio: Interval) -> Interval:

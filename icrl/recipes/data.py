@@ -37,6 +37,7 @@ from icrl.filters._table import HistoryTable
 from icrl.recipes.agent_names import agent_of
 from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
+from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
 from icrl.storage.publish import make_folder
 
@@ -144,7 +145,7 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
         pool = None if held_out else recipe.data.task_pool
         return ContextGenerator(env, agent_of(env, source, steps), steps, seed, purpose, together, pool)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
-    asked = steps, seed, purpose, num_queries(recipe, steps)
+    asked = steps, seed, purpose, _num_queries(recipe)
     if source == INDEPENDENT:
         return IndependentContexts(env, ids, *asked, sequences_per_task=together)
     agent, data = agent_of(env, source, steps + skipped), recipe.data
@@ -163,10 +164,10 @@ def given_episodes(recipe: Recipe, source: str, seed: int, tasks: TaskSet) -> Hi
     return contexts.in_tasks(tasks.ids, tasks.params).history
 
 
-def num_queries(recipe: Recipe, num_steps: int) -> int:
+def _num_queries(recipe: Recipe) -> int:
     """One for each prefix if the layout can ask them."""
     single = recipe.layout.num_prompt or recipe.env.spec.is_stationary_bandit
-    return 1 if single else num_steps + 1
+    return 1 if single else recipe.context_steps + 1
 
 
 # --- histories ---
@@ -189,6 +190,7 @@ def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
     if recipe.data.kind == CONTEXTS:
         together = recipe.backbone.sequences_per_task
         contexts = contexts_of(recipe, seed, "pretrain/0", together)
+        check_disk(recipe.env, folder, num_tasks * recipe.context_steps)
         store_contexts(folder, contexts, num_tasks, _contexts_card(recipe, seed))
     else:
         require_int("num-tasks", num_tasks, 1, len(_train_ids(recipe)))
@@ -213,6 +215,7 @@ def store_part(recipe: Recipe, folder: Path, name: str, seed: int, num_tasks: in
     """Write what the part ``name`` of the histories is in the first ``num_tasks`` training tasks under ``folder``."""
     part, source = _parts(recipe)[name], recipe.sources[0] if name == "source" else UNIFORM
     ids = np.asarray(_train_ids(recipe)[:num_tasks])
+    check_disk(recipe.env, folder, len(ids) * part.num_histories * recipe.history_steps)
     made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, _drawn(recipe))
     store_histories(folder, made, {**_part_card(recipe, source, part), "seed": seed}, recipe.segment)
 
@@ -241,7 +244,7 @@ def _contexts_card(recipe: Recipe, seed: int) -> dict[str, Any]:
         "seed": seed,
         "num_steps": recipe.context_steps,
         "sequences_per_task": recipe.backbone.sequences_per_task,
-        "num_queries": num_queries(recipe, recipe.context_steps),
+        "num_queries": _num_queries(recipe),
         "elsewhere": recipe.data.elsewhere,
         "skip_episodes": recipe.data.skip_episodes,
         "task_pool": recipe.data.task_pool,

@@ -13,7 +13,9 @@ from icrl.recipes.recipe import Recipe
 
 def check_fit(recipe: Recipe) -> None:
     """Raise ``InputError``, one line that names both sides, for parts of a recipe that do not fit together."""
-    _check_parts(recipe)
+    _check_data(recipe)
+    _check_prediction(recipe)
+    _check_evaluation(recipe)
     env = recipe.env
     for field, names in (("source", recipe.sources), ("given", recipe.evaluation.given)):
         for name in names:
@@ -37,54 +39,57 @@ def _check_collector(field: str, name: str, recipe: Recipe) -> None:
         raise InputError(f"{field}: {name} does not fit {recipe.env.name}: {refusal}") from refusal
 
 
-def _check_parts(recipe: Recipe) -> None:
-    data, prediction, env = recipe.data, recipe.prediction, recipe.env.name
-    env_spec = recipe.env.spec
-    histories, plain = data.kind == HISTORIES, {each.name: each.default for each in dataclasses.fields(DataSettings)}
+def _check_data(recipe: Recipe) -> None:
+    data, histories = recipe.data, recipe.data.kind == HISTORIES
     if histories:
         hint = "stored histories hold no optimal actions; use --data contexts"
-        require(not recipe.needs_labels, "objective", prediction.objective, "ad with data histories", hint)
+        objective = recipe.prediction.objective
+        require(not recipe.needs_labels, "objective", objective, "ad with data histories", hint)
         require(len(recipe.sources) == 1, "source", ",".join(recipe.sources), "one agent with data histories")
         require(INDEPENDENT not in recipe.sources, "source", INDEPENDENT, "an agent with data histories")
         require_int("context_steps", recipe.context_steps, 2, recipe.kept_steps)
         require_int("segment", recipe.segment, 1, recipe.history_steps)
+    plain = {each.name: each.default for each in dataclasses.fields(DataSettings)}
     for field in ("filter", "noisy_fraction", "keep_every", "streams"):
         value, default = getattr(data, field), plain[field]
         require(histories or value == default, field, value, f"{default} with data contexts", "use --data histories")
+    if data.task_pool is not None:
+        drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and recipe.env.spec.is_stationary_bandit
+        require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")
+    if data.streams:
+        name = recipe.sources[0]
+        learns = "num_streams" in agents[base_name(name)].__dataclass_fields__
+        require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
+
+
+def _check_prediction(recipe: Recipe) -> None:
+    prediction, spec = recipe.prediction, recipe.env.spec
     own = {each.name for each in dataclasses.fields(objectives[prediction.objective])}
     for each in dataclasses.fields(Prediction):
         value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot"} | own
-        require(
-            belongs or value == each.default, each.name, value, f"{each.default} with objective {prediction.objective}"
-        )
+        allowed = f"{each.default} with objective {prediction.objective}"
+        require(belongs or value == each.default, each.name, value, allowed)
     if recipe.layout.num_before == 0:
-        bandit = recipe.env.spec.is_stationary_bandit and recipe.rules == (WHOLE,)
-        others = " or ".join(name for name in layouts if layouts[name](recipe.env.spec).num_before)
-        hint = f"it asks one query a context, {prediction.objective} in {env} asks one at every step"
-        fixed = recipe.needs_labels and (bandit or recipe.rules == (LAST_EPISODE,))
-        require(fixed, "layout", prediction.layout, others, hint)
-    if recipe.evaluation.given:
+        fixed = recipe.rules == (LAST_EPISODE,) or (spec.is_stationary_bandit and recipe.rules == (WHOLE,))
+        others = " or ".join(name for name in layouts if layouts[name](spec).num_before)
+        hint = f"it asks one query a context, {prediction.objective} in {recipe.env.name} asks one at every step"
+        require(fixed and recipe.needs_labels, "layout", prediction.layout, others, hint)
+
+
+def _check_evaluation(recipe: Recipe) -> None:
+    if given := ",".join(recipe.evaluation.given):
         rests = LAST_EPISODE in recipe.rules and recipe.task_ids is not None
-        require(rests, "given", ",".join(recipe.evaluation.given), "none, or --context last-episode in numbered tasks")
-        hint = f"a given context is an episode of {recipe.episode} steps, those of {env} can be shorter"
-        require(not env_spec.ends_early, "given", ",".join(recipe.evaluation.given), "none", hint)
-    if data.task_pool is not None:
-        drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and env_spec.is_stationary_bandit
-        require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")
+        require(rests, "given", given, "none, or --context last-episode in numbered tasks")
+        hint = f"a given context is an episode of {recipe.episode} steps, those of {recipe.env.name} can be shorter"
+        require(not recipe.env.spec.ends_early, "given", given, "none", hint)
     if LAST_EPISODE in recipe.rules:
         hint = f"the last episode of {recipe.episode} steps in a context of {recipe.context_steps}"
         whole = recipe.episode <= recipe.context_steps and recipe.needs_labels
         require(whole, "context", LAST_EPISODE, "rolling, or dpt on contexts of whole episodes", hint)
-    held_out = recipe.evaluation.eval_tasks
-    if recipe.task_ids is not None:
-        held_out = min(held_out, len(recipe.task_ids[1]))
-        require(held_out >= 2, "train_fraction", data.train_fraction, "a fraction that holds out at least two tasks")
+    held_out, fraction = recipe.num_held_out, recipe.data.train_fraction
+    require(held_out >= 2, "train_fraction", fraction, "a fraction that holds out at least two tasks")
     few = f"at most {held_out}, as many as there are held-out tasks"
     require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
     if WHOLE in recipe.rules:
         require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)
-    if data.streams:
-        name = recipe.sources[0]
-        learns = "num_streams" in agents[base_name(name)].__dataclass_fields__
-        require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")

@@ -6,9 +6,8 @@ What is refused would have failed; what passes may still fail (activations insid
 from pathlib import Path
 
 from icrl.core.resources import Need, require_disk, require_memory
-from icrl.core.types import EnvSpec
+from icrl.core.types import Environment, EnvSpec
 from icrl.models._sizes import size_of
-from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.recipe import Recipe
 
 COPIES = 4  # of the parameters in training: themselves, a gradient, two moments of AdamW
@@ -25,28 +24,21 @@ def check_memory(recipe: Recipe) -> None:
     stream = together * recipe.layout.num_tokens(recipe.context_steps) * backbone.width * FLOAT
     batch = fit.batch_size * recipe.context_steps * _transition(recipe.env.spec)
     training = weights + batch + STREAMS * backbone.num_layers * stream
-    curves = 2 * CURVE * evaluation.eval_tasks * evaluation.rollouts_per_task * recipe.eval_steps
+    curves = 2 * CURVE * recipe.num_held_out * evaluation.rollouts_per_task * recipe.eval_steps
     require_memory(
         Need("training", training, "width, num_layers, batch_size, micro_batch, context_steps or horizon"),
         Need("evaluation", curves, "eval_tasks, rollouts_per_task, eval_steps or horizon"),
     )
 
 
-def check_disk(recipe: Recipe, folder: Path, num_tasks: int | None = None) -> None:
-    """Raise ``ResourceError`` for data that cannot fit onto the disk of ``folder``.
+def check_disk(env: Environment, folder: Path, num_steps: int) -> None:
+    """Raise ``ResourceError`` where ``num_steps`` transitions cannot fit onto the disk of a ``folder`` to be made.
 
-    Args:
-      recipe: what collects them.
-      folder: where they are going to be.
-      num_tasks: tasks that are stored; None: those that training wants.
+    A folder that is there holds some of them already, and is not judged.
     """
-    data = recipe.data
-    if data.kind == CONTEXTS:
-        steps = recipe.context_steps * (num_tasks or 0)
-    else:
-        steps = recipe.history_steps * data.histories * (num_tasks or data.train_tasks)
-    settings = "num-tasks, context_steps" if data.kind == CONTEXTS else "train_tasks, histories, history_steps"
-    require_disk(folder, Need("the collection", steps * _stored(recipe.env.spec), f"{settings} or horizon"))
+    if not folder.exists():
+        settings = "num-tasks, train_tasks, histories, history_steps, context_steps or horizon"
+        require_disk(folder, Need("the collection", num_steps * _stored(env.spec), settings))
 
 
 def _transition(spec: EnvSpec) -> int:
@@ -55,5 +47,6 @@ def _transition(spec: EnvSpec) -> int:
 
 
 def _stored(spec: EnvSpec) -> int:
-    """Bytes of a transition on disk at least, where whole numbers take one each."""
-    return 2 * spec.obs_dim * (1 if spec.obs_nvec else FLOAT) + 4
+    """Bytes of a transition on disk at least: whole numbers take one each, what never varies takes none."""
+    observations = 0 if spec.is_stationary_bandit else 2 * spec.obs_dim * (1 if spec.obs_nvec else FLOAT)
+    return observations + 2

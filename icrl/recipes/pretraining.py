@@ -5,6 +5,7 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,7 +23,7 @@ from icrl.recipes.checks import Measured, Promise, kept
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import CONTEXTS
-from icrl.recipes.preflight import check_disk, check_memory
+from icrl.recipes.preflight import check_memory
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.fit import fit, restore
@@ -87,9 +88,7 @@ class RecipeExperiment(Experiment[Recipe]):
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
         require_int("num-tasks", num_tasks, 1, 2**31 - 1)
-        recipe = cls.models(settings)[0].recipe
-        check_disk(recipe, folder, num_tasks)
-        data.collect(recipe, folder, seed, num_tasks)
+        data.collect(cls.models(settings)[0].recipe, folder, seed, num_tasks)
 
     @classmethod
     def run(cls, settings: Recipe, run: Run) -> dict[str, Any]:
@@ -122,7 +121,6 @@ class RecipeExperiment(Experiment[Recipe]):
         started, of_run = time.monotonic(), data.RunData(run.folder, run.seed)
         for variant in cls.variants(settings).values():
             if variant.data.kind != CONTEXTS:
-                check_disk(variant, run.folder)
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
         policies = [_trained(model, of_run, run) for model in cls.models(settings)]
@@ -160,11 +158,11 @@ class RecipeExperiment(Experiment[Recipe]):
         label, (variant, own) = next(iter(groups.items()))
         offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
         tables = [make(settings, run, groups, measured) for make in cls.extra_tables]
-        if given := {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}:
-            tables += [measure.given_table(given)] if any(given.values()) else []
-            measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
+        given = {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}
+        tables += [measure.given_table(given)] if any(given.values()) else []
+        measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
         more = cls.extra_sections(settings, run, groups, measured)
-        promised = [row for promise in cls.promises for row in kept(promise, settings, measured)]
+        promised = [row for promise in cls.promises for row in kept(partial(promise, settings, measured))]
         return {
             "claim": _claim(settings, measured, models),
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],

@@ -161,6 +161,12 @@ class Recipe(Checked):
         return SPLITS[self.data.split](count, self.data.train_fraction, self.data.split_seed)
 
     @property
+    def num_held_out(self) -> int:
+        """Held-out tasks of the evaluation."""
+        known = self.evaluation.eval_tasks if self.task_ids is None else len(self.task_ids[1])
+        return min(self.evaluation.eval_tasks, known)
+
+    @property
     def tasks_were_seen(self) -> bool:
         """Whether the family has so few tasks that models are trained on those they are evaluated in."""
         return self.env.num_tasks is not None and self.task_ids is None

@@ -40,7 +40,7 @@ def test_what_readers_see():
     [
         ("ucb@c", "source: got 'ucb@c', allowed: AGENT, AGENT@SETTING=VALUE"),
         ("ucb@c=1@c=2", "source: got 'ucb@c=1@c=2', allowed"),
-        ("ucb@d=1", "agent ucb: unknown setting 'd'; known: c, num_arms"),
+        ("ucb@d=1", "ucb setting: got 'd', allowed: num_arms, c"),
         ("ubc@c=1", "unknown agent 'ubc'; did you mean"),
         ("0.5*ucb+0.6*uniform", "source: got '0.5.ucb.0.6.uniform', allowed"),
         ("0.5*ucb+0.5*ucb", "source: got"),

@@ -131,7 +131,7 @@ def test_a_world_whose_tasks_hold_no_array_is_played(tmp_path):
     with Progress("", 1, "pairs") as bar:
         section, check = section_of(settings, match, guest, 0, bar, Ledger(tmp_path / "ledger"))
     assert section["optimum"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    assert section["agents"].keys() == {"uniform"} and check is None
+    assert section["agents"].keys() == {"uniform"} and check == []
 
 
 @pytest.mark.parametrize(

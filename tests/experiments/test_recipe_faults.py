@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from icrl.cli import main
-from icrl.core.errors import InputError
+from icrl.core.errors import InputError, ResourceError
 from icrl.core.registry import experiments
 from icrl.core.settings import replaced
 from icrl.core.tasks import TaskSet
@@ -12,6 +12,7 @@ from icrl.datasets.histories import StoredHistories
 from icrl.recipes import data
 from icrl.recipes.competitors import competing
 from icrl.recipes.fits import check_fit
+from icrl.recipes.preflight import check_disk
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.storage.publish import read_json
 
@@ -158,3 +159,36 @@ def test_windows_and_given_episodes_are_not_cut_by_H_where_episodes_end_early():
     given = replaced(DPT, {"env": "Corridor-v0", "context": ("last-episode",), "given": ("uniform",)})
     with pytest.raises(InputError, match=r"^given: got 'uniform', allowed: none; a given context is an episode of 20"):
         check_fit(given)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("task-diversity-bandit", "--vary", "model=transformer,gru"), "vary: got"),
+        (("task-diversity-bandit", "--competitors", "uniform"), "competitors: got 'uniform', allowed: thompson-bern"),
+        (("task-diversity-bandit", "--env", "GaussianBandit-v0"), "env: got 'GaussianBandit', allowed: Bernoulli"),
+    ],
+)
+def test_what_an_experiment_compares_with_is_there_before_anything_is_trained(words, told, tmp_path, capsys):
+    assert main(["run", *words, "--preset", "smoke", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.nightly
+def test_models_are_compared_where_no_exact_posterior_is_known(tmp_path):
+    words = ["--env", "RiverSwim-v0", "--layout", "pairs", "--train-seeds", "2", "--competitors", "uniform,oracle"]
+    run = ["run", "compare-models", "--preset", "smoke", "--out", str(tmp_path / "run"), *words]
+    assert main(run) == 0
+    table = read_json(tmp_path / "run" / "results.json")["tables"][0]
+    assert [(row[3], row[5]) for row in table["rows"]] == [("-", "-"), ("-", "-")]
+
+
+def test_data_that_are_there_already_need_no_room(tmp_path, monkeypatch):
+    """A run that goes on, or that trains on ``--data``, collects nothing: a disk without room does not stop it."""
+    monkeypatch.setattr("icrl.core.resources.shutil.disk_usage", lambda _: type("Disk", (), {"free": 10.0})())
+    env = experiments["ad"].presets["smoke"].env
+    check_disk(env, tmp_path, 10**12)
+    with pytest.raises(ResourceError, match="the collection needs at least"):
+        check_disk(env, tmp_path / "new", 10**3)
