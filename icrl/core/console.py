@@ -24,8 +24,11 @@ def stdout_may_fail() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except (OSError, ValueError):
+    except OSError:
         give_up_stdout()
+    except ValueError:
+        if not sys.stdout.closed:
+            raise
 
 
 def give_up_stdout() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from icrl.core.types import Array, EnvSpec
@@ -36,7 +37,5 @@ class EndingMDP(TabularMDP):
 
     def random_state(self, key: Array, params: TabularTask) -> tuple[Array, TabularState]:
         """A state that is no end, uniformly, at the start of an episode."""
-        states = jnp.arange(self.num_states, dtype=jnp.int32)
-        stays = params.transition[states, :, states] == 1.0
-        ends = jnp.all(stays & (params.reward == 0.0), axis=-1)
+        ends = jax.vmap(self.is_end, in_axes=(None, 0))(params, jnp.arange(self.num_states, dtype=jnp.int32))
         return begin(draw(key, jnp.where(ends, 0.0, 1.0)))

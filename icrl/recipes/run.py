@@ -106,8 +106,8 @@ def reopen(folder: Path) -> Run:
     """
     require(Path(folder).is_dir(), "folder", str(folder), "the output folder of a run")
     device_name()  # refuses a kind that is not there, before anything is read
-    config = Path(folder) / "config.json"
-    require(config.is_file(), "folder", str(folder), "the output folder of a run", "it has no config.json")
+    config = Path(folder) / CONFIG
+    require(config.is_file(), "folder", str(folder), "the output folder of a run", f"it has no {CONFIG}")
     stored = read_config(folder)
     try:
         values = dict(stored["settings"])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from icrl.core.errors import InputError, require
+from icrl.core.errors import require
 from icrl.reports.forms import check_keys
 from icrl.reports.schema import SCHEMA, SECTIONS, Results
 
@@ -31,15 +31,6 @@ def to_json(results: Mapping[str, Any]) -> str:
     return re.sub(r"\[\n[-\d.eE+,\snul]*\]", lambda found: re.sub(r"\s+", " ", found[0]), text) + "\n"
 
 
-def from_json(text: str) -> Results:
-    """Read what ``to_json`` wrote; NaN, infinities and repeated keys are refused."""
-    try:
-        document = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except json.JSONDecodeError as error:
-        raise InputError(f"results.json: not JSON ({error})") from error
-    return check_results(document)
-
-
 def _plain(path: str, value: Any) -> Any:
     """Copy ``value`` with NumPy made plain; refuse what strict JSON, a terminal or a page cannot hold."""
     if hasattr(value, "tolist"):  # arrays and scalars of NumPy and of jax
@@ -58,13 +49,3 @@ def _plain(path: str, value: Any) -> Any:
         known = value is None or isinstance(value, int)  # bool is an int
         require(known, path, type(value).__name__, "a number, text, bool, None, list or dictionary")
     return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise InputError(f"results.json: got {name}, allowed: finite numbers")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    require(len(document) == len(pairs), "results.json: keys", [key for key, _ in pairs], "each key once")
-    return document

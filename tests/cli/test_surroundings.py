@@ -8,6 +8,7 @@ import pytest
 
 from icrl import load_agent
 from icrl.cli import main
+from icrl.core import console
 from icrl.core.settings import plain_value
 from icrl.storage.publish import read_json
 
@@ -109,3 +110,21 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch, capsys):
     assert {"data", "run"} <= {path.name for path in tmp_path.iterdir()}
     assert not (tmp_path / "~").exists()
     assert main(["report", "~nobody-of-this-name/run"]) == 2
+
+
+def test_a_full_stdout_is_given_up_and_a_fault_of_ours_is_not_hidden(monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    given_up = []
+    monkeypatch.setattr(console, "give_up_stdout", lambda: given_up.append(1))
+    with console.stdout_may_fail():
+        full()
+    assert given_up == [1]
+    with pytest.raises(ValueError, match="ours"), console.stdout_may_fail():
+        raise ValueError("ours")
+    closed = open(os.devnull, "w")  # noqa: SIM115
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    with console.stdout_may_fail():
+        print("to nobody")

@@ -14,8 +14,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from icrl.core.errors import InputError
-from icrl.reports.check import check_results, from_json, to_json
+from icrl.core.errors import DamagedError, InputError
+from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.lines import spread
 from icrl.reports.numbers import short_number
@@ -120,18 +120,21 @@ def test_figures_are_pngs_of_the_stated_size(written):
             assert len(content) > 20_000  # an empty chart is a few thousand bytes
 
 
-def test_results_json_reads_back_equal_and_is_strict(written):
+def test_results_json_reads_back_equal_and_is_strict(written, tmp_path):
     text = (written[0] / "results.json").read_text()
     stored = json.loads(text)
     assert len(stored.pop("sha256")) == 64
     assert read_results(written[0] / "results.json") == sample_results() == stored
     assert max(map(len, text.splitlines())) > 200  # curves stand on one line each
-    with pytest.raises(InputError, match="got NaN"):
-        from_json(text.replace("12.4", "NaN"))
-    with pytest.raises(InputError, match="each key once"):
-        from_json('{"schema": 1, "schema": 1}')
-    with pytest.raises(InputError, match="not JSON"):
-        from_json(text[:100])
+    for broken, told in (
+        (text.replace("12.4", "NaN"), r"results\.json: not strict JSON: the number NaN is not finite"),
+        ('{"schema": 1, "schema": 1}', r"results\.json: not strict JSON: the key 'schema' occurs twice"),
+        (text[:100], r"results\.json: not strict JSON"),
+        (text.replace("12.4", "12.5", 1), r"results\.json: sha256: expected"),
+    ):
+        (tmp_path / "results.json").write_text(broken)
+        with pytest.raises(DamagedError, match=told):
+            read_results(tmp_path / "results.json")
     with pytest.raises(InputError, match=r"absent\.json: No such file"):
         read_results(written[0] / "absent.json")
 
