@@ -133,7 +133,7 @@ def _t_interval(mean: Floats, variance: Floats, third: Floats, df: Floats, confi
     skewness = np.divide(third, error**3, out=np.zeros_like(mean), where=error > 0)
     skewness = np.clip(skewness, -MOST_SKEWED, MOST_SKEWED)
     low, high = (mean - error * _unskewed_back(sign * quantile, skewness) for sign in (1, -1))
-    return Interval(mean, low, high, f"{100 * confidence:g} % t interval, {label}")
+    return Interval(mean, low, high, f"{100 * confidence:g} % skew-adjusted t interval, {label}")
 
 
 def _unskewed_back(quantile: Floats, skewness: Floats) -> Floats:

@@ -88,7 +88,7 @@ def test_task_interval_of_symmetric_values_is_students():
     low, high = stats.t.interval(0.9, 39, x.mean(), stats.sem(x))
     result = task_interval(x, confidence=0.9)
     np.testing.assert_allclose([result.mean, result.low, result.high], [x.mean(), low, high])
-    assert result.method == "90 % t interval, 40 tasks"
+    assert result.method == "90 % skew-adjusted t interval, 40 tasks"
 
 
 def test_task_interval_of_skewed_values_is_halls():
@@ -155,10 +155,10 @@ def test_trailing_axes_are_independent_curves():
 
 def test_the_method_says_what_was_not_covered():
     x = np.random.default_rng(7).normal(size=(5, 20))
-    assert interval(x[:1]).method == "95 % t interval, 20 tasks, tasks only, one training seed"
+    assert interval(x[:1]).method == "95 % skew-adjusted t interval, 20 tasks, tasks only, one training seed"
     assert interval(x[0]).method == interval(x[:1]).method
     assert "only 3 seeds" in interval(x[:3]).method
-    assert interval(x).method == "95 % t interval, 5 training seeds x 20 tasks, two-way"
+    assert interval(x).method == "95 % skew-adjusted t interval, 5 training seeds x 20 tasks, two-way"
 
 
 def test_pairing_removes_what_tasks_do_to_both():
