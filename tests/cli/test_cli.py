@@ -240,7 +240,7 @@ BAD = [
     (("run", "dpt-darkroom", "--split", "lee"), "split: got 'lee', allowed: son-2025 or lee-2023"),
     (("run", "dpt-darkroom", "--task-pool", "4"), "task_pool: got 4, allowed: none, or contexts in a bandit"),
     (("run", "dpt-darkroom", "--competitors", "ucb-vi@delta"), "competitors: got 'ucb-vi@delta', allowed: AGENT"),
-    (("run", "dpt-darkroom", "--competitors", "ucb-vi@dleta=1"), "unknown setting 'dleta'; did you mean delta"),
+    (("run", "dpt-darkroom", "--competitors", "ucb-vi@dleta=1"), "ucb-vi setting: got 'dleta', allowed: "),
     (("run", "task-diversity-bandit", "--vary", "task_pool=0,4"), "task_pool: got 0, allowed: an integer in"),
     (("verify", "nowhere"), "folder: got 'nowhere'"),
     (("inspect", "nowhere"), "data: got 'nowhere'"),
