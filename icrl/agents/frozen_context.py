@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from icrl.agents._clock import next_step
 from icrl.agents._model_agent import ModelAgent
 from icrl.core import struct
+from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Array, History, Transition
@@ -32,11 +33,16 @@ class FrozenContextAgent(ModelAgent):
     A ``context`` [C, ...] given beforehand is never replaced: the offline evaluation. ``greedy`` plays the most
     likely action instead of sampling. C is the length of an episode, or the most that it can be: one that is
     terminated or truncated earlier is a shorter context. With a layout whose prompt is the query the whole context is
-    read again at every step; one that reads a query before each action reads it once an episode.
+    read again at every step; one that reads a query before each action reads it once an episode. A layout that tells of
+    the transition before does not fit: what was before the query is not the end of the context.
     """
 
     context: History | None = None
     greedy: bool = setting(False, static=True, help="take the most likely action instead of sampling")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(not self.layout.tells_past, "layout", type(self.layout).__name__, "one that tells steps behind actions")
 
     def init(self, key: Array) -> FrozenContextState:
         del key
@@ -53,7 +59,7 @@ class FrozenContextAgent(ModelAgent):
     def logits(self, state: FrozenContextState, obs: Array) -> Array:
         """What the model says of each action at ``obs``, [K] float32."""
         if not self.layout.num_prompt:
-            return self.policy(self.layout.before(obs), None, state.carry)[0][-1]
+            return self.policy(self.layout.before(obs, self.layout.no_past()), None, state.carry)[0][-1]
         queries = jnp.broadcast_to(obs, (self.max_steps + 1, *obs.shape))
         logits, _ = self.policy(self.layout.sequence(state.context, queries))
         return logits[self.layout.decisions(self.max_steps)[state.fill]]
@@ -86,7 +92,7 @@ class FrozenContextAgent(ModelAgent):
 
         def read_one(t: Array, carry: Any) -> Any:
             seen = jax.tree.map(lambda rows: rows[t], context)
-            tokens = jnp.concatenate([self.layout.before(seen.obs), self.layout.after(seen)])
+            tokens = jnp.concatenate([self.layout.before(seen.obs, self.layout.no_past()), self.layout.after(seen)])
             return self.policy(tokens, None, carry)[1]
 
         return jax.lax.fori_loop(0, length, read_one, self.policy.initial_carry())

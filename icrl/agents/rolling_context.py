@@ -68,4 +68,6 @@ class RollingContextAgent(ModelAgent):
             return memory
         tokens = self.layout.sequence(history, jnp.append(history.obs, history.next_obs[-1:], axis=0))
         read = slice(self.layout.num_prompt, tokens.shape[0] - self.layout.num_before)
-        return self.reader.after(tokens[read], memory.carry)
+        memory = self.reader.after(tokens[read], memory)
+        last = jax.tree.map(lambda rows: rows[-1], history)
+        return memory._replace(past=last) if self.layout.tells_past else memory

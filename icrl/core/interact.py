@@ -4,7 +4,7 @@ Common random numbers: step t of the environment uses ``fold_in(key_env, t)`` wh
 given the same key meet the same reward noise, and the first T steps of a longer life are the same life.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,10 +25,31 @@ from icrl.core.types import (
 )
 
 
+class Meeting(NamedTuple):
+    """An agent and an environment between two steps."""
+
+    agent_state: AgentState
+    env_state: EnvState
+    obs: Array  # [*O] float32, to be acted upon
+
+
+def first_meeting(key: Array, env: Environment, task: TaskParams, agent: Agent) -> Meeting:
+    """An agent that knows nothing of its task, in front of the first episode; ``key`` is consumed."""
+    key_init, key_reset = jax.random.split(key)
+    obs, env_state = env.reset(key_reset, task)
+    return Meeting(agent.for_task(task).init(key_init), env_state, obs)
+
+
 @in_32_bits
 @exact_products
 def interact(
-    key: Array, env: Environment, task: TaskParams, agent: Agent, num_steps: int, agent_key: Array | None = None
+    key: Array,
+    env: Environment,
+    task: TaskParams,
+    agent: Agent,
+    num_steps: int,
+    agent_key: Array | None = None,
+    start: Meeting | None = None,
 ) -> Interaction:
     """Run ``agent`` for ``num_steps`` steps in one task. Episodes auto-reset; the agent's state is kept across them.
 
@@ -37,6 +58,7 @@ def interact(
       task: one task of ``env`` (no batch axis).
       num_steps: T, static.
       agent_key: typed key of the agent's own draws, to vary the agent on fixed environment draws.
+      start: where to go on from; None: the agent knows nothing, and an episode begins.
 
     Returns:
       History [T, ...], reward and regret curves [T], the agent's last state, the environment's states [T, ...], and the
@@ -48,7 +70,9 @@ def interact(
     key_reset, key_steps = jax.random.split(key_env)
     key_init, key_acts = jax.random.split(key_agent)
     agent = agent.for_task(task)
-    obs, env_state = env.reset(key_reset, task)
+    if start is None:
+        obs, env_state = env.reset(key_reset, task)
+        start = Meeting(agent.init(key_init), env_state, obs)
 
     def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
         agent_state, env_state, obs = carry
@@ -61,8 +85,8 @@ def interact(
         agent_state = agent.update(agent_state, transition)
         return (agent_state, next_state, next_obs), (transition, Curves(reward, regret), env_state)
 
-    start, times = (agent.init(key_init), env_state, obs), jnp.arange(num_steps, dtype=jnp.uint32)
-    (agent_state, next_state, next_obs), (history, curves, states) = jax.lax.scan(one_step, start, times)
+    times = jnp.arange(num_steps, dtype=jnp.uint32)
+    (agent_state, next_state, next_obs), (history, curves, states) = jax.lax.scan(one_step, tuple(start), times)
     return Interaction(history, curves, agent_state, states, next_obs, next_state)
 
 

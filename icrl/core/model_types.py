@@ -5,6 +5,7 @@ Letters: T steps or tokens, K actions, O the shape of one observation, D feature
 
 import abc
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -61,13 +62,20 @@ class SequenceModel(nnx.Module):
         raise NotImplementedError(f"{type(self).__name__} must define __call__")
 
 
-class Objective(Checked, abc.ABC):
-    """What is predicted from what. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones.
+class Objective(Checked):
+    """What a policy is trained for. Subclasses are frozen dataclasses, so that compiled code is shared by equal ones.
 
-    Fields are the ``layout`` and settings. Batches are ``Contexts`` with ``needs_labels``, else ``History``.
+    Fields are the ``layout`` and settings.
     """
 
     needs_labels: ClassVar[bool] = False  # whether it predicts the optimal action, which only contexts hold
+    is_reinforced: ClassVar[bool] = False  # whether the policy makes its own data, by acting
+
+    layout: "Layout"
+
+
+class Supervised(Objective, abc.ABC):
+    """What is predicted from what. Batches are ``Contexts`` with ``needs_labels``, else ``History``."""
 
     @abc.abstractmethod
     def inputs(self, batch: Any, key: Array | None = None) -> Array:
@@ -104,6 +112,8 @@ class Layout(Checked, abc.ABC):
     the last token in front of step t's action: see ``decisions``.
     """
 
+    tells_past: ClassVar[bool] = False  # whether ``before`` tells of the transition before, which ``after`` then omits
+
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
     num_after: int  # A, tokens of a step that tell action and outcome
@@ -129,22 +139,38 @@ class Layout(Checked, abc.ABC):
         """Tokens [P, D] for an observation [*O] that is to be acted upon all along."""
 
     @abc.abstractmethod
-    def before(self, obs: Array) -> Array:
-        """Tokens [B, D] for the observation [*O] of the step to be acted upon."""
+    def before(self, obs: Array, past: Transition) -> Array:
+        """Tokens [B, D] for the observation [*O] to be acted upon, behind the transition ``past``, or ``no_past``."""
 
     @abc.abstractmethod
     def after(self, transition: Transition) -> Array:
         """Tokens [A, D] of one transition, read once its outcome is known."""
 
-    def sequence(self, history: History, queries: Array) -> Array:
+    def sequence(
+        self, history: History, queries: Array, begins: Array | None = None, past: Transition | None = None
+    ) -> Array:
         """All tokens [P + T (B + A) + B, D] of history [T, ...] up to the decision after it.
 
-        ``queries`` [T + 1, *O] are the observations to be acted upon, one a decision; a layout with a prompt takes
-        the first of them for all.
+        Args:
+          history: what happened.
+          queries: [T + 1, *O] the observations to be acted upon, one a decision; a layout with a prompt takes the first
+            of them for all.
+          begins: [T + 1] bool, the decisions in front of which a new context begins; None: all are of one.
+          past: the transition before the first one; None: there is none.
         """
-        steps = [jax.vmap(self.before)(queries[:-1]), jax.vmap(self.after)(history)]
-        tokens = jnp.concatenate(steps, axis=1).reshape(-1, self.token_dim)
-        return jnp.concatenate([self.prompt(queries[0]), tokens, self.before(queries[-1])])
+        none = self.no_past()
+        first = none if past is None else past
+        pasts = jax.tree.map(lambda one, rows: jnp.concatenate([one[None], rows]), first, history)
+        if begins is not None:
+            pasts = jax.vmap(lambda new, row: jax.tree.map(partial(jnp.where, new), none, row))(begins, pasts)
+        before = jax.vmap(self.before)(queries, pasts)
+        tokens = jnp.concatenate([before[:-1], jax.vmap(self.after)(history)], axis=1).reshape(-1, self.token_dim)
+        return jnp.concatenate([self.prompt(queries[0]), tokens, before[-1]])
+
+    def no_past(self) -> Transition:
+        """What stands for the transition before the first one: zeros, and the action -1, which no action is."""
+        obs, no = jnp.zeros(self.obs_shape, jnp.float32), jnp.bool_(False)
+        return Transition(obs, jnp.int32(-1), jnp.float32(0.0), obs, no, no)
 
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""

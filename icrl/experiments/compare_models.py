@@ -55,3 +55,4 @@ class CompareModels(RecipeExperiment):
     )  # fmt: skip
     labels = {f"model {name}": name for name in models}
     extra_tables = (table_of_models,)
+    predicts = True

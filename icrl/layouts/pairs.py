@@ -28,7 +28,8 @@ class Pairs(SpecLayout):
         del query
         return jnp.zeros((0, self.token_dim), jnp.float32)
 
-    def before(self, obs: Array) -> Array:
+    def before(self, obs: Array, past: Transition) -> Array:
+        del past
         features = self._obs(obs)
         return jnp.pad(features, (1, self._transition_dim - features.size)).at[0].set(1.0)[None]
 

@@ -30,8 +30,8 @@ class QueryFirst(SpecLayout):
         features = self._obs(query)
         return jnp.pad(features, (0, self.token_dim - features.size))[None]
 
-    def before(self, obs: Array) -> Array:
-        del obs
+    def before(self, obs: Array, past: Transition) -> Array:
+        del obs, past
         return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def after(self, transition: Transition) -> Array:

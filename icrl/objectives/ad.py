@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.fields import setting
-from icrl.core.model_types import Layout, Objective
+from icrl.core.model_types import Layout, Supervised
 from icrl.core.registry import objectives
 from icrl.core.types import Array, History
 
 
 @objectives.register("ad", paper="Laskin et al. 2022")
 @dataclasses.dataclass(frozen=True)
-class AD(Objective):
+class AD(Supervised):
     """-log p(a_t | h_{t-1}, o_t) at every step of a window that crosses the borders of episodes.
 
     ``label_smoothing`` e puts e / K on every action (their Dark Room Hard: 0.2). In training each input token is

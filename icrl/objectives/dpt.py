@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.errors import require
-from icrl.core.model_types import Layout, Objective
+from icrl.core.model_types import Layout, Supervised
 from icrl.core.registry import objectives
 from icrl.core.types import Array, Contexts
 
 
 @objectives.register("dpt", paper="Lee et al. 2023")
 @dataclasses.dataclass(frozen=True)
-class DPT(Objective):
+class DPT(Supervised):
     """Cross-entropy of the label at each prefix of 0 .. T transitions, for one query or one query a prefix.
 
     Departure from the paper: position 0 (no transitions yet) is trained as well. The authors' code drops it from the

@@ -7,13 +7,16 @@ from icrl.core.registry import agents, layouts, objectives
 from icrl.core.types import Environment
 from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
-from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, WHOLE, DataSettings, Prediction
+from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
 
 
 def check_fit(recipe: Recipe) -> None:
     """Raise ``InputError``, one line that names both sides, for parts of a recipe that do not fit together."""
-    _check_data(recipe)
+    if recipe.is_reinforced:
+        _check_trials(recipe)
+    else:
+        _check_data(recipe)
     _check_prediction(recipe)
     _check_evaluation(recipe)
     env = recipe.env
@@ -62,6 +65,28 @@ def _check_data(recipe: Recipe) -> None:
         require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
 
 
+def _check_trials(recipe: Recipe) -> None:
+    """A policy that makes its own data."""
+    prediction, plain = recipe.prediction, DataSettings()
+    own = {"context_steps", "most_steps", "train_fraction", "split", "split_seed", "rule"}
+    for each in dataclasses.fields(DataSettings):
+        value, default = getattr(recipe.data, each.name), getattr(plain, each.name)
+        hint = "its policy makes its own data"
+        require(each.name in own or value == default, each.name, value, f"{default} with objective rl2", hint)
+    steps, episode, rollout = recipe.context_steps, recipe.episode, prediction.rollout_steps
+    require(steps % episode == 0, "context_steps", steps, f"a trial, a multiple of an episode's {episode} steps")
+    require_int("rollout_steps", rollout or steps, 1, steps)
+    require(steps % (rollout or steps) == 0, "rollout_steps", rollout, f"a divisor of a trial's {steps} steps")
+    batch, parts = recipe.fit.batch_size, prediction.minibatches
+    require(batch % parts == 0, "minibatches", parts, f"a divisor of batch_size {batch}")
+    require(recipe.fit.micro_batch is None, "micro_batch", recipe.fit.micro_batch, "none with objective rl2")
+    moe = getattr(recipe.backbone, "moe", "none")
+    require(moe == "none", "moe", moe, "none with objective rl2", "the experts' own losses are supervised ones")
+    layout = recipe.layout
+    others = " or ".join(name for name in layouts if layouts[name](recipe.env.spec).num_before)
+    require(layout.num_before > 0, "layout", prediction.layout, others, "rl2 reads what it acts upon at every step")
+
+
 def _check_prediction(recipe: Recipe) -> None:
     prediction, spec = recipe.prediction, recipe.env.spec
     own = {each.name for each in dataclasses.fields(objectives[prediction.objective])}
@@ -69,6 +94,11 @@ def _check_prediction(recipe: Recipe) -> None:
         value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot"} | own
         allowed = f"{each.default} with objective {prediction.objective}"
         require(belongs or value == each.default, each.name, value, allowed)
+    if recipe.layout.tells_past:
+        hint = f"{prediction.layout} shows only states that were acted upon one after the other"
+        require(not recipe.data.elsewhere, "elsewhere", recipe.data.elsewhere, "0", hint)
+        require(INDEPENDENT not in recipe.sources, "source", INDEPENDENT, "an agent", hint)
+        require(LAST_EPISODE not in recipe.rules, "context", LAST_EPISODE, "another rule", hint)
     if recipe.layout.num_before == 0:
         fixed = recipe.rules == (LAST_EPISODE,) or (spec.is_stationary_bandit and recipe.rules == (WHOLE,))
         others = " or ".join(name for name in layouts if layouts[name](spec).num_before)
@@ -90,6 +120,10 @@ def _check_evaluation(recipe: Recipe) -> None:
     require(held_out >= 2, "train_fraction", fraction, "a fraction that holds out at least two tasks")
     few = f"at most {held_out}, as many as there are held-out tasks"
     require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
+    if TRIAL in recipe.rules:
+        window = recipe.window
+        allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"
+        require(window % recipe.episode == 0, "window", window, allowed)
     if WHOLE in recipe.rules:
         require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)

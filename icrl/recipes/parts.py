@@ -20,8 +20,8 @@ from icrl.recipes.agent_names import check_agent
 
 CONTEXTS, HISTORIES = "contexts", "histories"
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
-WHOLE, ROLLING, LAST_EPISODE = "whole", "rolling", "last-episode"
-RULES = (WHOLE, ROLLING, LAST_EPISODE)
+WHOLE, ROLLING, LAST_EPISODE, TRIAL = "whole", "rolling", "last-episode", "trial"
+RULES = (WHOLE, ROLLING, LAST_EPISODE, TRIAL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +109,29 @@ def _kind_of(folder: str) -> str:
 class Prediction(Checked):
     """What is predicted from what, and how transitions become tokens."""
 
-    objective: str = setting("dpt", help="registered objective: dpt, the optimal action; ad, the source's own")
+    objective: str = setting(
+        "dpt", help="registered objective: dpt, the optimal action; ad, the source's own; rl2, the return of a trial"
+    )
     layout: str = setting("pairs", help="registered layout")
     one_hot: bool = setting(True, help="whole-numbered observations enter one-hot; false: as raw numbers")
     label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad)")
     mask_prob: float = setting(
         0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training (ad)"
+    )
+
+    rollout_steps: int | None = setting(
+        None, low=1, high=2**24, help="n, steps between updates, a divisor of C; none: C, whole trials (rl2)"
+    )
+    num_epochs: int = setting(4, low=1, high=1000, help="passes over a rollout (rl2)")
+    minibatches: int = setting(4, low=1, high=2**20, help="updates in a pass, each on a part of the batch (rl2)")
+    discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later (rl2)")
+    gae_lambda: float = setting(0.95, low=0.0, high=1.0, help="lambda of generalised advantage estimation (rl2)")
+    clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays (rl2)")
+    value_weight: float = setting(0.5, low=0.0, help="weight of the value loss (rl2)")
+    entropy_weight: float = setting(0.01, low=0.0, help="weight of the entropy bonus (rl2)")
+    max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient (rl2)")
+    reward_scale: float | None = setting(
+        None, low=0.0, open_low=True, help="rewards are multiplied by it; none: values are about 1 at most (rl2)"
     )
 
     def __post_init__(self) -> None:
@@ -133,7 +150,8 @@ class Evaluation(Checked):
         None, low=1, high=2**24, help="T, steps; none: C with contexts, a history's length with histories"
     )
     context: tuple[str, ...] = setting(
-        (), help="what decisions rest on, one or more of whole, rolling and last-episode; none: as fits"
+        (),
+        help="what decisions rest on: whole, rolling, last-episode, trial (W / H episodes), or several; none: as fits",
     )
     window: int | None = setting(
         None, low=1, high=2**24, help="W, transitions that a context holds in the evaluation; none: C"

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents
-from icrl.core.seeding import key_for
 from icrl.core.settings import flat
 from icrl.core.types import Agent
 from icrl.evaluation.experts import routing
@@ -26,7 +25,7 @@ from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
-from icrl.training.fit import fit, restore
+from icrl.training.loop import restore, train
 
 
 class Model(NamedTuple):
@@ -47,6 +46,7 @@ class RecipeExperiment(Experiment[Recipe]):
     presets: ClassVar[dict[str, Recipe]]
     promises: ClassVar[tuple[Promise, ...]] = ()  # of every preset but smoke: seconds of training promise nothing
     extra_tables: ClassVar[tuple[Callable[..., dict[str, Any]], ...]] = ()  # (recipe, run, groups, measured) to a table
+    predicts: ClassVar[bool] = False  # whether it measures what a model predicts, not only how it acts
     labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
@@ -69,6 +69,8 @@ class RecipeExperiment(Experiment[Recipe]):
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
         for label, variant in cls.variants(settings).items():
             require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
+            reinforced = cls.predicts and variant.is_reinforced
+            require(not reinforced, "objective", variant.prediction.objective, "one that predicts from data here")
             try:
                 check_fit(variant)
                 check_memory(variant)
@@ -109,7 +111,7 @@ class RecipeExperiment(Experiment[Recipe]):
         """The policy of ``model`` at its newest checkpoint."""
         require_int("seed", model, 0, cls.num_models(settings) - 1)
         _, _, recipe, train_seed = cls.models(settings)[model]
-        return restore(recipe.fit, recipe.new_policy(run.seed, train_seed), run.folder, model)
+        return restore(recipe.learner(run.seed, train_seed), run.folder, model)
 
     @classmethod
     def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
@@ -186,10 +188,10 @@ class RecipeExperiment(Experiment[Recipe]):
 def _trained(model: Model, of_run: data.RunData, run: Run) -> Policy:
     """One model; models of the same training seed begin alike, whatever their data."""
     number, label, recipe, train_seed = model
-    batches = of_run.batches(recipe, train_seed, _file_name(label))
-    held_out = of_run.held_out(recipe, train_seed)
-    policy, key = recipe.new_policy(run.seed, train_seed), key_for(run.seed, "objective", train_seed)
-    return fit(recipe.fit, policy, recipe.objective(), batches, run.folder, key=key, seed=number, held_out=held_out)
+    batches = held_out = None
+    if not recipe.is_reinforced:
+        batches, held_out = of_run.batches(recipe, train_seed, _file_name(label)), of_run.held_out(recipe, train_seed)
+    return train(recipe.learner(run.seed, train_seed, batches, held_out), run.folder, number)
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:

@@ -9,6 +9,7 @@ steps of an evaluation.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 from flax import nnx
@@ -18,17 +19,22 @@ from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
-from icrl.core.model_types import Layout, ModelConfig, Objective
+from icrl.core.model_types import Layout, ModelConfig, Objective, Supervised
 from icrl.core.registry import environments, layouts, models, objectives
 from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
 from icrl.envs._splits import SPLITS
+from icrl.models._actor_critic import ActorCritic
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
-from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction
+from icrl.objectives.rl2 import RL2
+from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, TRIAL, WHOLE, DataSettings, Evaluation, Prediction
 from icrl.recipes.variants import check_vary, grid
+from icrl.training.fit import Fit
+from icrl.training.loop import Learner
+from icrl.training.ppo import Reinforcement, Trials
 from icrl.training.step import FitSettings
 
 SHORT = 100  # steps of a context by default, where episodes are shorter
@@ -78,9 +84,15 @@ class Recipe(Checked):
         return bool(objectives[self.prediction.objective].needs_labels)
 
     @property
+    def is_reinforced(self) -> bool:
+        """Whether the policies make their own data, by acting; C is then the steps of a trial."""
+        return bool(objectives[self.prediction.objective].is_reinforced)
+
+    @property
     def _is_short(self) -> bool:
         """Whether a context holds several episodes by default."""
-        return self.episode <= SHORT and not self.env.spec.is_stationary_bandit
+        one_task = self.is_reinforced and self.env.num_tasks == 1  # nothing is left to find out behind an episode
+        return self.episode <= SHORT and not self.env.spec.is_stationary_bandit and not one_task
 
     @property
     def context_steps(self) -> int:
@@ -131,7 +143,16 @@ class Recipe(Checked):
     @property
     def rules(self) -> tuple[str, ...]:
         """What decisions rest on; a model is evaluated under each of them."""
-        return self.evaluation.context or (WHOLE if self.eval_steps <= self.window else ROLLING,)
+        if self.evaluation.context:
+            return self.evaluation.context
+        if self.is_reinforced:
+            return (WHOLE if self.trial_episodes is None and self.eval_steps <= self.window else TRIAL,)
+        return (WHOLE if self.eval_steps <= self.window else ROLLING,)
+
+    @property
+    def trial_episodes(self) -> int | None:
+        """Episodes of a trial in training, behind which the memory begins anew; None: the C steps are as many."""
+        return self.context_steps // self.episode if self.env.spec.ends_early else None
 
     @property
     def forget(self) -> int:
@@ -144,7 +165,7 @@ class Recipe(Checked):
     @property
     def sources(self) -> tuple[str, ...]:
         """The agents that collect the data."""
-        if self.data.source:
+        if self.data.source or self.is_reinforced:
             return self.data.source
         if self.env.spec.is_stationary_bandit:
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
@@ -189,7 +210,11 @@ class Recipe(Checked):
 
     def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network, with room for the longest context it will meet; a function of the two seeds."""
-        return untrained_policy(self.model, self.backbone, self.layout, self.num_tokens, seed, train_seed)
+        if not self.is_reinforced:
+            return untrained_policy(self.model, self.backbone, self.layout, self.num_tokens, seed, train_seed)
+        rngs = nnx.Rngs(key_for(seed, "init", train_seed))
+        made = models[self.model](self.backbone, self.num_tokens, rngs)
+        return Policy.split(ActorCritic(self.layout.token_dim, self.layout.num_actions, made, rngs))
 
     @property
     def num_tokens(self) -> int:
@@ -204,9 +229,30 @@ class Recipe(Checked):
         rule = rule or self.rules[0]
         if rule == LAST_EPISODE:
             return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode, greedy=greedy)
+        if rule == ROLLING:
+            return RollingContextAgent(**self._reader(policy), forget=self.forget)
+        return InContextAgent(**self._reader(policy), trial_episodes=self._in_trial if rule == TRIAL else None)
+
+    @property
+    def _in_trial(self) -> int:
+        """Episodes that a context of the evaluation holds."""
+        return self.window // self.episode
+
+    def _reader(self, policy: Policy) -> dict[str, Any]:
         query = self.env.reset(jax.random.key(0))[0]
-        parts = {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
-        return InContextAgent(**parts) if rule == WHOLE else RollingContextAgent(**parts, forget=self.forget)
+        return {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
+
+    def learner(self, seed: int, train_seed: int, batches: Any = None, held_out: Any = None) -> Learner:
+        """What training seed ``train_seed`` trains; without ``batches`` a supervised one can only be restored."""
+        policy, key = self.new_policy(seed, train_seed), key_for(seed, "objective", train_seed)
+        objective = self.objective()
+        if isinstance(objective, Supervised):
+            return Fit(self.fit, policy, objective, batches, key, held_out)
+        assert isinstance(objective, RL2)
+        parts = {**self._reader(policy), "max_steps": self.context_steps}
+        agent = InContextAgent(**parts, trial_episodes=self.trial_episodes)
+        ids = None if self.task_ids is None else self.task_ids[0]
+        return Reinforcement(Trials(self.fit, objective, self.env, self.context_steps), agent, key, ids)
 
     def variants(self) -> dict[str, "Recipe"]:
         """The recipes that ``vary`` makes of this one, by label; only itself, called by its objective, if it is empty.

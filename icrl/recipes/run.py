@@ -27,6 +27,7 @@ from icrl.storage.metrics_log import TRAINING, read_jsonl
 from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder, read_config
 
 RESULTS = "results.json"  # the last thing that a run writes but for its pictures
+_CURVES = ("loss", "val_loss", "trial_return")  # what the report draws of the rows of metrics
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
 
@@ -190,17 +191,21 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _mean_curve(curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mean of curves with the same steps; without a validation loss if one has none at some step."""
-    mean = {"step": curves[0]["step"], "loss": np.mean([curve["loss"] for curve in curves], axis=0).tolist()}
-    validation = [curve["val_loss"] for curve in curves]
-    known = all(value is not None for values in validation for value in values)
-    return {**mean, "val_loss": np.mean(validation, axis=0).tolist() if known else None}
+    """The mean of curves with the same steps; without what one of them does not tell at some step."""
+    mean: dict[str, Any] = {"step": curves[0]["step"]}
+    for field in _CURVES:
+        known = all(value is not None for curve in curves for value in curve[field] or [None])
+        mean[field] = np.mean([curve[field] for curve in curves], axis=0).tolist() if known else None
+    return mean
 
 
 def _training_curves(folder: Path) -> dict[str, Any]:
     curves: dict[str, Any] = {}
     for row in _metrics(folder):
-        curve = curves.setdefault(str(row["seed"]), {"step": [], "loss": [], "val_loss": []})
+        curve = curves.setdefault(str(row["seed"]), {name: [] for name in ("step", *_CURVES)})
         for name, values in curve.items():
             values.append(row.get(name))
+    for curve in curves.values():
+        if any(value is None for value in curve["trial_return"]):
+            curve["trial_return"] = None
     return curves

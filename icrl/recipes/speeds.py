@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from icrl.core.model_types import Supervised
 from icrl.core.registry import agents
 from icrl.core.types import Array
 from icrl.evaluation.offline import ideal_cross_entropy, model_cross_entropy
@@ -87,6 +88,7 @@ def _speeds(run: Run, groups: Groups) -> dict[str, tuple[float, float]]:
     """Tokens a second in training and steps a second in acting, all models in turns."""
     first, of_run = next(iter(groups.values()))[0], RunData(run.folder, run.seed)
     batch, objective = of_run.batches(first, 0)(0), first.objective()
+    assert isinstance(objective, Supervised)
     tokens = objective.inputs(of_run.held_out(first))[:ACTING]
     length, key = tokens.shape[1], jax.random.key(0)
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in groups}

@@ -1,92 +1,65 @@
-"""``fit``: the one pretraining loop. Optimiser, metrics, checkpoints, progress, and a stop that loses nothing.
+"""Supervised pretraining: a policy, an objective, and batches that are a function of the step."""
 
-The state after step s is a function of the settings and the seed alone: batches are a function of the step, there is
-no other randomness, and a checkpoint holds parameters, optimiser state and step. A killed and resumed run therefore
-ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
-"""
-
-import os
-import signal
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import IcrlError, require
-from icrl.core.model_types import Objective
+from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
-from icrl.core.progress import Progress
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
-from icrl.storage import checkpoints
-from icrl.storage.metrics_log import (
-    NO_ROWS,
-    Head,
-    append_jsonl,
-    head_of,
-    require_rows,
-    truncate_jsonl,
-)
-from icrl.storage.paths import show
-from icrl.storage.run_folder import identity_of
-from icrl.storage.typed import conform
+from icrl.training.loop import Learner, train
 from icrl.training.step import FitSettings, TrainState, initial_state, train_step
 
 
-class Diverged(IcrlError):
-    """The loss or a parameter is not finite any more."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit(Learner):
+    """A policy that learns to predict.
 
+    Args:
+      settings: how to optimise.
+      template: initial parameters.
+      objective: has the loss of a batch.
+      batches: step, from 0 -> batch, a pytree with leading axis [batch_size]; None, as ``key``: it is only restored.
+      key: typed key of all that is random in the objective.
+      held_out: a batch whose loss is the validation loss of every row, with its routers' statistics if it has any.
+    """
 
-class Interrupted(IcrlError):
-    """Stopped by a signal after saving; ``exit_code`` is 128 + the signal's number."""
+    settings: FitSettings
+    template: Policy
+    objective: Supervised
+    batches: Callable[[int], Any] | None = None
+    key: Array | None = None
+    held_out: Any = None
 
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.exit_code = 128 + number
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", self.settings.resolved(self.template))
 
+    def initial_state(self) -> TrainState:
+        return initial_state(self.settings, self.template)
 
-@partial(jax.jit, static_argnames=("objective",))
-@in_32_bits
-def report(objective: Objective, policy: Policy, batch: Any) -> dict[str, Array]:
-    """The objective's report of a batch, [] float32 each."""
-    return objective.report(policy, batch)
+    def step(self, state: TrainState, number: int) -> TrainState:
+        assert self.batches is not None and self.key is not None
+        batch = self.batches(number - 1)
+        return train_step(self.settings, self.objective, self.template.structure, state, batch, self.key)
 
-
-class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it would have without us."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._remember)
-            except ValueError:  # not the main thread: signals stay with whoever owns it
-                return self
-        return self
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, self._previous[number])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
+        del window
+        if self.held_out is None:
+            return {}
+        said = _report(self.objective, self.policy(state), self.held_out)
+        return {name: float(value) for name, value in said.items()}
 
 
 def fit(
     settings: FitSettings,
     policy: Policy,
-    objective: Objective,
+    objective: Supervised,
     batches: Callable[[int], Any],
     folder: Path,
     *,
@@ -94,109 +67,12 @@ def fit(
     seed: int = 0,
     held_out: Any = None,
 ) -> Policy:
-    """Pretrain ``policy`` and return it, continuing from the newest checkpoint in ``folder`` if there is one.
-
-    Args:
-      policy: initial parameters (also the template a checkpoint must match).
-      objective: has the loss of a batch.
-      batches: step -> batch, a pytree with leading axis [batch_size].
-      folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
-      key: typed key of all that is random in the objective.
-      seed: training seed, names the rows and the checkpoint folder.
-      held_out: a batch whose loss is the validation loss of every row, with its routers' statistics if it has any.
-
-    Raises:
-      Interrupted: after a signal; the current step has been saved.
-      Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
-      DamagedError, InputError: the checkpoints in ``folder`` are damaged, of another run or of another model, or
-        ``metrics.jsonl`` has not all rows that were written before the checkpoint.
-    """
-    settings, saves, metrics = settings.resolved(policy), saves_of(folder, seed), folder / "metrics.jsonl"
-    owner = {"seed": seed, **identity_of(folder)}
-    state, head = _newest_state(settings, policy, saves, owner)
-    done = int(state.step)
-    require_rows(metrics, seed, done, head)
-    truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
-    with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
-        for step in range(done + 1, settings.train_steps + 1):
-            state = train_step(settings, objective, policy.structure, state, batches(step - 1), key)
-            last = step == settings.train_steps
-            if last or step % settings.log_every == 0:
-                row = {"seed": seed, **_metrics(settings, state, step)}
-                if held_out is not None:
-                    row |= {
-                        name: float(value) for name, value in report(objective, _now(policy, state), held_out).items()
-                    }
-                bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
-                row["steps_per_second"] = bar.rate
-                append_jsonl(metrics, [row])
-                head = head_of([row], head)
-            if last or stop.number is not None or step % settings.save_every == 0:
-                _save(saves, state, step, {**owner, **head._asdict()})
-            if stop.number is not None and not last:
-                message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
-                raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    return _now(policy, state)
+    """Pretrain ``policy`` and return it: ``train`` of a ``Fit``."""
+    return train(Fit(settings, policy, objective, batches, key, held_out), folder, seed)
 
 
-def restore(settings: FitSettings, policy: Policy, folder: Path, seed: int) -> Policy:
-    """The policy at the newest intact checkpoint of training seed ``seed`` in ``folder``; ``policy`` is the template.
-
-    Raises:
-      InputError: there is no checkpoint, or it is of another model. DamagedError: none is intact, it is of another
-        run, or the record of metrics, if there is one, has not all rows that were written before it.
-    """
-    saves, metrics = saves_of(folder, seed), folder / "metrics.jsonl"
-    require(bool(checkpoints.steps(saves)), "checkpoint", str(saves), "a folder with a checkpoint", "run it first")
-    state, head = _newest_state(settings, policy, saves, {"seed": seed, **identity_of(folder)})
-    if os.path.lexists(metrics):  # who acts with a model that was handed on has none
-        require_rows(metrics, seed, int(state.step), head)
-    return _now(policy, state)
-
-
-def _now(policy: Policy, state: TrainState) -> Policy:
-    """The policy that training has reached."""
-    return Policy(params=state.params, slow=state.slow, structure=policy.structure)
-
-
-def saves_of(folder: Path, seed: int) -> Path:
-    """Where the checkpoints of training seed ``seed`` are."""
-    return folder / "checkpoints" / f"seed-{seed}"
-
-
-def _newest_state(settings: FitSettings, policy: Policy, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:
-    """The state of the newest checkpoint in ``saves``, or that of step 0, and the head of the rows before it."""
-    state = initial_state(settings, policy)
-    if not checkpoints.steps(saves):
-        return state, NO_ROWS
-    state, _, meta = checkpoints.restore(saves, state, owner=owner)
-    conform(meta, {"rows": int, "crc": str}, f"{show(saves)}: meta of the checkpoint")
-    return state, Head(meta["rows"], meta["crc"])
-
-
+@partial(jax.jit, static_argnames=("objective",))
 @in_32_bits
-def _metrics(settings: FitSettings, state: TrainState, step: int) -> dict[str, Any]:
-    """What ``metrics.jsonl`` says of ``step``: the mean loss since the last row, and the learning rate."""
-    window = (step - 1) % settings.log_every + 1
-    loss = float(np.mean(_finite_losses(state, step)[:window]))
-    return {"step": step, "loss": loss, "learning_rate": float(settings.learning_rate_at()(step - 1))}
-
-
-def _finite_losses(state: TrainState, step: int) -> np.ndarray:
-    """The recent losses [log_every] as float64, or ``Diverged`` naming the step of one that is not finite."""
-    losses = np.array(state.recent, np.float64)
-    if np.isfinite(losses).all():
-        return losses
-    slot = int(np.argmin(np.isfinite(losses)))
-    bad = step - (step - 1 - slot) % len(losses)
-    hint = "lower learning_rate or check the data; the last checkpoint is untouched"
-    raise Diverged(f"loss: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
-
-
-def _save(saves: Path, state: TrainState, step: int, meta: dict[str, Any]) -> None:
-    """Publish a checkpoint of a state that is finite in every leaf."""
-    _finite_losses(state, step)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        if not bool(jnp.isfinite(leaf).all()):
-            raise Diverged(f"parameter {jax.tree_util.keystr(path)}: not finite at step {step}; not saved")
-    checkpoints.save(saves, step, state, meta)
+def _report(objective: Supervised, policy: Policy, batch: Any) -> dict[str, Array]:
+    """The objective's report of a batch, [] float32 each."""
+    return objective.report(policy, batch)

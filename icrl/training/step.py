@@ -15,7 +15,7 @@ import optax
 from icrl.core.devices import host_workers
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
-from icrl.core.model_types import Objective
+from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
@@ -91,6 +91,7 @@ class TrainState(NamedTuple):
     opt_state: Any
     step: Array  # [] int32, steps done
     recent: Array  # [log_every] float32, losses of the latest steps, that of step s at (s - 1) % log_every
+    more: Any = ()  # what a learner that makes its own data carries besides
 
 
 def initial_state(settings: FitSettings, policy: Policy) -> TrainState:
@@ -101,7 +102,7 @@ def initial_state(settings: FitSettings, policy: Policy) -> TrainState:
 
 
 def train_step(
-    settings: FitSettings, objective: Objective, structure: Structure, state: TrainState, batch: Any, key: Array
+    settings: FitSettings, objective: Supervised, structure: Structure, state: TrainState, batch: Any, key: Array
 ) -> TrainState:
     """The state after one more step; ``state`` is given away.
 
@@ -135,7 +136,7 @@ def _cores() -> ThreadPoolExecutor:
 @in_32_bits
 def _gradient(
     settings: FitSettings,
-    objective: Objective,
+    objective: Supervised,
     pieces: int,
     policy: Policy,
     step: Array,

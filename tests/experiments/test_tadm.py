@@ -91,7 +91,8 @@ def test_a_query_shows_the_arms():
     """The paper's first token of a step holds the flattened action set; so does ours, behind its mark."""
     env = TADMLinear.presets["smoke"].env
     obs = env.reset(jax.random.key(0))[0]
-    token = np.asarray(Pairs(env.spec).before(obs))[0]
+    layout = Pairs(env.spec)
+    token = np.asarray(layout.before(obs, layout.no_past()))[0]
     assert token[0] == 1.0
     assert np.array_equal(token[1 : 1 + obs.size], obs)
     assert not token[1 + obs.size :].any()

@@ -21,7 +21,8 @@ from icrl.recipes.data import RunData
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import append_jsonl, read_jsonl
 from icrl.storage.run_folder import open_run_folder
-from icrl.training.fit import Diverged, fit, restore
+from icrl.training.fit import Fit, fit
+from icrl.training.loop import Diverged, restore
 from icrl.training.step import FitSettings
 
 STEPS = 200
@@ -54,7 +55,7 @@ def finish(child: subprocess.Popen, code: int) -> str:
 def outcome(folder: Path) -> tuple[dict[str, bytes], list[dict]]:
     """Final parameters by leaf, and the metric rows without the one field that tells time."""
     settings = DPTBandit.presets["smoke"]
-    policy = restore(FitSettings(log_every=10), settings.new_policy(0, 0), folder, 0)
+    policy = restore(Fit(FitSettings(log_every=10), settings.new_policy(0, 0), settings.objective()), folder, 0)
     leaves = jax.tree_util.tree_leaves_with_path(policy.params)
     rows = [
         {k: v for k, v in row.items() if k not in ("steps_per_second", "crc")}
@@ -144,7 +145,7 @@ def damaged(action, match: str) -> None:
 
 def smoke_restore(folder: Path, seed: int = 0):
     settings = DPTBandit.presets["smoke"]
-    return restore(settings.fit, settings.new_policy(0, 0), folder, seed)
+    return restore(Fit(settings.fit, settings.new_policy(0, 0), settings.objective()), folder, seed)
 
 
 def test_a_finished_run_is_taken_up_again(mine):

@@ -35,7 +35,7 @@ from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.run import start
 from icrl.storage.publish import read_json, verify_folder
 from icrl.storage.run_folder import FLAGS
-from icrl.training.fit import saves_of
+from icrl.training.loop import saves_of
 
 STEPS = 8
 DAY = {

@@ -20,7 +20,8 @@ from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import read_jsonl
-from icrl.training.fit import fit, saves_of
+from icrl.training.fit import fit
+from icrl.training.loop import saves_of
 
 CHANGES = {
     "moe": "token-task",

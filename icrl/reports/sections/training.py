@@ -1,9 +1,9 @@
-"""Loss by step of training."""
+"""Loss by step of training, or the return of what learns by acting."""
 
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,7 @@ class Training(TypedDict):
     step: list[int]  # [M]
     loss: list[float]  # [M]
     val_loss: list[float | None] | None  # [M], None where it was not measured
+    trial_return: NotRequired[list[float] | None]  # [M] mean return of the trials since the last row; None: no trials
 
 
 def _check(path: str, curves: dict[str, Any]) -> None:
@@ -27,8 +28,8 @@ def _check(path: str, curves: dict[str, Any]) -> None:
         place = f"{path}.{seed}"
         check_keys(place, curve, Training)
         allowed = f"as many as steps, {len(curve['step'])}"
-        for field in ("loss", "val_loss"):
-            if curve[field] is not None or field == "loss":
+        for field in ("loss", "val_loss", "trial_return"):
+            if curve.get(field) is not None or field == "loss":
                 alike = len(curve[field]) == len(curve["step"])
                 require(alike, f"{place}.{field}", f"{len(curve[field])} values", allowed)
 
@@ -36,18 +37,35 @@ def _check(path: str, curves: dict[str, Any]) -> None:
 def _show(curves: dict[str, Training], head: Head) -> Iterator[Figure]:
     del head
     each = "each training seed" if all(name.isdigit() for name in curves) else "each model (mean over its seeds)"
-    caption = (
-        f"Loss of {each} as logged (faint) and as a running mean (thick), and loss on held-out data (markers) where "
-        "it was measured."
-    )
-    yield Figure("training", caption, partial(_draw, curves))
+    acting = {name: curve for name, curve in curves.items() if curve.get("trial_return")}
+    if acting:
+        caption = f"Return of a trial of {each} while it learned, as logged (faint) and as a running mean (thick)."
+        yield Figure("training_returns", caption, partial(_draw_returns, acting))
+    told = {name: curve for name, curve in curves.items() if name not in acting}
+    if told:
+        caption = (
+            f"Loss of {each} as logged (faint) and as a running mean (thick), and loss on held-out data (markers) "
+            "where it was measured."
+        )
+        yield Figure("training", caption, partial(_draw, told))
+
+
+def _draw_returns(curves: dict[str, Training]) -> Any:
+    subtitle = "faint: as logged; thick: running mean"
+    figure, axes = chart("Return in the training tasks", subtitle, "training step", "return of a trial")
+    for index, (seed, curve) in enumerate(curves.items()):
+        values = np.asarray(curve["trial_return"])
+        _draw_smoothed(axes, np.asarray(curve["step"]), values, look_of("model", index), _label(seed))
+    axes.legend(frameon=False, fontsize=9.5, loc="lower right", ncols=math.ceil(len(curves) / 6))
+    figure.subplots_adjust(right=0.97)
+    return figure
 
 
 def _draw(curves: dict[str, Training]) -> Any:
     subtitle = "faint: as logged; thick: running mean"
     figure, axes = chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
     for index, (seed, curve) in enumerate(curves.items()):
-        _draw_curve(axes, curve, look_of("model", index), f"seed {seed}" if seed.isdigit() else seed)
+        _draw_curve(axes, curve, look_of("model", index), _label(seed))
     if any(curve["val_loss"] for curve in curves.values()):
         axes.plot([], [], "o", color="white", markeredgecolor=INK, markersize=4.5, label="held-out data")
     axes.legend(frameon=False, fontsize=9.5, loc="upper right", ncols=math.ceil((len(curves) + 1) / 6))
@@ -55,15 +73,23 @@ def _draw(curves: dict[str, Training]) -> Any:
     return figure
 
 
+def _label(seed: str) -> str:
+    return f"seed {seed}" if seed.isdigit() else seed
+
+
+def _draw_smoothed(axes: Any, step: np.ndarray, values: np.ndarray, look: Look, label: str) -> None:
+    """Values as logged (faint), and their centred running mean."""
+    axes.plot(step, values, color=look.color, linewidth=0.7, alpha=0.3)
+    half = len(values) // 100
+    smooth = np.convolve(values, np.ones(2 * half + 1) / (2 * half + 1), mode="valid")
+    at = step[half : len(step) - half]
+    axes.plot(at, smooth, color=look.color, linewidth=1.8, linestyle=look.dashes, label=label)
+
+
 def _draw_curve(axes: Any, curve: Training, look: Look, label: str) -> None:
     """Loss as logged (faint) and as a centred running mean, loss on held-out tasks as markers."""
-    color = look.color
-    step, loss = np.asarray(curve["step"]), np.asarray(curve["loss"])
-    axes.plot(step, loss, color=color, linewidth=0.7, alpha=0.3)
-    half = len(loss) // 100
-    window = 2 * half + 1
-    smooth = np.convolve(loss, np.ones(window) / window, mode="valid")
-    axes.plot(step[half : len(step) - half], smooth, color=color, linewidth=1.8, linestyle=look.dashes, label=label)
+    color, step = look.color, np.asarray(curve["step"])
+    _draw_smoothed(axes, step, np.asarray(curve["loss"]), look, label)
     held_out = [(x, y) for x, y in zip(step, curve["val_loss"] or [], strict=False) if y is not None]
     if held_out:
         every = max(1, len(held_out) // 25)

@@ -1,0 +1,37 @@
+"""RL^2: the return of a whole trial, by reinforcement of a policy with memory (Duan et al. 2016)."""
+
+import dataclasses
+
+from icrl.core.fields import setting
+from icrl.core.model_types import Layout, Objective
+from icrl.core.registry import objectives
+
+
+@objectives.register("rl2", paper="Duan et al. 2016; Wang et al. 2016; Schulman et al. 2017 (PPO)")
+@dataclasses.dataclass(frozen=True)
+class RL2(Objective):
+    """The discounted return of a trial, which is C steps in one task however many episodes they are.
+
+    Rewards of later episodes count for the actions of earlier ones, so that exploring can pay; where a trial ends
+    nothing follows. Maximised by PPO: clipped surrogate, clipped values, generalised advantages, normalised in each
+    minibatch of whole rollouts. ``--num-epochs 1 --minibatches 1`` is A2C, whose gradient PPO's then is (Huang et al.
+    2022).
+    """
+
+    is_reinforced = True
+
+    layout: Layout
+    rollout_steps: int | None = setting(
+        None, low=1, high=2**24, help="n, steps between updates, a divisor of C; none: C, whole trials"
+    )
+    num_epochs: int = setting(4, low=1, high=1000, help="passes over a rollout")
+    minibatches: int = setting(4, low=1, high=2**20, help="updates in a pass, each on a part of the environments")
+    discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later")
+    gae_lambda: float = setting(0.95, low=0.0, high=1.0, help="lambda of generalised advantage estimation")
+    clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays")
+    value_weight: float = setting(0.5, low=0.0, help="weight of the value loss")
+    entropy_weight: float = setting(0.01, low=0.0, help="weight of the entropy bonus")
+    max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient")
+    reward_scale: float | None = setting(
+        None, low=0.0, open_low=True, help="rewards are multiplied by it; none: so that values are about 1 at most"
+    )
