@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import require, require_float, require_int
-from icrl.core.interact import interact
+from icrl.core.interact import interact, replay
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.threefry import below, bits, split
 from icrl.core.types import Agent, Array, Contexts, Environment, History
@@ -102,9 +102,14 @@ class RolloutContexts(RoomContexts):
 
     Query t is the state acted upon after t transitions or, with probability ``elsewhere``, a uniform one: a context
     that is fixed during an episode is queried at any state.
+
+    With ``labels``, an agent, label t is what it would do at query t, had it seen the first t transitions and nothing
+    else of the task, instead of the optimal action: a teacher that is asked on other people's histories (Ross et al.
+    2011), or the exact policy of what cannot be seen.
     """
 
     source: Agent = dataclasses.field(kw_only=True)
+    labels: Agent | None = dataclasses.field(default=None, kw_only=True)
     elsewhere: float = 0.5
     skip: int = 0  # most episodes of the rollout before the context
 
@@ -112,6 +117,18 @@ class RolloutContexts(RoomContexts):
         super().__post_init__()
         require_float("elsewhere", self.elsewhere, 0.0, 1.0)
         require_int("skip", self.skip, 0, 2**20)
+        if self.labels is not None:
+            require(self.elsewhere == 0, "elsewhere", self.elsewhere, "0 with labels of an agent")
+            allowed = f"{self.num_steps + 1} with labels of an agent"
+            require(self.num_queries == self.num_steps + 1, "num_queries", self.num_queries, allowed)
+
+    def _context(self, key: Array, task: Any) -> Contexts:
+        if self.labels is None:
+            return super()._context(key, task)
+        key_seen, key_labels = split(key)
+        history, query, _ = self._seen(key_seen, task)
+        labels, _ = replay(key_labels, self.labels.for_task(task), history, query[-1])
+        return Contexts(history, query, labels)
 
     def _seen(self, key: Array, task: Any) -> tuple[History, Array, Any]:
         key_rollout, key_skip, key_states, key_where = split(key, 4)

@@ -1,23 +1,30 @@
 """Which parts of a recipe fit together; what does not is refused in one line, before anything is compiled."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents, layouts, objectives
 from icrl.core.types import Environment
+from icrl.models.layers.moe import MoEConfig
 from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
 
 
-def check_fit(recipe: Recipe) -> None:
-    """Raise ``InputError``, one line that names both sides, for parts of a recipe that do not fit together."""
+def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
+    """Raise ``InputError``, one line that names both sides, for parts of a recipe that do not fit together.
+
+    A setting that means nothing to the recipe is refused unless it means something to one of the ``others``, the
+    variants that it is compared with.
+    """
+    run = [recipe, *others]
     if recipe.is_reinforced:
-        _check_trials(recipe)
+        _check_trials(recipe, alone=all(each.is_reinforced for each in run))
     else:
         _check_data(recipe)
-    _check_prediction(recipe)
+    _check_prediction(recipe, {each.prediction.objective for each in run})
     _check_evaluation(recipe)
     env = recipe.env
     for field, names in (("source", recipe.sources), ("given", recipe.evaluation.given)):
@@ -56,6 +63,8 @@ def _check_data(recipe: Recipe) -> None:
     for field in ("filter", "noisy_fraction", "keep_every", "streams"):
         value, default = getattr(data, field), plain[field]
         require(histories or value == default, field, value, f"{default} with data contexts", "use --data histories")
+    if data.label:
+        _check_label(recipe)
     if data.task_pool is not None:
         drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and recipe.env.spec.is_stationary_bandit
         require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")
@@ -65,14 +74,28 @@ def _check_data(recipe: Recipe) -> None:
         require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
 
 
-def _check_trials(recipe: Recipe) -> None:
-    """A policy that makes its own data."""
+def _check_label(recipe: Recipe) -> None:
+    """An agent that is asked along the contexts."""
+    data, name = recipe.data, recipe.data.label
+    _check_collector("label", name, recipe)
+    sees = agents[base_name(name)].sees_env_state
+    require(not sees, "label", name, "an agent that sees what a model sees, or none: the optimal actions")
+    require(recipe.needs_labels, "objective", recipe.prediction.objective, "dpt with a label")
+    asked = "one history, whose steps follow one another, with a label"
+    require(INDEPENDENT not in recipe.sources, "source", INDEPENDENT, asked)
+    for field in ("elsewhere", "shuffle", "task_pool"):
+        require(not getattr(data, field), field, getattr(data, field), f"0, false or none: {asked}")
+
+
+def _check_trials(recipe: Recipe, alone: bool) -> None:
+    """A policy that makes its own data; ``alone``: no variant is trained on others'."""
     prediction, plain = recipe.prediction, DataSettings()
     own = {"context_steps", "most_steps", "train_fraction", "split", "split_seed", "rule"}
     for each in dataclasses.fields(DataSettings):
         value, default = getattr(recipe.data, each.name), getattr(plain, each.name)
         hint = "its policy makes its own data"
-        require(each.name in own or value == default, each.name, value, f"{default} with objective rl2", hint)
+        fits = not alone or each.name in own or value == default
+        require(fits, each.name, value, f"{default or 'none'} with objective rl2", hint)
     steps, episode, rollout = recipe.context_steps, recipe.episode, prediction.rollout_steps
     require(steps % episode == 0, "context_steps", steps, f"a trial, a multiple of an episode's {episode} steps")
     require_int("rollout_steps", rollout or steps, 1, steps)
@@ -80,16 +103,18 @@ def _check_trials(recipe: Recipe) -> None:
     batch, parts = recipe.fit.batch_size, prediction.minibatches
     require(batch % parts == 0, "minibatches", parts, f"a divisor of batch_size {batch}")
     require(recipe.fit.micro_batch is None, "micro_batch", recipe.fit.micro_batch, "none with objective rl2")
-    moe = getattr(recipe.backbone, "moe", "none")
-    require(moe == "none", "moe", moe, "none with objective rl2", "the experts' own losses are supervised ones")
+    mixture = getattr(recipe.backbone, "mixture", MoEConfig())
+    hint = "the experts' own losses are those of batches"
+    require(mixture.moe == MoEConfig().moe, "moe", mixture.moe, f"{MoEConfig().moe} with objective rl2", hint)
     layout = recipe.layout
     others = " or ".join(name for name in layouts if layouts[name](recipe.env.spec).num_before)
     require(layout.num_before > 0, "layout", prediction.layout, others, "rl2 reads what it acts upon at every step")
 
 
-def _check_prediction(recipe: Recipe) -> None:
+def _check_prediction(recipe: Recipe, used: set[str]) -> None:
+    """``used`` are the objectives of the run."""
     prediction, spec = recipe.prediction, recipe.env.spec
-    own = {each.name for each in dataclasses.fields(objectives[prediction.objective])}
+    own = {each.name for objective in used for each in dataclasses.fields(objectives[objective])}
     for each in dataclasses.fields(Prediction):
         value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot"} | own
         allowed = f"{each.default} with objective {prediction.objective}"

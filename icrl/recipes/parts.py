@@ -34,6 +34,9 @@ class DataSettings(Checked):
     source: tuple[str, ...] = setting(
         (), help='agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two'
     )
+    label: str = setting(
+        "", help="agent whose greedy choices along a context are to be predicted (dpt); none: the optimal actions"
+    )
     context_steps: int | None = setting(
         None, low=2, high=2**16, help="C, transitions in a context or window; none: as fits the episodes"
     )
@@ -86,6 +89,8 @@ class DataSettings(Checked):
         for name in self.source:
             if name != INDEPENDENT:
                 check_agent("source", name)
+        if self.label:
+            check_agent("label", self.label)
 
     @property
     def kind(self) -> str:

@@ -72,7 +72,7 @@ class RecipeExperiment(Experiment[Recipe]):
             reinforced = cls.predicts and variant.is_reinforced
             require(not reinforced, "objective", variant.prediction.objective, "one that predicts from data here")
             try:
-                check_fit(variant)
+                check_fit(variant, cls.variants(settings).values())
                 check_memory(variant)
                 data.check_stored(variant, seed)
             except InputError as refusal:

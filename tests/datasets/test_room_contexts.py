@@ -17,6 +17,7 @@ from icrl.datasets.contexts import MixedContexts, StoredContexts, store_contexts
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts
 from icrl.envs.corridor import Corridor
 from icrl.envs.dark_room import DarkRoomCorner
+from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.offline import offline_returns
 from icrl.layouts.query_first import QueryFirst
 from icrl.models._token_policy import Policy, TokenPolicy
@@ -201,3 +202,21 @@ def test_offline_returns_are_those_of_one_episode(policy):
     assert returns.shape == (3,)
     assert np.all((returns >= 0) & (returns <= 6))
     assert agents["frozen-context"] is FrozenContextAgent
+
+
+def test_labels_are_what_a_teacher_would_do_on_a_history_that_another_made():
+    """As a host loop asks it: its own state, fed the first t transitions of uniform play."""
+    env = GaussianBandit(num_arms=3, horizon=6)
+    teacher, player = agents["ucb"].for_env(env), agents["uniform"].for_env(env)
+    settings = {"num_queries": 7, "source": player, "elsewhere": 0.0, "labels": teacher}
+    made = RolloutContexts(env, None, 6, seed=0, **settings).fetch(np.arange(4))
+    assert made.label.shape == (4, 7)
+    for row in range(4):
+        state, expected = teacher.init(jax.random.key(0)), []
+        for t in range(7):
+            expected.append(int(teacher.act_greedy(jax.random.key(1), state, made.query[row, t])))
+            if t < 6:
+                state = teacher.update(state, jax.tree.map(lambda field, at=(row, t): field[at], made.history))
+        assert made.label[row].tolist() == expected
+    with pytest.raises(InputError, match=r"elsewhere: got 0\.5, allowed: 0 with labels of an agent"):
+        RolloutContexts(env, None, 6, seed=0, **{**settings, "elsewhere": 0.5})
