@@ -4,8 +4,9 @@
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -69,39 +70,63 @@ def matched(
 
     for field in config.sizes:
         step = 1 if isinstance(getattr(config, field), int) else FINE
-        options = [option for n in range(1, MOST + 1) if (option := _with(config, field, n * step)) is not None]
-        config = _nearest(options, parameters, count)
+        config = _nearest(functools.partial(_with, config, field, step), parameters, count)
     found = count(config)
     near = abs(found - parameters) <= tolerance * parameters
     require(near, "parameters", parameters, f"what {name} can have, such as {found}", "or a larger tolerance")
     return config
 
 
-def _nearest(options: Sequence[ModelConfig], wanted: int, count: Callable[[ModelConfig], int]) -> ModelConfig:
-    """The option whose count, which rises with the options, is nearest to ``wanted``.
+def _nearest(
+    option: Callable[[int], ModelConfig | None], wanted: int, count: Callable[[ModelConfig], int]
+) -> ModelConfig:
+    """The option, of 1 .. MOST, whose count, which rises with the options, is nearest to ``wanted``.
 
-    Counting is slow (a model is traced each time), so this interpolates: the root of the count is nearly linear.
+    Counting is slow (a model is traced each time), so this interpolates: the root of the count is nearly linear. To
+    make an option is not free either: only those that are looked at are made. None is one that the model refuses.
     """
-    ends = [(count(options[at]), at) for at in (0, len(options) - 1)]
-    while ends[0][0] < wanted < ends[1][0] and ends[1][1] - ends[0][1] > 1:
-        (small, low), (large, high) = ends
+    upwards, downwards = range(1, MOST + 1), range(MOST, 0, -1)
+    ends = [(count(made), at, made) for at, made in (next(_taken(option, order)) for order in (upwards, downwards))]
+    while ends[0][0] < wanted < ends[1][0]:
+        (small, low, _), (large, high, _) = ends
         share = (math.sqrt(wanted) - math.sqrt(small)) / (math.sqrt(large) - math.sqrt(small))
         middle = min(max(low + round(share * (high - low)), low + 1), high - 1)
-        found = count(options[middle])
-        ends[found > wanted] = (found, middle)
-    return options[min(ends, key=lambda end: abs(end[0] - wanted))[1]]
+        between = next(_taken(option, [*range(middle, low, -1), *range(middle + 1, high)]), None)
+        if between is None:
+            break
+        at, made = between
+        found = count(made)
+        ends[found > wanted] = (found, at, made)
+    return min(ends, key=lambda end: abs(end[0] - wanted))[2]
 
 
-def _with(config: ModelConfig, field: str, value: float) -> ModelConfig | None:
-    """The settings with one value changed, or None if they refuse it."""
+def _taken(option: Callable[[int], ModelConfig | None], order: Iterable[int]) -> Iterator[tuple[int, ModelConfig]]:
+    """The options, in this order, that the model takes, with their numbers."""
+    return ((n, made) for n in order if (made := option(n)) is not None)
+
+
+def _with(config: ModelConfig, field: str, step: float, n: int) -> ModelConfig | None:
+    """The settings with the value ``n * step`` of one of them, or None if they refuse it."""
     try:
-        return dataclasses.replace(config, **{field: value})  # type: ignore[arg-type]
+        return dataclasses.replace(config, **{field: n * step})  # type: ignore[arg-type]
     except InputError:
         return None
 
 
+class _SameKey(nnx.RngStream):
+    """Gives its own key again and again: where only shapes are wanted, keeping count is most of what tracing costs."""
+
+    def __call__(self) -> jax.Array:
+        return self.key[...]
+
+
 def _shapes(name: str, config: ModelConfig, capacity: int) -> SequenceModel:
-    return nnx.eval_shape(lambda: models[name](config, capacity, nnx.Rngs(0)))
+    def new() -> SequenceModel:
+        rngs = nnx.Rngs(0)
+        rngs.default = _SameKey(0, tag="default")
+        return models[name](config, capacity, rngs)
+
+    return nnx.eval_shape(new)
 
 
 def _parameters(model: SequenceModel) -> int:

@@ -6,17 +6,19 @@ not play makes no row.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from icrl.core.errors import InputError
 from icrl.core.registry import agents
+from icrl.core.settings import replaced
 from icrl.evaluation.learning_curves import trailing_mean
 from icrl.evaluation.online import episode_returns
 from icrl.evaluation.statistics import Interval, interval, paired_difference, ratio_interval
 from icrl.recipes.agent_names import base_name, in_words
+from icrl.recipes.parts import KEEP_ALL
 from icrl.recipes.recipe import Recipe
 
 # By agent: "regret" [S, N, T] cumulative, "reward" [S, N, T], and where episodes end early "returns" [S, N, E] of the
@@ -157,6 +159,25 @@ def enhancement(name: str, base: str) -> Promise:
             above_zero(f"E of {name}, raw", _minus_one(raw)),
             above_zero(f"E of {name}, trailing mean of {SMOOTHED}", _minus_one(smooth)),
         ]
+
+    return promise
+
+
+def enhancements(labels: Mapping[str, str]) -> Promise:
+    """E of every variant with a filter, relative to the variant that differs from it in having none.
+
+    ``labels`` are what readers call the variants that are not called by their settings.
+    """
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        variants = {labels.get(label, label): variant for label, variant in recipe.variants().items()}
+        unfiltered = {variant: name for name, variant in variants.items() if variant.data.filter == KEEP_ALL}
+        rows = []
+        for name, variant in variants.items():
+            base = unfiltered.get(replaced(variant, {"filter": KEEP_ALL}))
+            if base not in (None, name):
+                rows += enhancement(name, base)(recipe, measured)
+        return rows
 
     return promise
 

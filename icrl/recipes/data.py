@@ -32,8 +32,9 @@ from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
+from icrl.filters._effect import Effect, effects
 from icrl.filters._selection import provenance_of, save_selection
-from icrl.filters._table import HistoryTable
+from icrl.filters._table import HistoryTable, Selection
 from icrl.recipes.agent_names import agent_of
 from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
@@ -101,22 +102,19 @@ class RunData:
 
     def union(self, recipe: Recipe) -> Union:
         """The recipe's histories, random players in place of the last of each task."""
-        paths = {name: _stored(recipe, self.folder, name) for name in _parts(recipe)}
-        counts = {"source": recipe.data.histories - _num_random(recipe), "random": _num_random(recipe)}
+        paths, counts = _counted(recipe, self.folder)
         known = (tuple(paths.items()), tuple(counts.items()), recipe.data.keep_every)
         if known not in self._unions:
-            stored = {name: StoredHistories(path) for name, path in paths.items()}
-            parts = tuple((stored[name], count) for name, count in counts.items() if count)
-            pooled = PooledHistories(parts, recipe.data.keep_every)
+            pooled, digest = _pooled(recipe, self.folder)
             source = pooled.on_device() if pooled.nbytes <= DEVICE_BYTES else pooled
-            self._unions[known] = pooled.table(), source, "+".join(stored[name].digest for name in sorted(stored))
+            self._unions[known] = pooled.table(), source, digest
         return self._unions[known]
 
     def _windows(self, recipe: Recipe, train_seed: int, label: str = "") -> Windows:
         """Windows of the histories that the filter keeps."""
         table, source, digest = self.union(recipe)
         data, rule, seed = recipe.data, recipe.data.rule, self.seed
-        chosen = rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+        chosen = _selection(recipe, table, seed, train_seed)
         if label:
             path = self.folder / "data" / f"selection-{label}-{train_seed}.json"
             make_folder(path.parent)
@@ -126,6 +124,39 @@ class RunData:
         task = table.task if recipe.backbone.sequences_per_task == 2 else None
         draws, size = (seed, train_seed, 1), recipe.fit.batch_size
         return Windows(source, chosen.index, recipe.context_steps, size, draws, stride, first, task)
+
+
+def filter_effects(recipe: Recipe, folder: Path, seed: int) -> list[dict[str, Effect]]:
+    """What the recipe's filter did to the data of each training seed of a run that has been collected.
+
+    As ``filters._effect.effects``, over all episodes whatever ``keep_every`` leaves of them; and the "uniform player's
+    share" of the histories, where the data are noisy.
+    """
+    table, found = _pooled(recipe, folder)[0].table(), []
+    noisy = np.arange(len(table.task)) >= len(table.task) // recipe.data.histories * _num_source(recipe)
+    for train_seed in range(recipe.train_seeds):
+        chosen = _selection(recipe, table, seed, train_seed)
+        share = Effect(float(noisy.mean()), float(noisy[chosen.index].mean()))
+        found.append(effects(table, chosen) | ({"uniform player's share": share} if noisy.any() else {}))
+    return found
+
+
+def _selection(recipe: Recipe, table: HistoryTable, seed: int, train_seed: int) -> Selection:
+    return recipe.data.rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+
+
+def _pooled(recipe: Recipe, folder: Path) -> tuple[PooledHistories, str]:
+    """The recipe's histories on disk, and a digest of all of them."""
+    paths, counts = _counted(recipe, folder)
+    stored = {name: StoredHistories(path) for name, path in paths.items()}
+    parts = tuple((stored[name], count) for name, count in counts.items() if count)
+    return PooledHistories(parts, recipe.data.keep_every), "+".join(stored[name].digest for name in sorted(stored))
+
+
+def _counted(recipe: Recipe, folder: Path) -> tuple[dict[str, Path], dict[str, int]]:
+    """Where the parts of the histories are, and how many of each task are taken of each."""
+    paths = {name: _stored(recipe, folder, name) for name in _parts(recipe)}
+    return paths, {"source": _num_source(recipe), "random": _num_random(recipe)}
 
 
 # --- contexts ---
@@ -181,8 +212,14 @@ def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
             store_part(recipe, _stored(recipe, folder, name), name, seed, len(_train_ids(recipe)))
 
 
+def histories_by_source(recipe: Recipe) -> dict[str, int]:
+    """How many of a task's histories each source makes, in the order in which they are stored: about as many each."""
+    share, more = divmod(recipe.data.histories, len(recipe.sources))
+    return {name: share + (number < more) for number, name in enumerate(recipe.sources)}
+
+
 def source_histories(recipe: Recipe, folder: Path) -> StoredHistories:
-    """The source's histories of a run that has been collected."""
+    """The sources' histories of a run that has been collected."""
     return StoredHistories(_stored(recipe, folder, "source"))
 
 
@@ -206,7 +243,7 @@ def check_stored(recipe: Recipe, seed: int) -> None:
         StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
         return
     card = StoredHistories(recipe.data.folder).card
-    expected = {**_part_card(recipe, recipe.sources[0], _parts(recipe)["source"]), "num_steps": recipe.history_steps}
+    expected = {**_part_card(recipe, recipe.sources, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)
     require(not wrong, "data", recipe.data.folder, f"histories of this experiment; {', '.join(wrong)} differ")
@@ -214,11 +251,12 @@ def check_stored(recipe: Recipe, seed: int) -> None:
 
 def store_part(recipe: Recipe, folder: Path, name: str, seed: int, num_tasks: int) -> None:
     """Write what the part ``name`` of the histories is in the first ``num_tasks`` training tasks under ``folder``."""
-    part, source = _parts(recipe)[name], recipe.sources[0] if name == "source" else UNIFORM
+    parts = _parts(recipe)[name]
     ids = np.asarray(_train_ids(recipe)[:num_tasks])
-    check_disk(recipe.env, folder, len(ids) * part.num_histories * recipe.history_steps)
-    made = HistoryGenerator(recipe.env, (part,), recipe.history_steps, ids, seed, _drawn(recipe))
-    store_histories(folder, made, {**_part_card(recipe, source, part), "seed": seed}, recipe.segment)
+    made = HistoryGenerator(recipe.env, parts, recipe.history_steps, ids, seed, _drawn(recipe))
+    check_disk(recipe.env, folder, len(ids) * made.num_histories * recipe.history_steps)
+    card = {**_part_card(recipe, recipe.sources if name == "source" else (UNIFORM,), parts), "seed": seed}
+    store_histories(folder, made, card, recipe.segment)
 
 
 def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
@@ -231,9 +269,10 @@ def _env_card(recipe: Recipe) -> dict[str, Any]:
     return {"id": recipe.env.name, **flat(recipe.env)}
 
 
-def _part_card(recipe: Recipe, source: str, part: Part) -> dict[str, Any]:
+def _part_card(recipe: Recipe, sources: tuple[str, ...], parts: tuple[Part, ...]) -> dict[str, Any]:
     """What made a set of histories, but for the seed."""
-    made_by = {"source": source, "streams": part.shared, "histories": part.num_histories}
+    count, shared = sum(part.num_histories for part in parts), parts[0].shared
+    made_by = {"source": ", ".join(sources), "streams": shared, "histories": count}
     return {"env": _env_card(recipe), **made_by, "drawn": _drawn(recipe)}
 
 
@@ -263,13 +302,20 @@ def _num_random(recipe: Recipe) -> int:
     return round(recipe.data.noisy_fraction * recipe.data.histories)
 
 
-def _parts(recipe: Recipe) -> dict[str, Part]:
-    """The source's histories and, where the data are noisy, a uniform player's."""
-    (name,), data = recipe.sources, recipe.data
-    env = Streams(recipe.env, data.histories) if data.streams else recipe.env
-    parts = {"source": Part(agent_of(env, name), data.histories, data.streams)}
+def _num_source(recipe: Recipe) -> int:
+    return recipe.data.histories - _num_random(recipe)
+
+
+def _parts(recipe: Recipe) -> dict[str, tuple[Part, ...]]:
+    """The sources' histories and, where the data are noisy, a uniform player's."""
+    data, env = recipe.data, recipe.env
+    made = []
+    for name, count in histories_by_source(recipe).items():
+        agent = agent_of(Streams(env, count) if data.streams else env, name)
+        made.append(Part(agent, count, data.streams))
+    parts = {"source": tuple(made)}
     if _num_random(recipe):
-        parts["random"] = Part(agents[UNIFORM].for_env(recipe.env), _num_random(recipe))
+        parts["random"] = (Part(agents[UNIFORM].for_env(env), _num_random(recipe)),)
     return parts
 
 

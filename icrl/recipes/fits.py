@@ -55,8 +55,7 @@ def _check_data(recipe: Recipe) -> None:
         hint = "stored histories hold no optimal actions; use --data contexts"
         objective = recipe.prediction.objective
         require(not recipe.needs_labels, "objective", objective, "ad with data histories", hint)
-        require(len(recipe.sources) == 1, "source", ",".join(recipe.sources), "one agent with data histories")
-        require(INDEPENDENT not in recipe.sources, "source", INDEPENDENT, "an agent with data histories")
+        _check_sources(recipe)
         require_int("context_steps", recipe.context_steps, 2, recipe.kept_steps)
         require_int("segment", recipe.segment, 1, recipe.history_steps)
     plain = {each.name: each.default for each in dataclasses.fields(DataSettings)}
@@ -68,10 +67,20 @@ def _check_data(recipe: Recipe) -> None:
     if data.task_pool is not None:
         drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and recipe.env.spec.is_stationary_bandit
         require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")
-    if data.streams:
-        name = recipe.sources[0]
+    for name in recipe.sources if data.streams else ():
         learns = "num_streams" in agents[base_name(name)].__dataclass_fields__
         require(learns, "source", name, "one that learns in parallel streams: ppo, a2c", "or set --streams false")
+
+
+def _check_sources(recipe: Recipe) -> None:
+    """Of histories: they are shared out among the sources."""
+    names, data = recipe.sources, recipe.data
+    shown = ",".join(names)
+    require(INDEPENDENT not in names, "source", INDEPENDENT, "an agent with data histories")
+    require(len(set(names)) == len(names), "source", shown, "different agents with data histories")
+    require(len(names) <= data.histories, "source", shown, f"at most {data.histories} agents, one a history")
+    hint = "a uniform agent would take the place of the last one's histories alone"
+    require(len(names) == 1 or not data.noisy_fraction, "noisy_fraction", data.noisy_fraction, "0, or one source", hint)
 
 
 def _check_label(recipe: Recipe) -> None:

@@ -28,9 +28,9 @@ from icrl.models._token_policy import Policy
 from icrl.recipes.agent_names import agent_of, base_name, in_words
 from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
-from icrl.recipes.data import given_episodes, source_histories
+from icrl.recipes.data import filter_effects, given_episodes, histories_by_source, source_histories
 from icrl.recipes.ledger import Ledger
-from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, WHOLE
+from icrl.recipes.parts import CONTEXTS, KEEP_ALL, LAST_EPISODE, WHOLE
 from icrl.recipes.recipe import Recipe
 
 POINTS = 500  # of a curve of regret, evenly spaced
@@ -112,14 +112,15 @@ def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str],
 
 
 def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
-    """The source on its own training tasks: at the same episode, and at the end of its histories, [1, N, E]."""
-    stored, (name,) = source_histories(recipe, folder), recipe.sources
-    returns = stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1).mean(1)
-    count = recipe.num_episodes
-    last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
-    lines = {f"{name}, its last tenth": np.repeat(last[:, None], count, 1)[None]}
-    if returns.shape[1] >= count:
-        lines[f"{name}, same episode"] = returns[None, :, :count]
+    """The sources on their own training tasks: at the same episode, and at the end of their histories, [1, N, E]."""
+    stored, count, lines, low = source_histories(recipe, folder), recipe.num_episodes, {}, 0
+    every = stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1)
+    for name, made in histories_by_source(recipe).items():
+        returns, low = every[:, low : low + made].mean(1), low + made
+        last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
+        lines[f"{name}, its last tenth"] = np.repeat(last[:, None], count, 1)[None]
+        if returns.shape[1] >= count:
+            lines[f"{name}, same episode"] = returns[None, :, :count]
     return lines
 
 
@@ -226,3 +227,19 @@ def given_table(given: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
         "rows": rows,
         "note": "The given episode is the model's whole context, it does not change while the other is played.",
     }
+
+
+def filter_tables(variants: dict[str, Recipe], folder: Path, seed: int) -> list[dict[str, Any]]:
+    """What the filters did to the data they were given, one table; none where no variant has a filter."""
+    rows: list[list[Any]] = []
+    for label, recipe in variants.items():
+        if recipe.data.kind == CONTEXTS or recipe.data.filter == KEEP_ALL:
+            continue
+        each = filter_effects(recipe, folder, seed)
+        for what, (before, _) in each[0].items():
+            after = float(np.mean([found[what].after for found in each]))
+            rows.append([label, what, before, after, f"{after / before - 1:+.1%}" if before else "-"])
+    note = "Where the data hardly change, no gain of a model trained on them is to be expected."
+    columns = ["variant", "of the histories", "collected", "filtered", "change"]
+    title = "What the filter did to the data, means over training seeds"
+    return [{"title": title, "columns": columns, "rows": rows, "note": note}] if rows else []

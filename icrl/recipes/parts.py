@@ -19,6 +19,7 @@ from icrl.filters._table import Filter
 from icrl.recipes.agent_names import check_agent
 
 CONTEXTS, HISTORIES = "contexts", "histories"
+KEEP_ALL = "keep-all"  # the filter that is none
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
 WHOLE, ROLLING, LAST_EPISODE, TRIAL = "whole", "rolling", "last-episode", "trial"
 RULES = (WHOLE, ROLLING, LAST_EPISODE, TRIAL)
@@ -66,8 +67,8 @@ class DataSettings(Checked):
     segment: int | None = setting(
         None, low=1, high=2**24, help="steps whose rewards make one return for a filter; none: an episode, or T / 20"
     )
-    filter: str = setting("keep-all", help="registered filter of histories")
-    rule: Filter = dataclasses.field(default_factory=lambda: filters["keep-all"](), metadata=follows("filter", filters))
+    filter: str = setting(KEEP_ALL, help="registered filter of histories")
+    rule: Filter = dataclasses.field(default_factory=lambda: filters[KEEP_ALL](), metadata=follows("filter", filters))
     keep_every: int = setting(1, low=1, high=2**20, help="the first of every so many segments of a history is kept")
     train_fraction: float = setting(
         0.9,

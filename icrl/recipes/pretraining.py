@@ -162,6 +162,7 @@ class RecipeExperiment(Experiment[Recipe]):
         tables = [make(settings, run, groups, measured) for make in cls.extra_tables]
         given = {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}
         tables += [measure.given_table(given)] if any(given.values()) else []
+        tables += measure.filter_tables({name: recipe for name, (recipe, _) in groups.items()}, run.folder, run.seed)
         measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
         more = cls.extra_sections(settings, run, groups, measured)
         promised = [row for promise in cls.promises for row in kept(partial(promise, settings, measured))]

@@ -138,7 +138,15 @@ def play(folder, name, steps):
         ({"layout": "query-first"}, "layout: got 'query-first', allowed: interleaved or pairs"),
         ({"data": "contexts", "filter": "lhf"}, "filter: got 'lhf', allowed: keep-all with data contexts"),
         ({"objective": "dpt"}, "objective: got 'dpt', allowed: ad with data histories"),
-        ({"source": ("uniform", "oracle")}, "source: got 'uniform,oracle', allowed: one agent with data histories"),
+        ({"source": ("uniform", "uniform")}, "source: got 'uniform,uniform', allowed: different agents with"),
+        (
+            {"source": ("uniform", "oracle", "psrl")},
+            "source: got 'uniform,oracle,psrl', allowed: at most 2 agents",
+        ),
+        (
+            {"source": ("uniform", "oracle"), "noisy_fraction": 0.5},
+            "noisy_fraction: got 0.5, allowed: 0, or one",
+        ),
         ({"env": "GaussianBandit-v0", "data": "contexts", "source": (INDEPENDENT,)}, "no uniform distribution"),
         (
             {"data": "contexts", "objective": "dpt", "mask_prob": 0.5},
@@ -215,6 +223,8 @@ def test_variants_see_the_same_tasks_and_end_in_one_report(tmp_path):
     labels = {f"filter {rule}, model {model}" for rule in ("keep-all", "lhf") for model in ("transformer", "s5")}
     assert set(results["online"]["agents"]) == labels | {"uniform", "oracle"}
     assert set(results["training"]) == labels
+    (filtered,) = [each for each in results["tables"] if each["title"].startswith("What the filter did to the data")]
+    assert {row[0] for row in filtered["rows"]} == {label for label in labels if "lhf" in label}
     assert len(list((tmp_path / "run" / "data").glob("source-*"))) == 1  # collected once for all variants
     assert main(["evaluate", str(tmp_path / "run")]) == 0
     assert read_json(tmp_path / "run" / "results.json")["online"] == results["online"]

@@ -40,13 +40,13 @@ from icrl.training.loop import saves_of
 STEPS = 8
 DAY = {
     "environment": ("ClassificationBandit-v0", "DarkRoom-v0", "GaussianBandit-v0", "MemoryLen-v0", "RandomMDP-v0"),
-    "agent": ("a2c", "neural-ucb", "oful", "posterior-task", "psrl", "ucb1"),
-    "model": ("mamba", "s5", "transformer"),
+    "agent": ("neural-ucb", "posterior-task", "psrl", "ucb1"),
+    "model": ("mamba", "s5"),  # a transformer is trained, frozen and played in the experiments
     "experiment": ("ad", "dpt"),
 }
 BRIEF = {  # what makes the day's experiments short
-    "ad": ("--train-steps", "4"),
-    "dpt": ("--train-steps", "4"),
+    "ad": ("--train-steps", "4", "--competitors", "uniform"),
+    "dpt": ("--train-steps", "4", "--competitors", "uniform"),
 }
 
 

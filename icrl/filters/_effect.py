@@ -1,0 +1,64 @@
+"""What a selection did to a data set: where it changed nothing, a model trained on it has nothing to gain.
+
+Letters: N histories, E whole episodes in each.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from icrl.filters._table import HistoryTable, Selection, checked, groups
+from icrl.filters.lhf import improvement, stability
+
+
+class Effect(NamedTuple):
+    """A quantity of the data as they were collected, and as a filter left them."""
+
+    before: float
+    after: float
+
+
+def effects(table: HistoryTable, selection: Selection) -> dict[str, Effect]:
+    """What ``selection`` changed, by what it is.
+
+    Histories count as often as they were selected, from the episode on from which they are used:
+
+    - "mean return", over all their episodes;
+    - "improvement" and "stability" of Chen et al. 2025, section 4, means over histories; without the tasks in which
+      nothing can be gained (Rmax = Rmin), and absent where there is no other;
+    - "sd in a task": of the mean returns of histories around the mean of their task, what there is to choose among;
+    - "distinct histories", their number.
+    """
+    table = checked(table)
+    before, after = _quantities([table]), _quantities(_selected(table, selection))
+    counted = Effect(len(table.task), len(np.unique(selection.index)))
+    return {name: Effect(before[name], after[name]) for name in before if name in after} | {
+        "distinct histories": counted
+    }
+
+
+def _selected(table: HistoryTable, selection: Selection) -> list[HistoryTable]:
+    """The histories that are used, one table for each episode from which some are."""
+    parts = []
+    for first in np.unique(selection.first_episode):
+        rows = selection.index[selection.first_episode == first]
+        task, returns, highest, lowest = (column[rows] for column in table)
+        parts.append(HistoryTable(task, returns[:, first:], highest, lowest))
+    return parts
+
+
+def _quantities(parts: Sequence[HistoryTable]) -> dict[str, float]:
+    means = np.concatenate([part.returns.mean(1) for part in parts])
+    group = groups(np.concatenate([part.task for part in parts]))
+    of_task = np.bincount(group, means) / np.bincount(group)
+    found = {
+        "mean return": float(sum(part.returns.sum() for part in parts) / sum(part.returns.size for part in parts)),
+        "sd in a task": float(np.sqrt(np.mean(np.square(means - of_task[group])))),
+    }
+    gaining = [HistoryTable(*(column[part.optimal_return > part.minimal_return] for column in part)) for part in parts]
+    gaining = [part for part in gaining if len(part.task)]
+    if gaining:
+        found["improvement"] = float(np.concatenate([improvement(part) for part in gaining]).mean())
+        found["stability"] = float(np.concatenate([stability(part) for part in gaining]).mean())
+    return found
