@@ -52,8 +52,9 @@ class Planner(Agent):
     """Base of agents that make a plan Q [H, S, K] when an episode ends and follow it greedily through the next.
 
     A subclass says how ``plan`` makes values of counts. Transitions and rewards are taken to depend on the observation
-    and the action alone: not on the step, and not on what a room hides (the key of ``DarkKeyToDoor-v0``, whether
-    ``DarkRoomHard-v0`` has paid), where a plan is one for the average of what was seen. Ties are broken at random.
+    and the action alone: not on the step, and not on what is hidden. Where observations are not states
+    (``EnvSpec.observes_state``: the key of ``DarkKeyToDoor-v0``, whether ``DarkRoomHard-v0`` has paid, all of a POMDP)
+    a plan is one for the average of what was seen, and planners play only if they are named. Ties are broken at random.
     Needs observations that number finitely many states.
 
     A plan is one for H = ``max_steps_in_episode`` steps. An episode is over when it is terminated or truncated, at the
@@ -61,6 +62,8 @@ class Planner(Agent):
     limit before H nothing is learned but the transition, so plans go on looking H steps ahead. Episodes that end at
     different steps in different tasks cost each of the tasks side by side a plan at every step.
     """
+
+    needs_state = True
 
     spec: EnvSpec = struct.field(pytree_node=False)
 

@@ -37,6 +37,8 @@ class UCBH(Agent):
     a termination is 0; after a time limit before H it is V_{h+1}(s'), as if the episode went on.
     """
 
+    needs_state = True
+
     spec: EnvSpec = struct.field(pytree_node=False)
     bonus_scale: float = setting(0.001, low=0.0, help="scale of the bonus, no unit")
     delta: float = setting(0.05, low=0.0, high=1.0, open_low=True, open_high=True, help="probability of failure")

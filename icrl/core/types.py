@@ -81,6 +81,10 @@ class EnvSpec:
     is_stationary_bandit: bool = False  # one observation and one optimal action all through a task
     exact_sampler: str = ""  # registered agent that samples from the exact posterior under the family's prior
     ends_early: bool = False  # whether an episode can end before its time limit
+    observes_state: bool = (
+        True  # whether, in a known task, an observation and the step decide the law of all that follows
+    )
+    exact_policy: str = ""  # registered agent that plays the Bayes-optimal policy, where the family is small enough
 
     @property
     def num_states(self) -> int | None:
@@ -210,6 +214,11 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         """Whether a task explains what it shows without chance; the family then has ``begin`` and ``advance``."""
         return False
 
+    @property
+    def pomdp(self) -> Any:
+        """The tables of a finite POMDP, ``icrl.planning.pomdp.Tables``; None: it is none, or has no known tables."""
+        return None
+
     def facts(self, *names: str) -> dict[str, Any]:
         """Those of the facts ``names`` that are known, by name."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
@@ -288,6 +297,7 @@ class Agent(Checked, abc.ABC):
     """
 
     sees_env_state = False  # True only for oracles: ``act`` then receives the environment's state as ``obs``
+    needs_state = False  # True for planners: what they promise holds only where ``EnvSpec.observes_state``
 
     @property
     def capacity(self) -> int | None:

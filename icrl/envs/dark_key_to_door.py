@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from icrl.core import struct
 from icrl.core.registry import environments
-from icrl.core.types import Array, TaskParams
+from icrl.core.types import Array, EnvSpec, TaskParams
 from icrl.envs._grid_room import GridRoom, observed, steps_to_arrive
 
 
@@ -44,6 +44,10 @@ class DarkKeyToDoor(GridRoom[DarkKeyToDoorTask]):
     @property
     def num_tasks(self) -> int:
         return self.size**4
+
+    @property
+    def spec(self) -> EnvSpec:
+        return dataclasses.replace(super().spec, observes_state=False)
 
     def task(self, index: Array) -> DarkKeyToDoorTask:
         key, goal = self.cell(index // self.size**2), self.cell(index % self.size**2)

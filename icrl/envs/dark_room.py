@@ -13,7 +13,7 @@ from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.core.types import Array, TaskParams
+from icrl.core.types import Array, EnvSpec, TaskParams
 from icrl.envs._grid_room import NUM_MOVES, STAY, GridRoom, steps_to_arrive
 
 
@@ -52,6 +52,10 @@ class DarkRoom(GridRoom[DarkRoomTask]):
     @property
     def num_tasks(self) -> int:
         return self.size**2
+
+    @property
+    def spec(self) -> EnvSpec:
+        return dataclasses.replace(super().spec, observes_state=not self.reward_once)
 
     def task(self, index: Array) -> DarkRoomTask:
         return DarkRoomTask(goal=self.cell(index), action_order=_identity(), max_steps_in_episode=self.horizon)

@@ -50,7 +50,8 @@ class MemoryLen(Environment[TaskParams]):
     @property
     def spec(self) -> EnvSpec:
         high = float(max(1, self.num_bits - 1))
-        return EnvSpec(type(self).__name__, 2, (2 + self.num_bits,), -1.0, high, self.length + 1)
+        shape = (2 + self.num_bits,)
+        return EnvSpec(type(self).__name__, 2, shape, -1.0, high, self.length + 1, observes_state=False)
 
     def task(self, index: Array) -> TaskParams:
         """The task, whatever ``index`` says."""

@@ -216,7 +216,7 @@ def section_of(
     at = np.unique(np.geomspace(1, steps, POINTS).round().astype(int))
     labels, ideal = {MODEL: guest.label}, env.spec.exact_sampler
     curves = {
-        player: curve(player, "regret", interval(regret[None, :, at - 1]), labels, ideal)
+        player: curve(player, "regret", interval(regret[None, :, at - 1]), labels, ideal, env.spec.exact_policy)
         for player, regret in regrets.items()
     }
     for player, agent in match.agents.items():

@@ -31,7 +31,8 @@ def fitting(
 
     Args:
       env: the environment.
-      names: the agents asked for; none: all but ``collectors`` and those that are ``slow`` here.
+      names: the agents asked for; none: all but ``collectors``, those that are ``slow`` here, and, where observations
+        are not states, planners, whose promises do not hold there: they play as if they had no memory.
       collectors: agents that play only if they are asked for.
       slow: agents that do so as well in environments of more states than is said here.
     """
@@ -40,6 +41,9 @@ def fitting(
     for name in names or tuple(agents):
         if not names and name in collectors:
             refused[name] = "makes data and learns nothing, plays if named"
+            continue
+        if not names and agents[name].needs_state and not env.spec.observes_state:
+            refused[name] = "needs to observe the state, plays if named"
             continue
         if not names and states > slow.get(name, states):
             refused[name] = f"takes minutes in worlds of more than {slow[name]} states, plays if named"

@@ -14,7 +14,7 @@ import numpy as np
 from icrl.core.devices import host_workers
 from icrl.core.progress import Progress
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Curves
+from icrl.core.types import Agent, Curves, Environment
 from icrl.evaluation.offline import (
     ideal_cross_entropy,
     model_cross_entropy,
@@ -90,7 +90,7 @@ def online_section(recipe: Recipe, measured: Measured, models: dict[str, str]) -
     """Regret by step, at most ``POINTS`` of them."""
     at = np.unique(np.linspace(1, recipe.eval_steps, min(POINTS, recipe.eval_steps)).round().astype(int))
     curves = {
-        name: curve(name, "regret", interval(curves["regret"][..., at - 1]), models, recipe.env.spec.exact_sampler)
+        name: curve(name, "regret", interval(curves["regret"][..., at - 1]), models, *exact_agents(recipe.env))
         for name, curves in measured.items()
     }
     return {"steps": at.tolist(), "agents": curves}
@@ -106,8 +106,8 @@ def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str],
     returns = {name: returns_of(recipe, curves) for name, curves in measured.items()}
     if recipe.data.kind != CONTEXTS and recipe.segment == recipe.episode and not recipe.env.spec.ends_early:
         returns |= _source_returns(recipe, folder)
-    ideal = recipe.env.spec.exact_sampler
-    curves = {name: curve(name, "returns", interval(values), models, ideal) for name, values in returns.items()}
+    exact = exact_agents(recipe.env)
+    curves = {name: curve(name, "returns", interval(values), models, *exact) for name, values in returns.items()}
     return {"episode": list(range(1, recipe.num_episodes + 1)), "agents": curves}
 
 
@@ -185,9 +185,16 @@ def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: d
     }
 
 
-def curve(name: str, field: str, measured: Interval, models: dict[str, str], ideal: str) -> dict[str, Any]:
-    """One agent's curve in a section of the results; ``models`` are labels, ``ideal`` is the exact sampler."""
-    kinds = {ideal: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
+def exact_agents(env: Environment) -> tuple[str, str]:
+    """The exact posterior sampler of a family and its Bayes-optimal policy; "" for one that is not known."""
+    return env.spec.exact_sampler, env.spec.exact_policy
+
+
+def curve(
+    name: str, field: str, measured: Interval, models: dict[str, str], ideal: str, policy: str = ""
+) -> dict[str, Any]:
+    """One agent's curve in a section of the results; ``models`` are labels, the others as in ``exact_agents``."""
+    kinds = {ideal: "ideal", policy: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
     base = name if name in models else base_name(name)
     if name in models:
         label = models[name]

@@ -22,7 +22,7 @@ from icrl.core.types import Agent
 HOSTILE = (math.nan, math.inf, -math.inf, -1, -1.0, 1e9, 10**9, 10**400, "x", "", None, [1], {}, True, 1j)
 ARRAYS = (np.ones(()), np.ones(2), jnp.ones((2, 2)), np.array("x"), np.array([None]))  # for what is hashed, or shapes
 GIVEN = ("env",)  # to ``for_env``
-HOMES = ("GaussianBandit-v0", "LinearBandit-v0", "ContextualLinearBandit-v0", "RiverSwim-v0", "DarkRoom-v0")
+HOMES = ("GaussianBandit-v0", "LinearBandit-v0", "ContextualLinearBandit-v0", "RiverSwim-v0", "DarkRoom-v0", "Tiger-v0")
 
 
 class ToyPolicy:
