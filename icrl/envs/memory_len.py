@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.scenes import Episode, Graph, rows
-from icrl.core.types import Array, Environment, EnvSpec, TaskParams
+from icrl.core.types import Array, EnvSpec, TaskParams
+from icrl.envs._one_task import OneTask
 
 MOMENTS, ROW = 48, 7  # in a picture: the most moments it shows, and how many of them side by side
 
@@ -31,7 +31,7 @@ class MemoryState:
 
 @environments.register("MemoryLen-v0", paper="Osband et al. 2020")
 @dataclasses.dataclass(frozen=True)
-class MemoryLen(Environment[TaskParams]):
+class MemoryLen(OneTask):
     """Observation [2 + M]: 1 - t / L, the query at t = L - 1, the context as -1 and 1 at t = 0, zeros otherwise.
 
     t is max(actions done - 1, 0). The last of L + 1 actions earns 1 if it is the bit asked for, else -1; all others
@@ -43,29 +43,10 @@ class MemoryLen(Environment[TaskParams]):
     num_bits: int = setting(1, low=1, high=4096, help="M, bits; bsuite's memory_len has 1, its memory_size 1 to 40")
 
     @property
-    def num_tasks(self) -> int:
-        """There is but one."""
-        return 1
-
-    @property
     def spec(self) -> EnvSpec:
         high = float(max(1, self.num_bits - 1))
         shape = (2 + self.num_bits,)
         return EnvSpec(type(self).__name__, 2, shape, -1.0, high, self.length + 1, observes_state=False)
-
-    def task(self, index: Array) -> TaskParams:
-        """The task, whatever ``index`` says."""
-        del index
-        return TaskParams(max_steps_in_episode=self.length + 1)
-
-    def sample_task(self, key: Array) -> TaskParams:
-        """The one task; nothing is drawn."""
-        del key
-        return self.task(jnp.int32(0))
-
-    def validate_task(self, params: TaskParams) -> None:
-        require(type(params) is TaskParams, "task", type(params).__name__, "TaskParams")
-        require_int("task.max_steps_in_episode", params.max_steps_in_episode, self.length + 1, self.length + 1)
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MemoryState]:
         del params
@@ -89,9 +70,6 @@ class MemoryLen(Environment[TaskParams]):
         query = jnp.where(t == self.length - 1, state.query, 0)
         context = jnp.where(t == 0, 2 * state.context - 1, 0)
         return jnp.concatenate([jnp.stack([(self.length - t) / self.length, query]), context]).astype(jnp.float32)
-
-    def is_truncated(self, state: MemoryState, params: TaskParams) -> Array:
-        return state.time >= params.max_steps_in_episode
 
     def scene(self, params: TaskParams, state: MemoryState, episode: Episode) -> Graph:
         """The moments of the episode as states in rows, long ones as ``MOMENTS`` of them; it begins with the bits."""

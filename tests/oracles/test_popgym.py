@@ -1,0 +1,286 @@
+"""POPGym's games against PyPI's ``popgym``, step by step: its environment is dealt what ours has drawn.
+
+Actions are a mixture of the optimal and the uniform one, in another share in every episode, so that games are won, lost
+and left unfinished. All 200 episodes of a game are one compiled program; by day three of the easy ones are replayed.
+"""
+
+import re
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import popgym.envs as reference
+import pytest
+
+from icrl.core.errors import InputError
+from icrl.core.registry import environments
+from icrl.core.seeding import key_for
+from icrl.core.threefry import normal, uniform
+from icrl.envs._levels import LEVELS
+
+EPISODES = 200
+GATE = 4.0  # standard errors
+NOISES = dict(zip(LEVELS, (0.1, 0.2, 0.3), strict=True))
+CART_POLES = {
+    "PositionOnlyCartPole": {},
+    "VelocityOnlyCartPole": {"shows": "velocity"},
+    "NoisyPositionOnlyCartPole": {},
+}
+DECKS = ("RepeatPrevious", "RepeatFirst", "Autoencode", "CountRecall", "HigherLower")
+GAMES = (*DECKS, "MultiarmedBandit", "Battleship", "Concentration", "MineSweeper", *CART_POLES)
+
+DAY = [
+    pytest.param(game, level, episodes, marks=() if episodes == 3 else pytest.mark.nightly)
+    for game in GAMES
+    for level in LEVELS
+    for episodes in ((3, EPISODES) if level == "easy" else (EPISODES,))
+]
+
+
+def ours(game, level):
+    if game == "NoisyPositionOnlyCartPole":
+        return environments["CartPole-v0"](noise=NOISES[level])
+    name = "CartPole" if game in CART_POLES else game
+    return environments[f"{name}-v0"](level=level, **CART_POLES.get(game, {}))
+
+
+def theirs(game, level):
+    return getattr(reference, f"{game}{level.capitalize()}")()
+
+
+@partial(jax.jit, static_argnums=0)
+@partial(jax.vmap, in_axes=(None, 0, 0, 0))
+def play(env, keys, is_any, anything):
+    """An episode: its first observation, and for each of T steps the state before it, its action, and what it returns.
+
+    The keys [T + 1] are those of the start and of the steps; step t takes the action ``anything[t]`` if ``is_any[t]``,
+    else the optimal one.
+    """
+    task = env.default_params
+    obs, state = env.reset_env(keys[0], task)
+
+    def step(state, given):
+        key, is_any, anything = given
+        action = jnp.where(is_any, anything, env.optimal_action(task, state))
+        regret = env.regret(task, state, action)
+        obs, after, reward, terminated, _ = env.step_env(key, state, action, task)
+        over = terminated | env.is_truncated(after, task)
+        return after, (state, action, obs, reward, over, regret)
+
+    return obs, *jax.lax.scan(step, state, (keys[1:], is_any, anything))[1]
+
+
+class Played(NamedTuple):
+    """Episodes of ours, leaves [B, T, ...]."""
+
+    keys: jax.Array  # [B, T + 1]
+    first_obs: np.ndarray  # [B, O]
+    state: Any
+    action: np.ndarray
+    obs: np.ndarray
+    reward: np.ndarray
+    over: np.ndarray
+    regret: np.ndarray
+
+    def returns(self, curve):
+        """Sums of a curve [B, T] over the first episodes."""
+        return np.sum(curve, axis=1, where=np.cumsum(self.over, 1) - self.over == 0, dtype=np.float64)
+
+
+@cache
+def played(game, level, purpose):
+    """Episodes of ours; those to ``mix`` are played optimally at first, and uniformly in the end."""
+    env = ours(game, level)
+    rng, shape = np.random.default_rng(0), (EPISODES, env.spec.max_steps_in_episode)
+    share = np.linspace(0.0, 1.0, EPISODES)[:, None] if purpose == "mix" else 1.0
+    keys = jax.random.split(key_for(0, purpose), (EPISODES, shape[1] + 1))
+    outcome = play(env, keys, rng.random(shape) < share, rng.integers(env.num_actions, size=shape, dtype=np.int32))
+    return env, Played(keys, *jax.tree.map(np.asarray, outcome))
+
+
+uniform_of, normal_of = jax.jit(jax.vmap(uniform)), jax.jit(jax.vmap(lambda key: normal(key, (2,))))
+
+
+# -- their environment with our draws ---------------------------------------------------------------------------------
+
+
+class Draws:
+    """A NumPy generator that gives back what it was given, in order."""
+
+    def __init__(self, *draws):
+        self.draws = iter(draws)
+
+    def __call__(self, *_args, **_kwargs):
+        return next(self.draws)
+
+    random = uniform = normal = choice = __call__
+
+    def shuffle(self, cards):
+        order = next(self.draws)
+        assert np.array_equal(np.sort(order), np.arange(len(cards)))  # all of the deck, no card twice
+        cards[:] = order
+
+
+def cards_of(kinds, kind_of_card):
+    """Cards of the kinds that are wanted, in that order."""
+    cards = np.empty(len(kinds), int)
+    for kind in np.unique(kinds):
+        cards[kinds == kind] = np.flatnonzero(kind_of_card == kind)
+    return cards
+
+
+def dealt(game, peer, batch, number):
+    """What a generator of theirs has to draw to deal, hide and jolt as ours did in an episode."""
+    first_obs, state = batch.first_obs[number], jax.tree.map(lambda leaf: leaf[number, 0], batch.state)
+    seen = np.concatenate([first_obs[None], batch.obs[number]]).astype(int)
+    if game == "CountRecall":
+        return [cards_of(seen[:, column], peer.deck_idx_type)[::-1] for column in (0, 1)]
+    if game in DECKS:
+        kinds = peer.deck.ranks_idx if game == "HigherLower" else peer.deck.suits_idx
+        return [cards_of(seen[: peer.deck.num_cards, -1], kinds)[::-1]]
+    if game == "Concentration":
+        return [cards_of(state.faces, peer.deck_idx_type)]
+    if game == "MineSweeper":
+        return [np.flatnonzero(state.mines)]
+    if game == "MultiarmedBandit":
+        return [state.arms, *np.asarray(uniform_of(batch.keys[number, 1:]))]
+    start = state.physics.astype(float)
+    if not game.startswith("Noisy"):
+        return [start]
+    noise = peer.noise_sigma * np.asarray(normal_of(batch.keys[number, 1:]))
+    return [start, first_obs - start[[0, 2]], *noise]
+
+
+def begun(game, peer, batch, number):
+    """Their first observation, [O], after their environment was set to the start of an episode of ours."""
+    if game != "Battleship":
+        peer._np_random = Draws(*dealt(game, peer, batch, number))
+    obs, _ = peer.reset()
+    if game == "Battleship":  # they draw until ships fit: only the board can be given
+        ships = batch.state.ships[number, 0].reshape(peer.board.shape)
+        assert ships.sum() == peer.needed_hits
+        peer.board[:] = ships
+    return flat(obs)
+
+
+def flat(obs):
+    return np.asarray(obs, float).reshape(-1)
+
+
+@pytest.mark.parametrize(("game", "level", "episodes"), DAY)
+def test_every_step_is_popgyms(game, level, episodes):
+    """Observations and ends are equal, rewards within 1e-6; CartPole's steps begin at our state and agree to 1e-5."""
+    env, batch = played(game, level, "mix")
+    peer = theirs(game, level)
+    pairs = hasattr(peer.action_space, "nvec")
+    assert env.num_actions == (np.prod(peer.action_space.nvec) if pairs else peer.action_space.n)
+    close = partial(np.testing.assert_allclose, rtol=0, atol=1e-5 if game in CART_POLES else 0.0)
+    for number in np.linspace(0, EPISODES - 1, episodes).astype(int):
+        close(begun(game, peer, batch, number), batch.first_obs[number])
+        assert batch.over[number].any()
+        steps = int(batch.over[number].argmax()) + 1
+        found = []
+        for t, action in enumerate(batch.action[number, :steps].tolist()):
+            if game in CART_POLES:
+                peer.state = batch.state.physics[number, t].astype(float)
+            found.append(peer.step(np.array(divmod(action, peer.action_space.nvec[1])) if pairs else action))
+        seen, rewards, *ends = zip(*(each[:4] for each in found), strict=True)
+        close([flat(each) for each in seen], batch.obs[number, :steps], err_msg=f"episode {number}")
+        np.testing.assert_allclose(rewards, batch.reward[number, :steps], rtol=0, atol=1e-6)
+        assert np.flatnonzero(np.logical_or(*ends)).tolist() == [steps - 1]
+
+
+def test_a_cart_pole_that_runs_on_its_own_is_gymnasiums():
+    """Above, steps begin at our state; here only the start is ours, and float32 drifts by less than 1e-4."""
+    game, number = "PositionOnlyCartPole", EPISODES - 1
+    _, batch = played(game, "easy", "mix")
+    peer = theirs(game, "easy")
+    begun(game, peer, batch, number)
+    steps = int(batch.over[number].argmax()) + 1
+    for t in range(steps):
+        seen, _, terminated, *_ = peer.step(int(batch.action[number, t]))
+        np.testing.assert_allclose(seen, batch.obs[number, t], rtol=0, atol=1e-4)
+        assert terminated == (t == steps - 1)
+
+
+# -- worth ------------------------------------------------------------------------------------------------------------
+
+RANDOM = {  # mean return of uniform play, measured with popgym 1.0.7: easy, medium, hard
+    "RepeatPrevious": (-0.5, -0.5, -0.5),
+    "RepeatFirst": (-0.5, -0.5, -0.5),
+    "Autoencode": (-0.5, -0.5, -0.5),
+    "CountRecall": (-0.925, -0.926, -0.884),
+    "HigherLower": (0.0, 0.0, 0.0),
+    "MultiarmedBandit": (0.0, 0.0, 0.0),
+    "Battleship": (-0.45, -0.42, -0.39),
+    "MineSweeper": (-0.32, -0.41, -0.45),
+}
+
+
+def by_day(game, level):
+    is_day = level == "easy" and game in ("RepeatFirst", "MineSweeper")
+    return pytest.param(game, level, marks=() if is_day else pytest.mark.nightly)
+
+
+@pytest.mark.parametrize(("game", "level"), [by_day(game, level) for game in RANDOM for level in LEVELS])
+def test_uniform_play_earns_what_it_earns_there(game, level):
+    """Within 4 standard errors and the rounding of the published digits."""
+    _, batch = played(game, level, "uniform")
+    found = batch.returns(batch.reward)
+    wanted, digits = RANDOM[game][LEVELS.index(level)], 5e-4 if game == "CountRecall" else 5e-3
+    assert abs(found.mean() - wanted) <= GATE * found.std() / np.sqrt(EPISODES) + digits
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("game", [game for game in GAMES if game != "NoisyPositionOnlyCartPole"])
+def test_regrets_are_what_is_missing_from_the_optimum(game, level):
+    """Their sum is the optimal return less that of the episode; the optimum is reached in every single episode.
+
+    The bandit's hold for expected rewards, and its optimum as that of Higher Lower for the average over episodes.
+    """
+    env, batch = played(game, level, "mix")
+    optimum = float(env.optimal_return(env.default_params))
+    earned, missed = batch.returns(batch.reward), batch.returns(batch.regret)
+    best = optimum
+    if game == "MultiarmedBandit":
+        arms = batch.state.arms[:, 0].astype(float)
+        chances = np.take_along_axis(arms, batch.action, axis=1)
+        earned, best = np.mean(2 * chances - 1, axis=1), 2 * arms.max(1) - 1
+        assert abs(best.mean() - optimum) <= GATE * best.std() / np.sqrt(EPISODES)
+    if game == "HigherLower":
+        best = earned + missed
+        assert abs(best.mean() - optimum) <= GATE * best.std() / np.sqrt(EPISODES)
+    np.testing.assert_allclose(earned + missed, best, rtol=0, atol=2e-5)
+    assert missed[0] == 0 and batch.regret.min() >= 0
+
+
+# -- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("RepeatPrevious-v0", {"level": "extreme"}, "level: got 'extreme', allowed: easy or medium or hard"),
+        ("RepeatPrevious-v0", {"decks": 2, "k": 104}, "k: got 104, allowed: an integer in [1, 103]"),
+        ("RepeatPrevious-v0", {"level": "hard", "decks": 1}, "k: got 64, allowed: an integer in [1, 51]"),
+        ("RepeatFirst-v0", {"decks": 0}, "decks: got 0, allowed: an integer in [1, 64]"),
+        ("CountRecall-v0", {"cards": "jokers"}, "cards: got 'jokers', allowed: colors or suits or ranks"),
+        ("Battleship-v0", {"size": 4}, "size: got 4, allowed: an integer in [5, 64]"),
+        ("MineSweeper-v0", {"size": 3, "mines": 7}, "mines: got 7, allowed: an integer in [1, 6]"),
+        ("MineSweeper-v0", {"size": 3, "level": "hard"}, "mines: got 10, allowed: an integer in [1, 6]"),
+        ("Concentration-v0", {"cards": "suits"}, "cards: got 'suits', allowed: colors or ranks"),
+        ("CartPole-v0", {"shows": "nothing"}, "shows: got 'nothing', allowed: position or velocity or all"),
+    ],
+)
+def test_a_game_that_cannot_be_played_is_refused_in_one_line(name, settings, message):
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        environments[name](**settings)
+
+
+def test_a_small_board_still_holds_its_ships():
+    """Random boards of the smallest size all have twelve cells of ships, so that none found no place."""
+    boards = jax.jit(jax.vmap(lambda key: environments["Battleship-v0"](size=5).reset_env(key, None)[1].ships))
+    assert (np.asarray(boards(jax.random.split(key_for(0, "boards"), 20_000))).sum(1) == 12).all()
