@@ -38,7 +38,7 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import episode_return, gain, given_return
-from icrl.recipes.parts import INDEPENDENT, LAST_EPISODE, ROLLING, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import GRID, INDEPENDENT, LAST_EPISODE, ROLLING, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LEE_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
@@ -61,6 +61,7 @@ BASE = Recipe(
         rollouts_per_task=5,
         eval_steps=2000,
         context=(LAST_EPISODE, ROLLING),
+        tune=GRID,
         competitors=(*MEMORIES, "ucb-vi", "q-learning", "uniform", "oracle"),
         given=(INDEPENDENT, "oracle"),
     ),

@@ -9,6 +9,7 @@ from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, WHOLE, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.tuning import check_tuning
 
 
 def check_fit(recipe: Recipe) -> None:
@@ -90,6 +91,7 @@ def _check_evaluation(recipe: Recipe) -> None:
     require(held_out >= 2, "train_fraction", fraction, "a fraction that holds out at least two tasks")
     few = f"at most {held_out}, as many as there are held-out tasks"
     require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
+    check_tuning(recipe.evaluation.tune, recipe.evaluation.tune_tasks, recipe.task_ids)
     if WHOLE in recipe.rules:
         require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)

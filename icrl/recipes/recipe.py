@@ -24,16 +24,15 @@ from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
-from icrl.envs._splits import SPLITS
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, WHOLE, DataSettings, Evaluation, Prediction
+from icrl.recipes.task_split import task_split
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.step import FitSettings
 
 SHORT = 100  # steps of a context by default, where episodes are shorter
 TOLERANCE = 0.06  # of the parameters: some models have no setting that is finer than the width
-FEW = 4  # tasks of a numbered family that is not split: its models are trained and evaluated on the same ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,10 +154,7 @@ class Recipe(Checked):
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Numbers of the training and of the held-out tasks; None where tasks are drawn from the prior."""
-        count = self.env.num_tasks
-        if count is None or count < FEW or self.env.spec.is_stationary_bandit:
-            return None
-        return SPLITS[self.data.split](count, self.data.train_fraction, self.data.split_seed)
+        return task_split(self.env, self.data)
 
     @property
     def num_held_out(self) -> int:
