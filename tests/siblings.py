@@ -20,6 +20,7 @@ SIBLINGS = frozenset(
         "RandomWalkBandit-v0",
         # agents that are another but for their plan, or a few lines over a base that they share with it
         "a2c",
+        "exact-imitator",
         "exp3-s",
         "ids",
         "mixture",

@@ -31,7 +31,7 @@ class QLearning(Agent):
     finitely many states.
 
     ``for_env`` makes two learners. Told ``anneal_steps``, as a source of histories is, it explores at random and less
-    and less, from Q = 0. Else it is optimistic and greedy, with what the environment says: discount 1 - 1/H, and half
+    and less, from Q = 0. Else it is optimistic, greedy and slow, as the environment says: discount 1 - 1/H, and half
     of r_max / (1 - discount) = r_max H as the initial value (an unknown r_max counts as 1). Tuning tries other shares
     of r_max H, and r_max alone, which is enough where a reward is a goal found.
     """
@@ -50,7 +50,7 @@ class QLearning(Agent):
         if "anneal_steps" not in settings:
             horizon, top = env.spec.max_steps_in_episode, 1.0 if env.r_max is None else env.r_max
             known |= {"discount": 1.0 - 1.0 / horizon, "initial_value": top * horizon / 2}
-            known |= {"epsilon": 0.0, "final_epsilon": 0.0}
+            known |= {"step_size": 0.2, "epsilon": 0.0, "final_epsilon": 0.0}
         return cls(**{**known, **settings})
 
     @classmethod
@@ -60,8 +60,8 @@ class QLearning(Agent):
         return (
             {"initial_value": top, "step_size": 1.0},
             {"initial_value": top, "step_size": 1.0, "epsilon": 0.05, "final_epsilon": 0.05},
-            {"initial_value": ceiling / 4, "step_size": 0.2},
-            {"initial_value": 3 * ceiling / 4, "step_size": 0.2},
+            {"initial_value": ceiling / 4},
+            {"initial_value": 3 * ceiling / 4},
         )
 
     def init(self, key: Array) -> QState:

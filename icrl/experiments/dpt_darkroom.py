@@ -44,7 +44,11 @@ from icrl.recipes.published import LEE_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
-MEMORIES = tuple(f"posterior-task@memory={memory}" for memory in ("episode", "all", "now"))
+IDEALS = (  # of the last episode; of a rolling context, which holds the one under way too; the best there is
+    "posterior-task@memory=last",
+    "posterior-task@memory=window",
+    "posterior-task@memory=steps@drawn=held",
+)
 BASE = Recipe(
     env=DarkRoomCorner(),
     data=DataSettings(
@@ -62,7 +66,7 @@ BASE = Recipe(
         eval_steps=2000,
         context=(LAST_EPISODE, ROLLING),
         tune=GRID,
-        competitors=(*MEMORIES, "ucb-vi", "q-learning", "uniform", "oracle"),
+        competitors=(*IDEALS, "ucb-vi", "q-learning", "uniform", "oracle"),
         given=(INDEPENDENT, "oracle"),
     ),
 )

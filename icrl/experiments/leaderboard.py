@@ -1,21 +1,22 @@
 """Leaderboard: every registered agent and one pretrained model in every registered environment, on the same draws.
 
-Each agent plays in each environment that it fits, as ``for_env`` builds it and, but for ``--tune none``, with the best of
-a grid of five settings (``recipes/tuning.py``): chosen in other tasks, in numbered families in those of the training
+Each agent plays in each environment that it fits, as ``for_env`` builds it and, but for ``--tune none``, with the best
+of a grid of five settings (``recipes/tuning.py``), chosen in other tasks: of a numbered family in those of the training
 split, while the held-out ones are played. Charts show the chosen settings, tables both; the exact posterior sampler is
-not tuned. Those that refuse an environment are listed with their reason. Everywhere the regret is exact (true means, backward induction) and so is the optimum. Bandits last as
-long as the model's, other environments as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is
-the ideal where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie
-below it.
+not tuned. Those that refuse an environment are listed with their reason. Everywhere the regret is exact (true means,
+backward induction) and so is the optimum. Bandits last as long as the model's, other environments as many whole
+episodes as fill ``mdp_steps``. The exact posterior sampler is the ideal where there is one; the lower bound is that of
+Lai and Robbins 1985, asymptotic: on the way regret may lie below it.
 
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
 
-Measured untuned, preset cpu, seed 0 (2026-11-26, two CPU cores, 14 min 44 s, most of it compiling): 41 agents in 25 worlds, 568
-pairs. The model loses 1.27 [1.22, 1.31] times what exact posterior sampling does at home; Gittins indices lose least in
-four of the bandits with independent arms, LinUCB and OFUL where arms have features, disjoint LinUCB on real tables,
-UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few for all but the agent that knows the
-list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless it is named.
+Measured with defaults (those of 2026-11-26), preset cpu, seed 0, two CPU cores, 14 min 44 s, most of it compiling: 41
+agents in 25 worlds, 568 pairs. The model loses 1.27 [1.22, 1.31] times what exact posterior sampling does at home;
+Gittins indices lose least in four of the bandits with independent arms, LinUCB and OFUL where arms have features,
+disjoint LinUCB on real tables, UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few for all
+but the agent that knows the list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless
+it is named.
 """
 
 import dataclasses

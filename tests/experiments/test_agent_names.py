@@ -18,7 +18,7 @@ def test_settings_follow_the_name():
     assert parsed("q-learning@step_size=0.1@epsilon=.5") == ("q-learning", {"step_size": 0.1, "epsilon": 0.5})
     assert parsed("q-learning@step-size=1")[1] == {"step_size": 1}
     room = DarkRoom(size=3)
-    assert agent_of(room, "posterior-task@memory=now").memory == "now"
+    assert agent_of(room, "posterior-task@memory=steps").memory == "steps"
     assert agent_of(room, "annealed-oracle", 30).anneal_steps == 30
     assert agent_of(room, "annealed-oracle@anneal_steps=7", 30).anneal_steps == 7
 
