@@ -25,6 +25,7 @@ SIBLINGS = frozenset(
         # agents that are another but for their plan, or a few lines over a base that they share with it
         "a2c",
         "belief-sampling",
+        "exact-imitator",
         "exp3-s",
         "ids",
         "mixture",

@@ -1,13 +1,14 @@
 """Advantage actor-critic: one gradient step a rollout (the synchronous form of A3C, the source of Laskin et al.)."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from icrl.agents._grids import each
 from icrl.agents.ppo import MAX_STEPS, PPO
 from icrl.core import struct
 from icrl.core.errors import require_int
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Environment
+from icrl.core.types import Environment, Grid
 
 
 @agents.register("a2c", paper="Mnih et al. 2016; Laskin et al. 2022, appendix H")
@@ -23,6 +24,8 @@ class A2C(PPO):
     num_epochs: int = setting(1, low=1, high=2**20, static=True, help="passes over a rollout")
     learning_rate: float = 1e-3
     entropy_weight: float = 0.01
+
+    grid: ClassVar[Grid] = (*each("learning_rate", 3e-4, 3e-3, 1e-2), {"learning_rate": 3e-3, "entropy_weight": 0.0})
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

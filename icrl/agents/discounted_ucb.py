@@ -1,14 +1,19 @@
 """Discounted UCB for arms that change (Kocsis, Szepesvari 2006; as analysed by Garivier, Moulines 2011)."""
 
-from typing import NamedTuple
+import math
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmAgent, argmax_untried_first
+from icrl.agents._grids import each
 from icrl.core import struct
+from icrl.core.errors import require_int
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array, Transition
+from icrl.core.types import Array, Environment, Grid, Transition
+
+MOST_FADED = 0.5  # in a step: a shorter memory is none
 
 
 class FadedStats(NamedTuple):
@@ -25,8 +30,8 @@ class DiscountedUCB(ArmAgent):
 
     Garivier, Moulines 2011, On Upper-Confidence Bound Policies for Switching Bandit Problems, section 3.1; xi = 0.6 and
     B = 1 as in their experiments, for rewards in [0, 1]. For S changes in T steps they advise the discount
-    1 - sqrt(S / T) / (4 B); the default .98 is not that of any T, and ``for_env`` does not set it (as that of
-    ``exp3-s`` does), so give it where S and T are known.
+    1 - sqrt(S / T) / (4 B), which ``for_env`` takes with T the length of an episode and S = ``num_segments`` - 1, as
+    ``exp3-s`` counts changes.
     """
 
     discount: float = setting(
@@ -38,6 +43,17 @@ class DiscountedUCB(ArmAgent):
     )
     xi: float = setting(0.6, low=0.0, help="scale of the bonus, no unit")
     reward_range: float = setting(1.0, low=0.0, open_low=True, help="B, largest less smallest reward")
+
+    grid: ClassVar[Grid] = each("xi", 0.01, 0.03, 0.1, 0.3)
+
+    @classmethod
+    def for_env(cls, env: Environment, num_segments: int = 4, **settings: Any) -> Self:
+        agent = super().for_env(env, **settings)
+        changes = require_int("num_segments", num_segments, 1, 2**31 - 1) - 1
+        if "discount" in settings:
+            return agent
+        faded = math.sqrt(changes / env.spec.max_steps_in_episode) / (4.0 * agent.reward_range)
+        return agent.replace(discount=1.0 - min(faded, MOST_FADED))  # type: ignore[attr-defined]
 
     def init(self, key: Array) -> FadedStats:
         del key

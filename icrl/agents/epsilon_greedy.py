@@ -1,14 +1,17 @@
 """Epsilon-greedy with a constant rate (Sutton, Barto 2018, Reinforcement Learning, section 2.2)."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import split, uniform
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("epsilon-greedy", paper="Sutton, Barto 2018")
@@ -20,6 +23,8 @@ class EpsilonGreedy(ArmStatsAgent):
     """
 
     epsilon: float = setting(0.1, low=0.0, high=1.0, help="probability of a uniformly random arm")
+
+    grid: ClassVar[Grid] = each("epsilon", 0.01, 0.02, 0.05, 0.2)
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         key_coin, key_any, key_ties = split(key, 3)

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import MAX_ARMS, argmax_random_ties
+from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.errors import require_int
 from icrl.core.fields import required, setting
 from icrl.core.registry import agents
-from icrl.core.types import Agent, Array, Environment, Transition
+from icrl.core.types import Agent, Array, Environment, Grid, Transition
 
 
 @agents.register("exp3", paper="Auer et al. 2002")
@@ -37,6 +38,10 @@ class Exp3(Agent):
         num_arms = require_int("num_arms", settings.get("num_arms", env.num_actions), 1, MAX_ARMS)
         gamma = min(1.0, math.sqrt(num_arms * math.log(num_arms) / ((math.e - 1) * env.spec.max_steps_in_episode)))
         return cls(**{"num_arms": num_arms, "gamma": gamma, **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        return multiples(cls, env, ("gamma",), (0.25, 0.5, 2.0, 4.0), most=1.0)
 
     def init(self, key: Array) -> Array:
         del key

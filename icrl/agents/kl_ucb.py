@@ -1,13 +1,16 @@
 """KL-UCB (Garivier, Cappe 2011, The KL-UCB Algorithm for Bounded Stochastic Bandits and Beyond, algorithm 1)."""
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 BISECTIONS = 22  # halvings of an interval no longer than 1: to float32's spacing
 
@@ -22,6 +25,8 @@ class KLUCB(ArmStatsAgent):
     """
 
     c: float = setting(0.0, low=0.0, help="weight of ln ln t")
+
+    grid: ClassVar[Grid] = each("c", 0.5, 1.0, 2.0, 3.0)
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

@@ -1,12 +1,15 @@
 """Pessimism for choosing from given data: a lower confidence bound (Lee et al. 2023, A.2)."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("lcb", paper="Lee et al. 2023")
@@ -18,6 +21,8 @@ class LCB(ArmStatsAgent):
     """
 
     c: float = setting(1.0, low=0.0, help="scale of the penalty, reward units")
+
+    grid: ClassVar[Grid] = each("c", 0.0, 0.1, 0.3, 2.0)
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

@@ -4,12 +4,13 @@ from typing import Any, Self
 
 import jax.numpy as jnp
 
+from icrl.agents._grids import multiples
 from icrl.agents._linear_agent import LinearAgent, LinearStats
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 
 
 @agents.register("lin-ts", paper="Agrawal, Goyal 2013")
@@ -30,6 +31,10 @@ class LinTS(LinearAgent):
         if env.features is not None:
             known["prior_var"] = 1.0 / env.features.shape[1]
         return super().for_env(env, **{**known, **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        return multiples(cls, env, ("noise_std",), (0.1, 0.25, 0.5, 2.0))
 
     def values(self, state: LinearStats, obs: Array, z: Array | float) -> Array:
         """<theta, x_a> [K] for the theta that lies ``z`` [d] posterior standard deviations from the mean."""

@@ -1,15 +1,16 @@
 """LinUCB with one regression for each arm (Li, Chu, Langford, Schapire 2010, A Contextual-Bandit Approach, alg. 1)."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._linear_agent import LinearAgent, LinearStats, eliminate
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array, Environment, Transition
+from icrl.core.types import Array, Environment, Grid, Transition
 
 
 @agents.register("linucb-disjoint", paper="Li et al. 2010")
@@ -23,6 +24,8 @@ class DisjointLinUCB(LinearAgent):
     """
 
     alpha: float = setting(2.36, low=0.0, help="scale of the bonus, reward units")
+
+    grid: ClassVar[Grid] = each("alpha", 0.1, 0.25, 0.5, 1.0)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -1,16 +1,17 @@
 """Thompson sampling for logistic rewards with Laplace's approximation (Chapelle, Li 2011, algorithm 3)."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._linear_agent import FeatureAgent, eliminate
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
-from icrl.core.types import Array, Transition
+from icrl.core.types import Array, Grid, Transition
 
 NEWTON_STEPS = 6
 LEAST_PIVOT = 1e-9  # of a covariance: more certain than that it does not become
@@ -34,6 +35,8 @@ class LogisticTS(FeatureAgent):
     """
 
     prior_var: float = setting(1.0, low=0.0, open_low=True, help="prior variance of each coordinate of theta")
+
+    grid: ClassVar[Grid] = each("prior_var", 0.1, 0.3, 3.0, 10.0)
 
     def init(self, key: Array) -> NormalLaw:
         del key

@@ -5,10 +5,11 @@ from typing import Any, Self
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
+from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 
 
 @agents.register("moss", paper="Audibert, Bubeck 2009")
@@ -25,6 +26,10 @@ class MOSS(ArmStatsAgent):
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return super().for_env(env, **{"horizon": float(env.spec.max_steps_in_episode), **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        return multiples(cls, env, ("horizon",), (0.0625, 0.25, 4.0, 16.0))
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

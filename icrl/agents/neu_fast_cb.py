@@ -4,11 +4,12 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("neu-fast-cb", paper="Deb et al. 2024")
@@ -21,6 +22,8 @@ class NeuFastCB(NeuralAgent):
     """
 
     gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
+
+    grid: ClassVar[Grid] = (*each("learning_rate", 0.2, 0.5), {"gamma": 1e4}, {"learning_rate": 0.2, "gamma": 1e4})
 
     kl_loss: ClassVar[bool] = True
 

@@ -1,12 +1,15 @@
 """NeuSquareCB: inverse gap weighting on a network with square loss (Deb et al. 2024; Foster, Rakhlin 2020)."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._neural_agent import NeuralAgent, NeuralState, inverse_gap_sample
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("neu-square-cb", paper="Deb et al. 2024")
@@ -18,6 +21,8 @@ class NeuSquareCB(NeuralAgent):
     """
 
     gamma: float = setting(1000.0, low=0.0, open_low=True, help="inverse exploration: large is greedy")
+
+    grid: ClassVar[Grid] = (*each("learning_rate", 0.2, 0.5), {"gamma": 1e4}, {"learning_rate": 0.2, "gamma": 1e4})
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         losses = self.losses(state, obs)

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
+from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 
 NODES = 128  # of the quadrature, per arm
 FARTHEST = 10.0  # std between the interval and a mean outside of it; much farther out float32's ndtr is 0
@@ -74,6 +75,10 @@ class PosteriorGaussian(ArmStatsAgent):
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         return super().for_env(env, **{**env.facts("noise_std"), **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        return multiples(cls, env, ("noise_std",), (0.25, 0.5, 2.0, 3.0))
 
     def posterior(self, state: ArmStats) -> CutNormal:
         """The law of each mu_a given the data."""

@@ -1,17 +1,18 @@
 """Proximal policy optimisation, small and pure: the learner whose histories AD, DICP and LHF distil."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from icrl.agents._arm_agent import MAX_ARMS, MAX_DIM
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import required, setting
 from icrl.core.registry import agents
-from icrl.core.types import Agent, Array, Environment, Transition
+from icrl.core.types import Agent, Array, Environment, Grid, Transition
 
 HIDDEN = 64  # units in each of two tanh layers, policy and value apart (the defaults of stable-baselines3)
 
@@ -63,6 +64,8 @@ class PPO(Agent):
     value_weight: float = setting(0.5, low=0.0, help="weight of the value loss")
     entropy_weight: float = setting(0.0, low=0.0, help="weight of the entropy bonus")
     max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient")
+
+    grid: ClassVar[Grid] = (*each("learning_rate", 1e-3, 3e-3, 1e-2), {"learning_rate": 1e-3, "entropy_weight": 0.01})
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -9,7 +9,7 @@ from icrl.agents._planner import Counts, Planner, finite_spec
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 from icrl.planning.backward_induction import backward_induction
 
 REWARD_PRIORS = ("normal", "beta")
@@ -23,18 +23,19 @@ class PSRL(Planner):
     Rows of transitions are Dirichlet(``concentration`` + counts), all pairs independent; a termination is one outcome
     more, which has no prior weight where the environment says that no episode ends early. Expected rewards have one of
     two priors. "normal": N(prior_mean, prior_var) under noise of ``noise_std``, the form of Osband's TabulaRL, whose
-    0, 1 and 1 are the defaults. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r counts as
-    failure where Agrawal and Goyal 2012 would toss a coin.
+    0, 1 and 1 are the defaults of the class. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r
+    counts as failure where Agrawal and Goyal 2012 would toss a coin. Departure from TabulaRL: the last transition of an
+    episode is counted, which it skips.
 
-    Departures from TabulaRL: the last transition of an episode is counted, which it skips. The prior is not scaled to
-    the bound on rewards that optimistic planners are told: in ``Chain-v0``, where rewards reach 10, N(0, 1) lost 851
-    +- 66 in 40 episodes, N(10, 25) lost 261 and ``ucb-vi`` 148 +- 20 (measured 2026-11-27).
+    ``for_env`` reads ``concentration`` and ``noise_std`` off the environment, and scales the normal prior to the bound
+    on rewards that optimistic planners are told: mean r_max / 2, standard deviation r_max / 2 (in ``Chain-v0``, where
+    rewards reach 10, N(0, 1) loses three times as much). One that tells no concentration gets 1/S, so that a first
+    visit outweighs half of the prior; one that tells no noise gets the "beta" prior. The values of Duan et al. 2016
+    (``RandomMDP-v0``: 138.1 after 10 episodes) are those of ``prior_mean=0, prior_var=1``; with the true mean 1 the
+    posterior is exact, explores less, and earns 132 (2026-11-21, 400 tasks, standard error 1).
 
-    ``for_env`` reads ``concentration`` and ``noise_std`` off the environment. One that tells no concentration gets 1/S,
-    so that a first visit outweighs half of the prior; one that tells no noise gets the "beta" prior. The prior mean of
-    rewards is never read: the values of Duan et al. 2016 (``RandomMDP-v0``: 138.1 after 10 episodes) are those of
-    mean 0, though the true one is 1. With it (``prior_mean=1.0``) the posterior is exact, explores less, and earns 132
-    (2026-11-21, 400 tasks, standard error 1).
+    Tuning tries a prior that expects the largest reward, TabulaRL's, and one with the moments of U[0, r_max] that
+    trusts the first successors seen less (three times the concentration) or more (a tenth of it).
 
     A plan draws S K S gamma variables, half a microsecond each on a CPU: 17 ms in a room of 81 cells.
     """
@@ -54,7 +55,25 @@ class PSRL(Planner):
         num_states = finite_spec(env).num_states or 1
         known = {"concentration": 1.0 / num_states, **env.facts("concentration", "noise_std")}
         known |= {} if env.noise_std is not None else {"reward_prior": "beta"}
+        if env.r_max:
+            known |= {"prior_mean": env.r_max / 2, "prior_var": (env.r_max / 2) ** 2}
         return super().for_env(env, **{**known, **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        top = 1.0 if env.r_max is None else env.r_max
+        own = cls.for_env(env)
+        diffuse, sure = (float(f"{factor * own.concentration:.3g}") for factor in (3.0, 0.1))
+        if own.reward_prior == "beta":
+            priors: Grid = ({"prior_a": 0.5, "prior_b": 0.5}, {"prior_a": 1.0, "prior_b": 3.0})
+            return (*priors, {"concentration": diffuse}, {"concentration": sure})
+        uniform = {"prior_mean": top / 2, "prior_var": float(f"{top**2 / 12:.3g}")}
+        return (
+            {"prior_mean": top, "prior_var": top**2 / 4},
+            {"prior_mean": 0.0, "prior_var": 1.0},
+            {**uniform, "concentration": diffuse},
+            {**uniform, "concentration": sure},
+        )
 
     def plan(self, key: Array, counts: Counts, q: Array) -> Array:
         """Q* [H, S, K] of one MDP drawn from the posterior."""

@@ -10,7 +10,7 @@ from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import below, fraction, words
-from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
+from icrl.core.types import Agent, Array, Environment, EnvSpec, Grid, Transition
 
 
 class QState(NamedTuple):
@@ -29,6 +29,11 @@ class QLearning(Agent):
     an end: only ``terminated`` cuts the target off. ``initial_value`` above what is reachable drives systematic
     exploration (optimism); with 0 the first reward has to be found by chance. Needs observations that number
     finitely many states.
+
+    ``for_env`` makes two learners. Told ``anneal_steps``, as a source of histories is, it explores at random and less
+    and less, from Q = 0. Else it is optimistic, greedy and slow, as the environment says: discount 1 - 1/H, and half
+    of r_max / (1 - discount) = r_max H as the initial value (an unknown r_max counts as 1). Tuning tries other shares
+    of r_max H, and r_max alone, which is enough where a reward is a goal found.
     """
 
     spec: EnvSpec = struct.field(pytree_node=False)
@@ -41,7 +46,23 @@ class QLearning(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(**{"spec": finite_spec(env), **settings})
+        known: dict[str, Any] = {"spec": finite_spec(env)}
+        if "anneal_steps" not in settings:
+            horizon, top = env.spec.max_steps_in_episode, 1.0 if env.r_max is None else env.r_max
+            known |= {"discount": 1.0 - 1.0 / horizon, "initial_value": top * horizon / 2}
+            known |= {"step_size": 0.2, "epsilon": 0.0, "final_epsilon": 0.0}
+        return cls(**{**known, **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        top = 1.0 if env.r_max is None else env.r_max
+        ceiling = top * env.spec.max_steps_in_episode
+        return (
+            {"initial_value": top, "step_size": 1.0},
+            {"initial_value": top, "step_size": 1.0, "epsilon": 0.05, "final_epsilon": 0.05},
+            {"initial_value": ceiling / 4},
+            {"initial_value": 3 * ceiling / 4},
+        )
 
     def init(self, key: Array) -> QState:
         del key

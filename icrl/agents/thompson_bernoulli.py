@@ -1,6 +1,6 @@
 """Thompson sampling for rewards 0 and 1: exact posterior sampling under a Beta prior (Thompson 1933)."""
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform_pairs
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 
 GRID = 256  # midpoints of the quadrature
 
@@ -26,6 +26,13 @@ class ThompsonBernoulli(ArmStatsAgent):
 
     prior_a: float = setting(1.0, low=0.0, open_low=True, help="a of the prior Beta(a, b)")
     prior_b: float = setting(1.0, low=0.0, open_low=True, help="b of the prior Beta(a, b)")
+
+    grid: ClassVar[Grid] = (
+        {"prior_a": 0.5, "prior_b": 0.5},
+        {"prior_a": 2.0, "prior_b": 2.0},
+        {"prior_a": 1.0, "prior_b": 3.0},
+        {"prior_a": 3.0, "prior_b": 1.0},
+    )
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -5,11 +5,12 @@ from typing import Any, Self
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
+from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.threefry import normal
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 
 OFFLINE_DRAWS = 100
 
@@ -34,6 +35,10 @@ class ThompsonGaussian(ArmStatsAgent):
         if env.features is not None:  # the linear setting, appendix A.3
             known |= {"prior_mean": 0.0, "prior_var": 1.0}
         return super().for_env(env, **{**known, **settings})
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        return multiples(cls, env, ("noise_std",), (0.25, 0.5, 2.0, 3.0))
 
     def posterior(self, state: ArmStats) -> tuple[Array, Array]:
         """Mean and standard deviation of mu_a given the data, [K] each."""

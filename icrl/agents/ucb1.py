@@ -1,12 +1,15 @@
 """UCB1 (Auer, Cesa-Bianchi, Fischer 2002, Finite-time Analysis of the Multiarmed Bandit Problem, figure 1)."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_untried_first
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("ucb1", paper="Auer et al. 2002")
@@ -19,6 +22,8 @@ class UCB1(ArmStatsAgent):
     """
 
     scale: float = setting(1.0, low=0.0, help="scale of the bonus, no unit")
+
+    grid: ClassVar[Grid] = each("scale", 0.1, 0.25, 0.5, 2.0)
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del key, obs

@@ -1,16 +1,17 @@
 """Q-learning with a bonus, UCB-Hoeffding: optimism without a model (Jin, Allen-Zhu, Bubeck and Jordan 2018)."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import argmax_random_ties
 from icrl.agents._clock import next_step
+from icrl.agents._grids import each
 from icrl.agents._planner import finite_spec
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
+from icrl.core.types import Agent, Array, Environment, EnvSpec, Grid, Transition
 
 
 class StepwiseValues(NamedTuple):
@@ -43,6 +44,8 @@ class UCBH(Agent):
     bonus_scale: float = setting(0.001, low=0.0, help="scale of the bonus, no unit")
     delta: float = setting(0.05, low=0.0, high=1.0, open_low=True, open_high=True, help="probability of failure")
     r_max: float = setting(1.0, low=0.0, open_low=True, help="bound on rewards, which lie in [0, r_max]")
+
+    grid: ClassVar[Grid] = each("bonus_scale", 0.0, 0.0001, 0.0003, 0.003)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -7,15 +7,16 @@ on the step, and L = ln(5 S K N / delta) has N, the transitions so far, for the 
 
 import abc
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._planner import Counts, Planner
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, Grid
 from icrl.planning.backward_induction import expected_value, optimistic_induction
 
 
@@ -86,6 +87,9 @@ class UCBVI(OptimisticPlanner):
 
     bonus_scale: float = 0.01
 
+    label: ClassVar[str] = "UCB-VI, bonus x {bonus_scale}"
+    grid: ClassVar[Grid] = each("bonus_scale", 0.0, 0.001, 0.003, 0.03)
+
     def reward_bonus(self, counts: Counts) -> Array:
         return self.bonus_scale * self.r_max * self.left * jnp.sqrt(self.log_term(counts) / counts.tried)[None]
 
@@ -93,6 +97,8 @@ class UCBVI(OptimisticPlanner):
 @struct.dataclass
 class _AsPublished(OptimisticPlanner):
     """Plans never promise more than the one before them (algorithm 2); ``bonus_scale`` 1 is the paper's bonus."""
+
+    grid: ClassVar[Grid] = each("bonus_scale", 0.0, 0.001, 0.01, 0.1)
 
     def ceiling(self, q: Array) -> Array:
         return jnp.minimum(q, self.left * self.r_max)

@@ -1,12 +1,15 @@
 """UCRL2: the best policy of the best MDP in a confidence set (Jaksch, Ortner and Auer 2010), by the episode."""
 
+from typing import ClassVar
+
 import jax.numpy as jnp
 
+from icrl.agents._grids import each
 from icrl.agents._planner import Counts
 from icrl.agents.ucbvi import OptimisticPlanner
 from icrl.core import struct
 from icrl.core.registry import agents
-from icrl.core.types import Array
+from icrl.core.types import Array, Grid
 
 
 @agents.register("ucrl2", paper="Jaksch et al. 2010")
@@ -29,6 +32,8 @@ class UCRL2(OptimisticPlanner):
     """
 
     bonus_scale: float = 0.02
+
+    grid: ClassVar[Grid] = each("bonus_scale", 0.0, 0.002, 0.005, 0.05)
 
     def reward_bonus(self, counts: Counts) -> Array:
         tries = counts.tries

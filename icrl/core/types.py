@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import math
 from functools import partial
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from icrl.core.threefry import split
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
 AgentState = Any
+Grid = tuple[dict[str, float], ...]  # settings of an agent by name, one dictionary a candidate
 EnvState = Any
 
 
@@ -200,6 +201,11 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         return None
 
     @property
+    def theta_length(self) -> float | None:
+        """A bound on the length of the parameter of linear rewards; None: unknown, or they are not linear."""
+        return None
+
+    @property
     def dim(self) -> int:
         """d, of features that the observation shows arm by arm; 0: it shows none."""
         return 0
@@ -298,6 +304,8 @@ class Agent(Checked, abc.ABC):
 
     sees_env_state = False  # True only for oracles: ``act`` then receives the environment's state as ``obs``
     needs_state = False  # True for planners: what they promise holds only where ``EnvSpec.observes_state``
+    label: ClassVar[str] = ""  # what readers see, with settings in braces; "": the registered name and the settings
+    grid: ClassVar[Grid] = ()  # what tuning tries besides the defaults: settings that are leaves, four candidates
 
     @property
     def capacity(self) -> int | None:
@@ -308,6 +316,12 @@ class Agent(Checked, abc.ABC):
     @abc.abstractmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         """Build the agent for ``env``, reading what it may know (K, noise, prior, features); settings override."""
+
+    @classmethod
+    def candidates(cls, env: Environment) -> Grid:
+        """What tuning tries in ``env`` besides the defaults: ``grid``, unless it takes the environment to say."""
+        del env
+        return cls.grid
 
     def for_task(self, params: TaskParams) -> Self:
         """Tell an oracle its task. Every other agent ignores it."""

@@ -16,9 +16,7 @@ class ContextualLinearBandit(SphereFeatures):
 
     noise_std: float = setting(0.3, low=0.0, help="standard deviation of the reward noise")
 
-    @property
-    def norm(self) -> float:
-        return 1.0
+    norm = theta_length = 1.0
 
     def link(self, score: Array) -> Array:
         return score

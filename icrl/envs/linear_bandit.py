@@ -1,9 +1,11 @@
 """Linear bandit whose arms are fixed across tasks and hidden (Lee et al. 2023, section 5.1 and appendix A.3)."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
+from scipy.special import chdtri
 
 from icrl.core import struct
 from icrl.core.fields import setting
@@ -17,6 +19,8 @@ RELEASED_FEATURES = (
     (0.3334, -0.8421), (1.0131, -0.2211), (-0.5095, 0.6273), (0.6078, -0.4501), (0.0111, -1.5858),
     (0.8132, 0.7014), (0.6741, -1.4292), (-0.2362, 0.0015), (0.2867, 0.2044), (0.9342, -1.0938),
 )  # fmt: skip
+
+LONGER = 0.05  # probability of a theta that is longer than the bound
 
 
 @struct.dataclass
@@ -52,6 +56,11 @@ class LinearBandit(Bandit[LinearBanditTask]):
             return jnp.array(RELEASED_FEATURES, jnp.float32)
         key = jax.random.key(self.feature_seed or 0)
         return normal(key, (self.num_arms, self.dim)) / jnp.sqrt(jnp.float32(self.dim))
+
+    @property
+    def theta_length(self) -> float:
+        """A bound that an agent may put on the length of theta, which has none: exceeded in 5 % of tasks."""
+        return math.sqrt(chdtri(self.dim, LONGER) / self.dim)  # d |theta|^2 is chi-squared
 
     def sample_task(self, key: Array) -> LinearBanditTask:
         theta = normal(key, (self.dim,)) / jnp.sqrt(jnp.float32(self.dim))

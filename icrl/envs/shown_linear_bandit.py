@@ -1,6 +1,7 @@
 """Linear bandit with fresh arms in every task, shown in the observation (Lin, Bai, Mei 2023, section 5)."""
 
 import dataclasses
+import math
 
 import jax.numpy as jnp
 
@@ -36,6 +37,11 @@ class ShownLinearBandit(Bandit[ShownLinearBanditTask]):
     @property
     def spec(self) -> EnvSpec:
         return EnvSpec(type(self).__name__, self.num_arms, (self.num_arms * self.dim,), -1.0, 1.0, self.horizon)
+
+    @property
+    def theta_length(self) -> float:
+        """sqrt(d), the length of the longest w."""
+        return math.sqrt(self.dim)
 
     def observe(self, params: ShownLinearBanditTask) -> Array:
         return params.features.reshape(-1)

@@ -40,6 +40,7 @@ class Trial:
     num_steps: int  # T
     seed: int  # of the environment's draws
     quick: bool = False  # compile with fewer optimisations (results may differ in the last bits)
+    purpose: str = "evaluation"  # of the draws
 
     def regret(self, agent: Agent, agent_seed: int = 0, label: str = "agent") -> np.ndarray:
         """Cumulative pseudo-regret [N, T] float64."""
@@ -63,8 +64,8 @@ class Trial:
         def part_from(low: int) -> list[np.ndarray]:
             ids = np.arange(low, low + size) % count  # the last part is filled up, so that nothing recompiles
             part = self.tasks[ids]
-            keys = keys_for(key_for(self.seed, "evaluation"), part.ids)
-            agent_keys = keys_for(key_for(self.seed, "evaluation/agent", agent_seed), part.ids)
+            keys = keys_for(key_for(self.seed, self.purpose), part.ids)
+            agent_keys = keys_for(key_for(self.seed, f"{self.purpose}/agent", agent_seed), part.ids)
             each = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
             curves = curves_of(each, agent, self.env, self.num_steps, mesh, fields)
             return [np.asarray(curve)[: count - low] for curve in curves]

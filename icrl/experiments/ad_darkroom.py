@@ -16,7 +16,7 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoom
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import improvement
-from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import GRID, HISTORIES, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.recipe import Recipe
@@ -36,7 +36,9 @@ BASE = Recipe(
     prediction=Prediction(objective="ad"),
     backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
     fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
-    evaluation=Evaluation(eval_steps=1000, rollouts_per_task=25, competitors=("q-learning", "uniform", "oracle")),
+    evaluation=Evaluation(
+        eval_steps=1000, rollouts_per_task=25, tune=GRID, competitors=("q-learning", "uniform", "oracle")
+    ),
 )
 
 

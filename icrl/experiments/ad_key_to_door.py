@@ -15,7 +15,7 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import improvement
-from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import GRID, HISTORIES, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, SON_2025, sizes
 from icrl.recipes.recipe import Recipe
@@ -35,7 +35,7 @@ BASE = Recipe(
     backbone=TransformerConfig(width=32, num_layers=2, num_heads=2, init_std=0.1),
     fit=FitSettings(train_steps=5000, batch_size=32, learning_rate=5e-3),
     evaluation=Evaluation(
-        eval_tasks=40, eval_steps=5000, rollouts_per_task=5, competitors=("q-learning", "uniform", "oracle")
+        eval_tasks=40, eval_steps=5000, rollouts_per_task=5, tune=GRID, competitors=("q-learning", "uniform", "oracle")
     ),
 )
 PAPER = {

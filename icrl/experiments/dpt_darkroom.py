@@ -38,13 +38,17 @@ from icrl.core.registry import experiments
 from icrl.envs.dark_room import DarkRoomCorner
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import episode_return, gain, given_return
-from icrl.recipes.parts import INDEPENDENT, LAST_EPISODE, ROLLING, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import GRID, INDEPENDENT, LAST_EPISODE, ROLLING, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LEE_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings
 
-MEMORIES = tuple(f"posterior-task@memory={memory}" for memory in ("episode", "all", "now"))
+IDEALS = (  # of the last episode; of a rolling context, which holds the one under way too; the best there is
+    "posterior-task@memory=last",
+    "posterior-task@memory=window",
+    "posterior-task@memory=steps@drawn=held",
+)
 BASE = Recipe(
     env=DarkRoomCorner(),
     data=DataSettings(
@@ -61,7 +65,8 @@ BASE = Recipe(
         rollouts_per_task=5,
         eval_steps=2000,
         context=(LAST_EPISODE, ROLLING),
-        competitors=(*MEMORIES, "ucb-vi", "q-learning", "uniform", "oracle"),
+        tune=GRID,
+        competitors=(*IDEALS, "ucb-vi", "q-learning", "uniform", "oracle"),
         given=(INDEPENDENT, "oracle"),
     ),
 )

@@ -1,20 +1,22 @@
 """Leaderboard: every registered agent and one pretrained model in every registered environment, on the same draws.
 
-Each agent plays in each environment that it fits, as ``for_env`` builds it, untuned but for the bonus scales of
-``ucrl2``, ``ucb-h`` and ``ucb-vi``, whose defaults were chosen on ``RandomMDP-v0``; those that refuse are listed with
-their reason. Everywhere the regret is exact (true means, backward induction) and so is the optimum. Bandits last as
-long as the model's, other environments as many whole episodes as fill ``mdp_steps``. The exact posterior sampler is
-the ideal where there is one; the lower bound is that of Lai and Robbins 1985, asymptotic: on the way regret may lie
-below it.
+Each agent plays in each environment that it fits, as ``for_env`` builds it and, but for ``--tune none``, with the best
+of a grid of five settings (``recipes/tuning.py``), chosen in other tasks: of a numbered family in those of the training
+split, while the held-out ones are played. Charts show the chosen settings, tables both; the exact posterior sampler is
+not tuned. Those that refuse an environment are listed with their reason. Everywhere the regret is exact (true means,
+backward induction) and so is the optimum. Bandits last as long as the model's, other environments as many whole
+episodes as fill ``mdp_steps``. The exact posterior sampler is the ideal where there is one; the lower bound is that of
+Lai and Robbins 1985, asymptotic: on the way regret may lie below it.
 
 The model is that of a finished run (``--model-run FOLDER``), or else a decision-pretrained transformer on Gaussian
 bandits, trained here in a few minutes; it plays where tasks look as those it was trained on.
 
-Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 14 min 44 s, most of it compiling): 41 agents in 25 worlds, 568
-pairs. The model loses 1.27 [1.22, 1.31] times what exact posterior sampling does at home; Gittins indices lose least in
-four of the bandits with independent arms, LinUCB and OFUL where arms have features, disjoint LinUCB on real tables,
-UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few for all but the agent that knows the
-list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless it is named.
+Measured with defaults (those of 2026-11-26), preset cpu, seed 0, two CPU cores, 14 min 44 s, most of it compiling: 41
+agents in 25 worlds, 568 pairs. The model loses 1.27 [1.22, 1.31] times what exact posterior sampling does at home;
+Gittins indices lose least in four of the bandits with independent arms, LinUCB and OFUL where arms have features,
+disjoint LinUCB on real tables, UCB-VI or UCRL2 in small worlds with states; in the rooms, 400 steps are too few for all
+but the agent that knows the list of rooms. OPSRL, two minutes a room, stays out of worlds of more than 30 states unless
+it is named.
 """
 
 import dataclasses
@@ -33,6 +35,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Environment
 from icrl.envs._bandit import Bandit
 from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import interval, ratio_interval, task_interval
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models._token_policy import Policy
@@ -41,11 +44,13 @@ from icrl.recipes.checks import Row, at_most, kept
 from icrl.recipes.competitors import COLLECTORS, fitting
 from icrl.recipes.ledger import Ledger
 from icrl.recipes.lower_bound import lower_bound
-from icrl.recipes.measure import curve
-from icrl.recipes.parts import Prediction
+from icrl.recipes.measure import curve, with_choices
+from icrl.recipes.parts import GRID, NONE, TUNINGS, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run, reopen
+from icrl.recipes.task_split import task_split, tasks_for
 from icrl.recipes.tournament import MatchUp, Pretrained, Tournament, regrets_of
+from icrl.recipes.tuning import TUNE, Tuner, check_tuning
 from icrl.reports.sections.worlds import world_title
 from icrl.training.step import FitSettings
 
@@ -76,10 +81,17 @@ class LeaderboardSettings(Checked):
         400, low=1, high=2**24, help="steps in environments with states, rounded up to whole episodes"
     )
     mdp_tasks: int = setting(24, low=2, high=10**6, help="tasks of each environment with states")
+    tune: str = setting(
+        NONE, choices=TUNINGS, help="settings of agents: none, their defaults; grid, the best of a small grid each"
+    )
+    tune_tasks: int | None = setting(
+        None, low=2, high=10**7, help="tasks behind a tuned setting, no test tasks; none: as many as are evaluated"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
+        check_tuning(self.tune, self.tune_tasks, None)
         for name in self.environments:
             environments.entry(name)
         for name in (*self.agents, *self.slow_agents, *self.collectors):
@@ -107,6 +119,22 @@ class LeaderboardSettings(Checked):
         steps = episode if bandit else -(-self.mdp_steps // episode) * episode
         players, skipped = self.who_plays(env, guest, steps)
         return MatchUp(name, env, steps, self.num_tasks if bandit else self.mdp_tasks, players, skipped)
+
+    def test_tasks(self, match: MatchUp, seed: int) -> TaskSet:
+        """Tasks of the match-up; in a numbered family those that are held out, as often as it takes."""
+        split = task_split(match.env, DataSettings())
+        count = match.num_tasks if split is None else min(match.num_tasks, len(split[1]))
+        ids = None if split is None else split[1]
+        return tasks_for(match.env, ids, seed, "leaderboard", count, -(-match.num_tasks // count))[: match.num_tasks]
+
+    def tuner(self, match: MatchUp, seed: int, ledger: Ledger) -> Tuner | None:
+        """Chooses settings for the match-up, in other tasks than ``test_tasks``; None: nobody is tuned."""
+        if self.tune == NONE:
+            return None
+        split = task_split(match.env, DataSettings())
+        ids = None if split is None else split[0]
+        tasks = tasks_for(match.env, ids, seed, TUNE, self.tune_tasks or match.num_tasks)
+        return Tuner(Trial(match.env, tasks, match.num_steps, seed, quick=True, purpose=TUNE), ledger)
 
     def who_plays(self, env: Environment, guest: Pretrained, steps: int) -> tuple[dict[str, Agent], dict[str, str]]:
         """The agents in ``env``, and why the others do not play."""
@@ -139,6 +167,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
             backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
             fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
             slow_agents=("opsrl",),
+            tune=GRID,
         ),
         "paper": LeaderboardSettings(
             env=GaussianBandit(horizon=500),
@@ -148,6 +177,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
             num_tasks=10_000,
             mdp_steps=2000,
             mdp_tasks=400,
+            tune=GRID,
         ),
     }
 
@@ -211,8 +241,8 @@ def section_of(
 ) -> tuple[dict[str, Any], list[Row]]:
     """The section of one environment, and a check of the model trained here where it is at home."""
     env, steps = match.env, match.num_steps
-    tasks = TaskSet.draw(env, seed, "leaderboard", match.num_tasks)
-    regrets = regrets_of(match, tasks, seed, bar, ledger, quick=True)
+    tasks, tuner = settings.test_tasks(match, seed), settings.tuner(match, seed, ledger)
+    regrets, choices = regrets_of(match, tasks, seed, bar, ledger, quick=True, tuner=tuner)
     at = np.unique(np.geomspace(1, steps, POINTS).round().astype(int))
     labels, ideal = {MODEL: guest.label}, env.spec.exact_sampler
     curves = {
@@ -221,6 +251,7 @@ def section_of(
     }
     for player, agent in match.agents.items():
         curves[player] |= {"kind": "oracle"} if agent.sees_env_state else {}
+    curves = with_choices(curves, choices)
     optimum = np.asarray(jax.vmap(env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
     section = {
         "steps": at.tolist(),

@@ -1,8 +1,8 @@
 """Neural contextual bandit agents on classification data, with equal tuning budgets (after Deb et al. 2024, ICLR).
 
-Every agent gets eight settings, the best of which on the tuning lives is played in other, evaluation lives: a life is
-an order of the rows and the agent's own draws. The lines to beat are the best constant arm (its expectation) and
-uniform play. No order of the agents is promised: it changes from table to table.
+Every agent gets five settings (its grid, see ``recipes/tuning.py``), the best of which in the tuning rollouts is played
+in other ones: a rollout is an order of the rows and the agent's own draws. The lines to beat are the best constant arm
+(its expectation) and uniform play. No order of the agents is promised: it changes from table to table.
 
 Deb et al. compare on covertype, fashion, MagicTelescope, mushroom, plants and shuttle of OpenML, T = 10 000, width 100,
 and find NeuFastCB best; we have no numbers of theirs. The cpu preset plays scikit-learn's digits (``pip install
@@ -29,6 +29,7 @@ The published advantage of NeuFastCB is not seen. Preset paper (perturbed networ
 import dataclasses
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -36,27 +37,22 @@ import jax
 import numpy as np
 
 from icrl.agents._neural_agent import MAX_PERTURBATIONS, MAX_WIDTH
+from icrl.core.devices import host_workers
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.progress import Progress
-from icrl.core.registry import agents, experiments
+from icrl.core.registry import experiments
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent
 from icrl.envs.classification_bandit import ClassificationBandit
+from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import Interval, ratio_interval, task_interval
+from icrl.recipes.agent_names import agent_of, in_words
 from icrl.recipes.checks import Row, kept, row
 from icrl.recipes.run import Run
-from icrl.recipes.tournament import MatchUp, Tournament, final_regrets, regrets_of
+from icrl.recipes.tournament import MatchUp, Tournament, regrets_of
+from icrl.recipes.tuning import TUNE, Choice, Tuner, tuning_table
 
-# Two axes of settings an agent, or one where it has no knob; products of eight.
-GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
-    "neural-greedy": {"learning_rate": (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)},
-    "neural-epsilon": {"learning_rate": (0.05, 0.1, 0.2, 0.5), "epsilon": (0.005, 0.02)},
-    "neu-square-cb": {"learning_rate": (0.05, 0.1, 0.2, 0.5), "gamma": (1e3, 1e4)},
-    "neu-fast-cb": {"learning_rate": (0.05, 0.1, 0.2, 0.5), "gamma": (1e3, 1e4)},
-    "neural-ucb": {"learning_rate": (0.05, 0.1, 0.2, 0.5), "beta": (0.01, 0.1)},
-    "neural-ts": {"learning_rate": (0.05, 0.1, 0.2, 0.5), "nu": (0.01, 0.1)},
-}
+LEARNERS = ("neural-greedy", "neural-epsilon", "neu-square-cb", "neu-fast-cb", "neural-ucb", "neural-ts")
 CONSTANT, UNIFORM = "best-constant", "uniform"
 POINTS = 200  # of a curve in the report
 
@@ -66,12 +62,12 @@ class NeuralBanditSettings(Checked):
     """All settings of the comparison."""
 
     env: ClassificationBandit
-    learners: tuple[str, ...] = setting(tuple(GRIDS), help="neural agents that are compared")
+    learners: tuple[str, ...] = setting(LEARNERS, help="neural agents that are compared")
     width: int = setting(100, low=1, high=MAX_WIDTH, help="hidden units of every network")
     num_perturbations: int = setting(
         0, low=0, high=MAX_PERTURBATIONS, help="perturbed networks (S of Deb et al.); 0: the plain one"
     )
-    tune_rollouts: int = setting(2, low=1, high=10**5, help="rollouts behind each tuned setting")
+    tune_rollouts: int = setting(2, low=2, high=10**5, help="rollouts behind each tuned setting")
     eval_rollouts: int = setting(10, low=2, high=10**5, help="other rollouts, behind every reported mean")
     least_gain: float = setting(
         1.0, low=0.0, open_low=True, help="regret of the best constant arm over that of a learner, at least"
@@ -79,18 +75,13 @@ class NeuralBanditSettings(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = [name for name in self.learners if name not in GRIDS]
-        require(bool(self.learners) and not unknown, "learners", self.learners, f"some of {', '.join(GRIDS)}")
+        unknown = [name for name in self.learners if name not in LEARNERS]
+        require(bool(self.learners) and not unknown, "learners", self.learners, f"some of {', '.join(LEARNERS)}")
 
-    def candidates(self, name: str) -> list[tuple[str, Agent]]:
-        """The settings in words, and the agent, for each point of the agent's grid."""
-        grid = GRIDS[name]
-        shape = {"width": self.width, "num_perturbations": self.num_perturbations}
-        points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-        words = [", ".join(f"{knob} {value:g}" for knob, value in point.items()) for point in points]
-        return [
-            (word, agents[name].for_env(self.env, **shape, **point)) for word, point in zip(words, points, strict=True)
-        ]
+    @property
+    def networks(self) -> dict[str, int]:
+        """Settings of the network that all learners have."""
+        return {"width": self.width, "num_perturbations": self.num_perturbations}
 
 
 @experiments.register("neural-bandits", paper="Deb et al. 2024")
@@ -103,7 +94,6 @@ class NeuralBandits(Tournament[NeuralBanditSettings]):
             env=ClassificationBandit(horizon=20),
             learners=("neural-greedy", "neu-fast-cb"),
             width=4,
-            tune_rollouts=1,
             eval_rollouts=2,
         ),
         "cpu": NeuralBanditSettings(env=ClassificationBandit(table="digits", horizon=10_000), least_gain=5.0),
@@ -120,21 +110,21 @@ class NeuralBandits(Tournament[NeuralBanditSettings]):
         """Raise ``InputError`` for a table that cannot be used or networks that no agent takes."""
         del seed
         for name in settings.learners:
-            settings.candidates(name)
+            agent_of(settings.env, name, **settings.networks)
 
     @classmethod
     def play(cls, settings: NeuralBanditSettings, run: Run) -> dict[str, Any]:
         """Tune, evaluate, and the sections of the results."""
         env, started = settings.env, time.monotonic()
-        every = TaskSet.draw(env, run.seed, "lives", settings.tune_rollouts + settings.eval_rollouts)
-        tuning, rollouts = every.split(settings.tune_rollouts)
-        chosen = {name: tuned(settings, name, tuning, run.seed) for name in settings.learners}
+        rollouts = TaskSet.draw(env, run.seed, "lives", settings.eval_rollouts)
+        choices = chosen(settings, run)
         seconds = {"tuning": time.monotonic() - started}
-        labels = {UNIFORM: UNIFORM, **{name: f"{name} ({words})" for name, (words, _) in chosen.items()}}
-        players = {UNIFORM: agents[UNIFORM].for_env(env), **{name: agent for name, (_, agent) in chosen.items()}}
+        labels = {UNIFORM: UNIFORM, **{choice.agent: in_words(choice.best) for choice in choices}}
+        players = {UNIFORM: agent_of(env, UNIFORM)}
+        players |= {choice.agent: agent_of(env, choice.best, **settings.networks) for choice in choices}
         match = MatchUp(env.name, env, env.horizon, len(rollouts), players, {})
         with Progress("evaluating", len(players), "agents") as bar:
-            regrets = regrets_of(match, rollouts, run.seed, bar, run.ledger)
+            regrets, _ = regrets_of(match, rollouts, run.seed, bar, run.ledger)
         regrets[CONSTANT] = constant_regret(env, rollouts)
         labels[CONSTANT] = "best constant arm (expected)"
         return {
@@ -142,16 +132,23 @@ class NeuralBandits(Tournament[NeuralBanditSettings]):
             "num_tasks": settings.eval_rollouts,
             "num_steps": env.horizon,
             "online": _section(regrets, labels, env.horizon),
+            "tables": [tuning_table(choices)],
             "checks": _checks(regrets, settings) if run.preset != "smoke" else [],
             "seconds": seconds,
         }
 
 
-def tuned(settings: NeuralBanditSettings, name: str, tuning: TaskSet, seed: int) -> tuple[str, Agent]:
-    """The candidate with the least mean final regret on the tuning tasks; one whose network diverged is the worst."""
-    candidates = settings.candidates(name)
-    lost = final_regrets(settings.env, tuning, [agent for _, agent in candidates], seed, f"tuning {name}")
-    return candidates[int(np.argmin(lost))]
+def chosen(settings: NeuralBanditSettings, run: Run) -> list[Choice]:
+    """The settings of each learner that lose least in the tuning rollouts."""
+    env = settings.env
+    rollouts = TaskSet.draw(env, run.seed, TUNE, settings.tune_rollouts)
+    tuner = Tuner(Trial(env, rollouts, env.horizon, run.seed, purpose=TUNE), run.ledger)
+    with Progress("tuning", len(settings.learners), "agents") as bar, ThreadPoolExecutor(host_workers()) as pool:
+        choices = []
+        for choice in pool.map(lambda name: tuner.choice(name, **settings.networks), settings.learners):
+            choices += [choice] if choice else []
+            bar.advance(1)
+    return choices
 
 
 def constant_regret(env: ClassificationBandit, lives: TaskSet) -> np.ndarray:

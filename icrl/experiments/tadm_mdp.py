@@ -13,7 +13,7 @@ from icrl.core.registry import experiments
 from icrl.envs.random_mdp import RandomMDP
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import regret_ratio
-from icrl.recipes.parts import DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import GRID, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, sizes
 from icrl.recipes.recipe import Recipe
@@ -25,7 +25,9 @@ BASE = Recipe(
     prediction=Prediction(objective="ad"),
     backbone=TransformerConfig(width=32, num_layers=2, num_heads=1, positions="none", init_std=0.2),
     fit=FitSettings(train_steps=2000, batch_size=64, learning_rate=3e-3),
-    evaluation=Evaluation(eval_tasks=2000, competitors=("ucb-vi", "psrl", "q-learning", "uniform", "oracle")),
+    evaluation=Evaluation(
+        eval_tasks=2000, tune=GRID, competitors=("ucb-vi", "psrl", "q-learning", "uniform", "oracle")
+    ),
 )
 LARGE = {
     "num_states": 10, "num_actions": 5, "horizon": 10, "context_steps": 500, "width": 128, "num_layers": 8,

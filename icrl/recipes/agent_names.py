@@ -3,10 +3,13 @@
 Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from icrl.agents.mixture import Mixture
 from icrl.core.errors import InputError, require
+from icrl.core.fields import declared
 from icrl.core.registry import agents
 from icrl.core.settings import plain_value
 from icrl.core.types import Agent, Environment
@@ -15,10 +18,11 @@ from icrl.gym.inputs import checked_settings
 FORM = "AGENT, AGENT@SETTING=VALUE or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
 
 
-def agent_of(env: Environment, text: str, num_steps: int | None = None) -> Agent:
+def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared: Any) -> Agent:
     """The agent that ``text`` names, made for ``env``.
 
     With ``num_steps`` an exploration that fades does so over as many steps, else over as many as is its own default.
+    ``shared`` are settings for what ``text`` does not set.
 
     Raises:
       InputError: an unknown agent or setting, or one that does not fit ``env``.
@@ -30,7 +34,7 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None) -> Agent
     item = agents[name]
     if num_steps is not None and "anneal_steps" in item.__dataclass_fields__:
         settings = {"anneal_steps": num_steps, **settings}
-    made: Agent = item.for_env(env, **settings)
+    made: Agent = item.for_env(env, **{**shared, **settings})
     return made
 
 
@@ -53,9 +57,21 @@ def is_oracle(text: str) -> bool:
     return name in agents and bool(agents[name].sees_env_state)
 
 
+def text_of(name: str, settings: Mapping[str, float]) -> str:
+    """AGENT@SETTING=VALUE, the name that ``agent_of`` reads; values have six digits."""
+    return "@".join([name, *(f"{setting}={value:g}" for setting, value in settings.items())])
+
+
 def in_words(text: str) -> str:
-    """For readers: "ucb, c 0.5"."""
-    return text.replace("@", ", ").replace("=", " ").replace("_", " ") if "@" in text else text
+    """For readers: "ucb, c 0.5", or the agent's own label."""
+    name, *given = text.split("@")
+    label: str = agents[name].label if name in agents else ""
+    if label:
+        values = {each.partition("=")[0]: each.partition("=")[2] for each in given}
+        defaults = {field.name: field.default for field in dataclasses.fields(agents[name])}
+        given = [each for each in given if "{" + each.partition("=")[0] + "}" not in label]
+        name = label.format(**{**defaults, **values})
+    return ", ".join([name, *(each.replace("=", " ").replace("_", " ") for each in given)])
 
 
 def parsed(text: str, field: str = "agent") -> tuple[str, dict[str, Any]]:
@@ -71,7 +87,10 @@ def parsed(text: str, field: str = "agent") -> tuple[str, dict[str, Any]]:
         setting = setting.strip().replace("-", "_")
         require(bool(equals) and setting not in settings, field, text, FORM)
         settings[setting] = plain_value(value.strip())
-    return name, checked_settings(name, agents[name], settings)
+    known = checked_settings(name, agents[name], settings)
+    numbers = {setting for setting, field in declared(agents[name]).items() if float in field.kinds}
+    # a whole number as a float, so that candidates that differ in it are one compiled program
+    return name, {key: float(value) if key in numbers and type(value) is int else value for key, value in known.items()}
 
 
 def mixed(text: str, field: str = "agent") -> dict[str, float]:

@@ -9,7 +9,7 @@ from icrl.core.registry import agents
 from icrl.core.types import Agent, Environment
 from icrl.recipes.agent_names import agent_of
 
-COLLECTORS = ("annealed-oracle", "dirichlet-mix", "mixture")  # make data and learn nothing
+COLLECTORS = ("annealed-oracle", "dirichlet-mix", "exact-imitator", "mixture")  # make data, or imitate such
 UNIFORM = "uniform"  # plays everywhere: it is the unit of the tables
 SLOW = {"opsrl": 30}  # states from which on an agent takes minutes
 
@@ -40,7 +40,7 @@ def fitting(
     states = env.spec.num_states or 0
     for name in names or tuple(agents):
         if not names and name in collectors:
-            refused[name] = "makes data and learns nothing, plays if named"
+            refused[name] = "makes data or imitates, plays if named"
             continue
         if not names and agents[name].needs_state and not env.spec.observes_state:
             refused[name] = "needs to observe the state, plays if named"

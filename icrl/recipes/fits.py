@@ -11,6 +11,7 @@ from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.tuning import check_tuning
 
 
 def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
@@ -158,6 +159,7 @@ def _check_evaluation(recipe: Recipe) -> None:
         window = recipe.window
         allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"
         require(window % recipe.episode == 0, "window", window, allowed)
+    check_tuning(recipe.evaluation.tune, recipe.evaluation.tune_tasks, recipe.task_ids)
     if WHOLE in recipe.rules:
         require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)

@@ -4,15 +4,17 @@ Regret by step everywhere; return by episode where there are several; where the 
 offline choice and the cross-entropy by prefix beside it. All agents meet the same held-out tasks and draws.
 """
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from icrl.core.devices import host_workers
 from icrl.core.progress import Progress
+from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Curves, Environment
 from icrl.evaluation.offline import (
@@ -30,39 +32,59 @@ from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import filter_effects, given_episodes, histories_by_source, source_histories
 from icrl.recipes.ledger import Ledger
-from icrl.recipes.parts import CONTEXTS, KEEP_ALL, LAST_EPISODE, WHOLE
+from icrl.recipes.parts import CONTEXTS, KEEP_ALL, LAST_EPISODE, NONE, WHOLE
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.task_split import tasks_for
+from icrl.recipes.tuning import TUNE, Choice, Tuner
 
 POINTS = 500  # of a curve of regret, evenly spaced
 
 
 def held_out_tasks(recipe: Recipe, seed: int, each: int) -> TaskSet:
     """The held-out tasks, each of them ``each`` times in a row."""
-    count = recipe.evaluation.eval_tasks
-    if recipe.task_ids is None:
-        tasks = TaskSet.draw(recipe.env, seed, "test", count)
-    else:
-        tasks = TaskSet.of(recipe.env, np.asarray(recipe.task_ids[1][:count]))
-    return tasks.repeat(each)
+    ids = None if recipe.task_ids is None else recipe.task_ids[1]
+    return tasks_for(recipe.env, ids, seed, "test", recipe.evaluation.eval_tasks, each)
 
 
-def rollouts(
-    recipe: Recipe, seed: int, models: dict[str, list[Agent]], ledger: Ledger
-) -> tuple[Measured, dict[str, str]]:
-    """Curves of the models, S training seeds each, and of the competitors, S = 1; and who does not fit, and why.
+def tuner_of(recipe: Recipe, seed: int, quick: bool, ledger: Ledger) -> Tuner | None:
+    """Chooses settings on training tasks of a numbered family, or on drawn ones of their own; None: nobody is tuned."""
+    settings = recipe.evaluation
+    if settings.tune == NONE:
+        return None
+    ids = None if recipe.task_ids is None else recipe.task_ids[0]
+    count = settings.tune_tasks or recipe.num_held_out
+    tasks = tasks_for(recipe.env, ids, seed, TUNE, count, settings.rollouts_per_task)
+    return Tuner(Trial(recipe.env, tasks, recipe.eval_steps, seed, quick, TUNE), ledger)
+
+
+class Rollouts(NamedTuple):
+    """What was measured online."""
+
+    measured: Measured
+    refused: dict[str, str]  # who does not fit, and why
+    choices: list[Choice]  # of the tuned
+
+
+def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]], ledger: Ledger) -> Rollouts:
+    """Curves of the models, S training seeds each, and of the competitors, S = 1, with defaults and tuned.
 
     Those that ``ledger`` holds are not measured again.
     """
     env, steps, each = recipe.env, recipe.eval_steps, recipe.evaluation.rollouts_per_task
     tasks = held_out_tasks(recipe, seed, each)
     field, everybody = competing(env, recipe.evaluation.competitors), "all" in recipe.evaluation.competitors
-    trial = Trial(env, tasks, steps, seed, quick=everybody)
+    trial, tuner = Trial(env, tasks, steps, seed, quick=everybody), tuner_of(recipe, seed, everybody, ledger)
     players = [(name, s, agent) for name, group in models.items() for s, agent in enumerate(group)]
     players += [(name, 0, agent) for name, agent in field.players.items()]
 
-    def curves_of(player: tuple[str, int, Agent]) -> dict[str, np.ndarray]:
+    def played(player: tuple[str, int, Agent]) -> tuple[dict[str, dict[str, np.ndarray]], Choice | None]:
         name, agent_seed, agent = player
-        return ledger.once(f"{name}, seed {agent_seed}", lambda: measured(agent, agent_seed))
+        curves = {name: ledger.once(f"{name}, seed {agent_seed}", lambda: measured(agent, agent_seed))}
+        choice = tuner.choice(name) if tuner and name in field.players and name in agents else None
+        if choice and choice.best not in field.players:
+            best = choice.best
+            curves[best] = ledger.once(f"{best}, seed 0", lambda: measured(agent_of(env, best), 0))
+        return curves, choice
 
     def measured(agent: Agent, agent_seed: int) -> dict[str, np.ndarray]:
         fields = (*Curves._fields, OVER) if env.spec.ends_early else Curves._fields
@@ -74,29 +96,36 @@ def rollouts(
         return {name: array.reshape(-1, each, array.shape[1]).mean(1) for name, array in values.items()}
 
     found: dict[str, list[dict[str, np.ndarray]]] = {}
+    choices = []
     with Progress("evaluating", len(players), "agents") as bar, ThreadPoolExecutor(host_workers()) as pool:
-        for (name, _, _), curves in zip(players, pool.map(curves_of, players), strict=True):
-            found.setdefault(name, []).append(curves)
+        for (name, _, _), (curves, choice) in zip(players, pool.map(played, players), strict=True):
+            for each_name, values in curves.items():
+                found.setdefault(each_name, []).append(values)
+            choices += [choice] if choice else []
             bar.advance(1, name)
     if everybody:
         jax.clear_caches()  # a competitor's code is used once
     stacked = {
         name: {field: np.stack([each[field] for each in group]) for field in group[0]} for name, group in found.items()
     }
-    return stacked, field.refused
+    return Rollouts(stacked, field.refused, choices)
 
 
-def online_section(recipe: Recipe, measured: Measured, models: dict[str, str]) -> dict[str, Any]:
+def online_section(
+    recipe: Recipe, measured: Measured, models: dict[str, str], choices: Iterable[Choice] = ()
+) -> dict[str, Any]:
     """Regret by step, at most ``POINTS`` of them."""
     at = np.unique(np.linspace(1, recipe.eval_steps, min(POINTS, recipe.eval_steps)).round().astype(int))
     curves = {
         name: curve(name, "regret", interval(curves["regret"][..., at - 1]), models, *exact_agents(recipe.env))
         for name, curves in measured.items()
     }
-    return {"steps": at.tolist(), "agents": curves}
+    return {"steps": at.tolist(), "agents": with_choices(curves, choices)}
 
 
-def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str], folder: Path) -> dict[str, Any] | None:
+def episodes_section(
+    recipe: Recipe, measured: Measured, models: dict[str, str], folder: Path, choices: Iterable[Choice] = ()
+) -> dict[str, Any] | None:
     """Return by episode, where there are several; the source's own, if it made histories cut like them.
 
     Where episodes end early: of the first E = T // H, which every rollout has; what comes after them is left out.
@@ -108,7 +137,7 @@ def episodes_section(recipe: Recipe, measured: Measured, models: dict[str, str],
         returns |= _source_returns(recipe, folder)
     exact = exact_agents(recipe.env)
     curves = {name: curve(name, "returns", interval(values), models, *exact) for name, values in returns.items()}
-    return {"episode": list(range(1, recipe.num_episodes + 1)), "agents": curves}
+    return {"episode": list(range(1, recipe.num_episodes + 1)), "agents": with_choices(curves, choices)}
 
 
 def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
@@ -204,6 +233,12 @@ def curve(
     else:
         label = "optimum" if name == "oracle" else in_words(name)
     return {"kind": kinds.get(base, "baseline"), "label": label, "interval": measured.method, field: measured.band()}
+
+
+def with_choices(curves: dict[str, Any], choices: Iterable[Choice]) -> dict[str, Any]:
+    """``curves`` by name, those of tuned agents marked as such."""
+    tuned = {choice.best: {"tuned_from": choice.agent} for choice in choices}
+    return {name: each | tuned.get(name, {}) for name, each in curves.items()}
 
 
 def given_returns(recipe: Recipe, seed: int, policies: list[Policy]) -> dict[str, np.ndarray]:

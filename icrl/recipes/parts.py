@@ -23,6 +23,8 @@ KEEP_ALL = "keep-all"  # the filter that is none
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
 WHOLE, ROLLING, LAST_EPISODE, TRIAL = "whole", "rolling", "last-episode", "trial"
 RULES = (WHOLE, ROLLING, LAST_EPISODE, TRIAL)
+NONE, GRID = "none", "grid"
+TUNINGS = (NONE, GRID)  # how settings of competitors are chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +169,12 @@ class Evaluation(Checked):
     )
     competitors: tuple[str, ...] = setting(
         ("all",), help="agents on the same draws; all: every one that fits and learns; AGENT@SETTING=VALUE"
+    )
+    tune: str = setting(
+        NONE, choices=TUNINGS, help="settings of competitors: none, their defaults; grid, the best of a small grid each"
+    )
+    tune_tasks: int | None = setting(
+        None, low=2, high=10**7, help="tasks behind a tuned setting, no test tasks; none: as many as are evaluated"
     )
     offline_competitors: tuple[str, ...] = setting(
         (), help="agents that choose on given contexts, for bandits; none: the exact one"

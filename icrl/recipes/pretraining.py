@@ -25,6 +25,7 @@ from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
+from icrl.recipes.tuning import tuning_table
 from icrl.training.loop import restore, train
 
 
@@ -156,13 +157,14 @@ class RecipeExperiment(Experiment[Recipe]):
             groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
         players = _players(groups)
         models = {label: f"{label} ({_ours(settings.train_seeds)})" for label in players}
-        measured, refused = measure.rollouts(settings, run.seed, players, run.ledger)
+        measured, refused, choices = measure.rollouts(settings, run.seed, players, run.ledger)
         label, (variant, own) = next(iter(groups.items()))
         offline, leaks = measure.offline_sections(variant, run.seed, own, label, models.get(label, label))
         tables = [make(settings, run, groups, measured) for make in cls.extra_tables]
         given = {name: measure.given_returns(recipe, run.seed, each) for name, (recipe, each) in groups.items()}
         tables += [measure.given_table(given)] if any(given.values()) else []
         tables += measure.filter_tables({name: recipe for name, (recipe, _) in groups.items()}, run.folder, run.seed)
+        tables += [tuning_table(choices)] if choices else []
         measured[next(iter(players))] |= {f"given {name}": values for name, values in given[label].items()}
         more = cls.extra_sections(settings, run, groups, measured)
         promised = [row for promise in cls.promises for row in kept(partial(promise, settings, measured))]
@@ -171,8 +173,8 @@ class RecipeExperiment(Experiment[Recipe]):
             "num_tasks": next(iter(measured.values()))["regret"].shape[1],
             "num_steps": settings.eval_steps,
             "tasks_were_seen": settings.tasks_were_seen,
-            "online": measure.online_section(settings, measured, models),
-            "episodes": measure.episodes_section(variant, measured, models, run.folder),
+            "online": measure.online_section(settings, measured, models, choices),
+            "episodes": measure.episodes_section(variant, measured, models, run.folder, choices),
             "tables": [*tables, measure.table(settings, measured, models, refused)],
             **offline,
             **more,

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from icrl.core.settings import replaced
+from icrl.recipes.parts import NONE
 from icrl.recipes.recipe import Recipe
 
 SMOKE: dict[str, Any] = {  # a preset of seconds: what all experiments make small
     "width": 16, "num_layers": 1, "num_heads": 1, "init_std": 0.2, "train_steps": 20, "batch_size": 16,
     "learning_rate": 3e-3, "warmup_steps": 5, "log_every": 10, "save_every": 20, "positions": "learned",
+    "tune": NONE,
 }  # fmt: skip
 LEE_2023: dict[str, Any] = {  # transformer and optimiser of the DPT paper
     "width": 32, "num_layers": 4, "num_heads": 4, "init_std": 0.02, "positions": "learned",

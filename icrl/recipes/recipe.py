@@ -25,12 +25,12 @@ from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
-from icrl.envs._splits import SPLITS
 from icrl.models._actor_critic import ActorCritic
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.objectives.rl2 import RL2
 from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, TRIAL, WHOLE, DataSettings, Evaluation, Prediction
+from icrl.recipes.task_split import task_split
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
 from icrl.training.loop import Learner
@@ -39,7 +39,6 @@ from icrl.training.step import FitSettings
 
 SHORT = 100  # steps of a context by default, where episodes are shorter
 TOLERANCE = 0.06  # of the parameters: some models have no setting that is finer than the width
-FEW = 4  # tasks of a numbered family that is not split: its models are trained and evaluated on the same ones
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +175,7 @@ class Recipe(Checked):
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """Numbers of the training and of the held-out tasks; None where tasks are drawn from the prior."""
-        count = self.env.num_tasks
-        if count is None or count < FEW or self.env.spec.is_stationary_bandit:
-            return None
-        return SPLITS[self.data.split](count, self.data.train_fraction, self.data.split_seed)
+        return task_split(self.env, self.data)
 
     @property
     def num_held_out(self) -> int:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self
@@ -11,14 +10,16 @@ import numpy as np
 
 from icrl.core.devices import host_workers
 from icrl.core.progress import Progress
-from icrl.core.registry import experiments
+from icrl.core.registry import agents, experiments
 from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Environment, EnvSpec
 from icrl.evaluation.online import Trial
+from icrl.recipes.agent_names import agent_of
 from icrl.recipes.experiment import AnySettings, Experiment
 from icrl.recipes.ledger import Ledger
 from icrl.recipes.run import Run, reopen
+from icrl.recipes.tuning import Choice, Tuner
 
 
 class MatchUp(NamedTuple):
@@ -57,20 +58,15 @@ class Pretrained:
         return "" if room is None or num_steps <= room else f"needs rollouts of at most {room} steps"
 
 
-def final_regrets(env: Environment, tasks: TaskSet, agents: Iterable[Agent], seed: int, title: str) -> list[float]:
-    """Mean regret of each agent at the end of one episode in all ``tasks``, [agents]."""
-    trial, every = Trial(env, tasks, env.spec.max_steps_in_episode, seed), list(agents)
-    with Progress(title, len(every), "agents") as bar, ThreadPoolExecutor(host_workers()) as pool:
-        lost = []
-        for regret in pool.map(lambda agent: trial.regret(agent, label=""), every):
-            lost.append(float(regret[:, -1].mean()))
-            bar.advance(1)
-    return lost
-
-
 def regrets_of(
-    match: MatchUp, tasks: TaskSet, seed: int, bar: Progress, ledger: Ledger, quick: bool = False
-) -> dict[str, np.ndarray]:
+    match: MatchUp,
+    tasks: TaskSet,
+    seed: int,
+    bar: Progress,
+    ledger: Ledger,
+    quick: bool = False,
+    tuner: Tuner | None = None,
+) -> tuple[dict[str, np.ndarray], list[Choice]]:
     """Cumulative regret [N, T] of every agent; side by side, as most of the time may go into compiling.
 
     Args:
@@ -80,19 +76,31 @@ def regrets_of(
       bar: is advanced by one for each agent.
       ledger: of the run; what it holds is not measured again.
       quick: compile with fewer optimisations (results may differ in the last bits).
+      tuner: of the same environment; None: nobody is tuned.
+
+    Returns:
+      Regret by name, tuned agents with the settings chosen and with their defaults, and what was chosen.
     """
     trial = Trial(match.env, tasks, match.num_steps, seed, quick)
 
-    def regret_of(name: str) -> np.ndarray:
-        agent = match.agents[name]
+    def regret_of(name: str, agent: Agent) -> np.ndarray:
         return ledger.once(f"{name} in {match.name}", lambda: {"regret": trial.regret(agent, label="")})["regret"]
 
-    regrets = {}
+    def played(name: str) -> tuple[dict[str, np.ndarray], Choice | None]:
+        regrets = {name: regret_of(name, match.agents[name])}
+        choice = tuner.choice(name) if tuner and name in agents else None
+        if choice:
+            regrets[choice.best] = regret_of(choice.best, agent_of(match.env, choice.best))
+        return regrets, choice
+
+    regrets: dict[str, np.ndarray] = {}
+    choices: list[Choice] = []
     with ThreadPoolExecutor(host_workers()) as pool:
-        for name, regret in zip(match.agents, pool.map(regret_of, match.agents), strict=True):
-            regrets[name] = regret
+        for name, (found, choice) in zip(match.agents, pool.map(played, match.agents), strict=True):
+            regrets |= found
+            choices += [choice] if choice else []
             bar.advance(1, f"{name} in {match.name}")
-    return regrets
+    return regrets, choices
 
 
 class Tournament(Experiment[AnySettings], Generic[AnySettings]):

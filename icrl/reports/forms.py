@@ -33,6 +33,7 @@ class AgentCurve(TypedDict):
     kind: Literal["model", "ideal", "baseline", "oracle"]  # ideal: exact posterior sampling; oracle: knows the task
     label: str  # what readers see, "DPT (ours)"
     interval: str  # how the band was computed, ``Interval.method``
+    tuned_from: NotRequired[str]  # the agent in the same section of which these are the settings chosen by tuning
     regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
     suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
     returns: NotRequired[Band]  # [E] return of an episode, as it was: never smoothed
@@ -41,6 +42,18 @@ class AgentCurve(TypedDict):
 def last(band: Band) -> Value:
     """The last value of a curve, with its interval."""
     return {"mean": band["mean"][-1], "low": band["low"][-1], "high": band["high"][-1]}
+
+
+def drawn(agents: dict[str, AgentCurve]) -> dict[str, AgentCurve]:
+    """Those that a chart shows: of an agent that was tuned its chosen settings alone, tables have both."""
+    tuned = {agent["tuned_from"]: name for name, agent in agents.items() if "tuned_from" in agent}
+    return {name: agent for name, agent in agents.items() if tuned.get(name, name) == name}
+
+
+def tuning_in_words(agents: dict[str, AgentCurve]) -> str:
+    """What the caption of a chart of ``agents`` says of their settings; empty if nobody was tuned."""
+    tuned = any("tuned_from" in agent for agent in agents.values())
+    return " Competitors with the settings that tuning chose; the table has their defaults too." if tuned else ""
 
 
 def check_dictionary(path: str, found: Any) -> None:

@@ -18,7 +18,7 @@ def test_settings_follow_the_name():
     assert parsed("q-learning@step_size=0.1@epsilon=.5") == ("q-learning", {"step_size": 0.1, "epsilon": 0.5})
     assert parsed("q-learning@step-size=1")[1] == {"step_size": 1}
     room = DarkRoom(size=3)
-    assert agent_of(room, "posterior-task@memory=now").memory == "now"
+    assert agent_of(room, "posterior-task@memory=steps").memory == "steps"
     assert agent_of(room, "annealed-oracle", 30).anneal_steps == 30
     assert agent_of(room, "annealed-oracle@anneal_steps=7", 30).anneal_steps == 7
 
@@ -31,6 +31,8 @@ def test_one_agent_competes_under_several_settings():
 def test_what_readers_see():
     assert in_words("q-learning@step_size=0.1@epsilon=0") == "q-learning, step size 0.1, epsilon 0"
     assert in_words("best_of_all") == "best_of_all"
+    assert in_words("ucb-vi") == "UCB-VI, bonus x 0.01" and in_words("ucb-vi-ch") == "ucb-vi-ch"
+    assert in_words("ucb-vi@bonus_scale=0.003@delta=0.1") == "UCB-VI, bonus x 0.003, delta 0.1"
     assert base_name("oracle@x=1") == "oracle" and is_oracle("oracle@x=1") and not is_oracle("DPT, rolling")
     assert mixed("0.25*ucb+0.75*uniform") == {"ucb": 0.25, "uniform": 0.75}
 

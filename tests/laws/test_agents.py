@@ -284,7 +284,23 @@ def test_agents_read_off_the_environment_what_they_may_know():
     assert np.array_equal(lin_ts.features, fixed.features)
     lin_ts = agents["lin-ts"].for_env(shown)
     assert (lin_ts.prior_var, lin_ts.noise_std, lin_ts.features) == (1.0, 1.5, None)
-    assert [agents["linucb"].for_env(env).beta for env in (fixed, shown)] == [1.0, 2.0]
+    shown_less = environments["ShownLinearBandit-v0"](noise_std=0.5)
+    assert [agents["linucb"].for_env(env).beta for env in (environments["LinearBandit-v0"](), shown)] == [1.0, 2.0]
+    assert agents["linucb"].for_env(fixed).beta == pytest.approx(2 / 3)  # of Lee et al.'s, as the noise is
+    assert agents["linucb"].for_env(shown_less).beta == pytest.approx(2 / 3)  # of Lin et al.'s 2 under 1.5
+    assert agents["oful"].for_env(shown).length == pytest.approx(5**0.5)
+    assert agents["oful"].for_env(environments["LinearBandit-v0"]()).length == pytest.approx(np.log(20) ** 0.5)
+    assert agents["oful"].for_env(environments["ContextualLinearBandit-v0"]()).length == 1.0
+    switching = environments["SwitchingBandit-v0"](horizon=300)
+    assert agents["discounted-ucb"].for_env(switching).discount == pytest.approx(1 - 0.1 / 4)
+    assert agents["discounted-ucb"].for_env(switching, reward_range=2.0).discount == pytest.approx(1 - 0.1 / 8)
+    chain = agents["psrl"].for_env(environments["Chain-v0"]())
+    assert (chain.prior_mean, chain.prior_var) == (5.0, 25.0)
+    alone, told = (
+        agents["q-learning"].for_env(environments["Chain-v0"](), **more) for more in ({}, {"anneal_steps": 9})
+    )
+    assert (alone.initial_value, alone.discount, alone.epsilon) == (100.0, 0.95, 0.0)  # r_max H / 2, 1 - 1/H
+    assert (told.initial_value, told.epsilon, told.final_epsilon) == (0.0, 1.0, 0.05)
     for name in set(agents) - {"in-context", "oracle"}:
         if (found := fit("LinearBandit-v0", name)) is not None:  # settings given by the caller win
             env, _ = found

@@ -192,7 +192,7 @@ def test_a_shorter_time_limit_is_followed_on_the_host(name, expected, error):
     assert abs(late.mean() - expected) <= 3 * np.hypot(own, error)
 
 
-@pytest.mark.parametrize("memory", ["now", "all", "episode"])
+@pytest.mark.parametrize("memory", ["steps", "all", "last"])
 def test_the_posterior_over_rooms_follows_a_time_limit(memory):
     """Made for H = 20, in rooms cut at 15: the rollouts of an agent that was told, and some task is always possible."""
     cut, told, not_told = DarkRoom(horizon=15), *(

@@ -291,7 +291,8 @@ def totals(num_tasks, num_episodes, **settings):
     """{n: (expected total reward after n episodes, standard error)}: the optimum less the true regret."""
     env = RandomMDP()
     tasks = TaskSet.draw(env, 0, "table", num_tasks)
-    regret = Trial(env, tasks, num_episodes * env.horizon, 0).regret(PSRL.for_env(env, **settings))
+    agent = PSRL.for_env(env, **{"prior_mean": 0.0, "prior_var": 1.0, **settings})  # TabulaRL's prior
+    regret = Trial(env, tasks, num_episodes * env.horizon, 0).regret(agent)
     found = {}
     for n in (n for n in PUBLISHED if n <= num_episodes):
         lost = regret[:, n * env.horizon - 1]

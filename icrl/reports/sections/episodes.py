@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from icrl.reports.forms import AgentCurve, check_agents, intervals_in_words, last
+from icrl.reports.forms import AgentCurve, check_agents, drawn, intervals_in_words, last, tuning_in_words
 from icrl.reports.lines import agents_chart
 from icrl.reports.numbers import format_value, short_number
 from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, tasks_in_words
@@ -24,11 +24,11 @@ def _show(episodes: Episodes, head: Head) -> Iterator[Figure | Table]:
     caption = (
         "Return of each episode of agents that start with no knowledge of their task and keep their memory from one "
         f"episode to the next. Means over {tasks_in_words(head, unseen='held-out tasks')}, as they were, not "
-        f"smoothed. Dashed black: the ideal. Bands: {intervals_in_words(agents.values())}."
+        f"smoothed. Dashed black: the ideal. Bands: {intervals_in_words(agents.values())}.{tuning_in_words(agents)}"
     )
     title = f"Return of each episode while learning in {tasks_in_words(head)}"
     labels = "episode in the task", "return"
-    draw = partial(agents_chart, title, agents, "returns", axis, labels, note="; not smoothed")
+    draw = partial(agents_chart, title, drawn(agents), "returns", axis, labels, note="; not smoothed")
     yield Figure("episode_returns", caption, draw)
 
     means = {name: float(np.mean(agent["returns"]["mean"])) for name, agent in agents.items()}

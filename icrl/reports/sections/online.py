@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TypedDict
 
-from icrl.reports.forms import AgentCurve, check_agents, intervals_in_words, last
+from icrl.reports.forms import AgentCurve, check_agents, drawn, intervals_in_words, last, tuning_in_words
 from icrl.reports.lines import agents_chart
 from icrl.reports.numbers import format_ratio, format_value
 from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, tasks_in_words
@@ -23,11 +23,12 @@ def _show(online: Online, head: Head) -> Iterator[Figure | Table]:
         "Cumulative pseudo-regret of agents that start with no knowledge of their task. "
         f"Means over {tasks_in_words(head, unseen='held-out tasks')}, at the line's end after "
         f"{head['num_steps']:,} steps. Dashed black: the ideal. An arrow marks agents that leave the chart. "
-        f"Bands: {intervals_in_words(agents.values())}."
+        f"Bands: {intervals_in_words(agents.values())}.{tuning_in_words(agents)}"
     )
     title = f"Regret while learning in {tasks_in_words(head)}"
     labels = "step in the task", "cumulative pseudo-regret (reward units)"
-    yield Figure("online_regret", caption, partial(agents_chart, title, agents, "regret", online["steps"], labels))
+    draw = partial(agents_chart, title, drawn(agents), "regret", online["steps"], labels)
+    yield Figure("online_regret", caption, draw)
 
     finals = {name: last(agent["regret"]) for name, agent in agents.items()}
     ideal = next((finals[name]["mean"] for name, agent in agents.items() if agent["kind"] == "ideal"), 0.0)

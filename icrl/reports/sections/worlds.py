@@ -3,19 +3,28 @@
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 
 from icrl.core.errors import require
 from icrl.reports.charts import INK, SIZE_INCHES, Look, canvas, chart, log_x, log_y, shorten, widest
-from icrl.reports.forms import AgentCurve, Value, check_agents, check_dictionary, check_value, last
+from icrl.reports.forms import AgentCurve, Value, check_agents, check_dictionary, check_value, drawn, last
 from icrl.reports.lines import TEXT_INCHES, Line, agent_lines, bands, draw_lines, make_room
 from icrl.reports.numbers import format_ratio, format_value
 from icrl.reports.section import Figure, Head, Row, Section, Table, agents_table
 
 LEAST, MOST = 0.01, 2.0  # shares between which the colours of the standings differ
-Standing = tuple[str, str, list[float | None]]  # an agent's kind, its label, its share by environment
+TUNED = " (tuned)"  # behind an agent's name: with the settings that were chosen in each environment
+
+
+class Standing(NamedTuple):
+    """One agent in all environments."""
+
+    kind: str
+    label: str
+    shares: list[float | None]  # regret by environment, as a share of uniform play's
+    is_drawn: bool = True  # false for the defaults of an agent that was tuned: a row of the table alone
 
 
 class World(TypedDict):
@@ -48,33 +57,41 @@ def world_title(name: str) -> str:
 def leaderboard(worlds: dict[str, World]) -> list[Standing]:
     """Of each agent: kind, label, and regret in each world as a share of uniform play's; best mean first.
 
-    The share is None where the agent does not play, or uniform play loses nothing.
+    The share is None where the agent does not play, or uniform play loses nothing. An agent that was tuned has two
+    rows: its defaults, and what was chosen in each world.
     """
     looks: dict[str, tuple[str, str]] = {}
     shares: dict[str, dict[str, float]] = {}
     for name, world in worlds.items():
         finals = {player: agent["regret"]["mean"][-1] for player, agent in world["agents"].items()}
         for player, agent in world["agents"].items():
-            # the ideal of one world is a baseline in another, so only models and oracles keep their looks
-            keeps_look = agent["kind"] in ("model", "oracle")
-            looks[player] = (agent["kind"], agent["label"]) if keeps_look else ("baseline", player)
-            share = shares.setdefault(player, {})
-            if finals.get("uniform", 0.0) > 0:
-                share[name] = finals[player] / finals["uniform"]
-    means = {player: sum(row.values()) / max(len(row), 1) for player, row in shares.items()}
-    order = sorted(means, key=lambda player: means[player])
-    return [(*looks[player], [shares[player].get(name) for name in worlds]) for player in order]
+            origin = agent.get("tuned_from", "")
+            if origin in ("", player):
+                # the ideal of one world is a baseline in another, so it has neither its kind nor its label here
+                looks[player] = ("baseline", player) if agent["kind"] == "ideal" else (agent["kind"], agent["label"])
+            if origin:
+                looks[origin + TUNED] = ("baseline", origin + TUNED)
+            for row in {player, origin + TUNED} & looks.keys():
+                share = shares.setdefault(row, {})
+                if finals.get("uniform", 0.0) > 0:
+                    share[name] = finals[player] / finals["uniform"]
+    means = {row: sum(share.values()) / max(len(share), 1) for row, share in shares.items()}
+    return [
+        Standing(*looks[row], [shares[row].get(name) for name in worlds], row + TUNED not in looks)
+        for row in sorted(means, key=lambda row: means[row])
+    ]
 
 
 def _show(worlds: dict[str, World], head: Head) -> Iterator[Table | Figure]:
     del head
     names, standings = [world_title(name) for name in worlds], leaderboard(worlds)
-    rows = [Row(kind, [label, *map(format_ratio, shares)]) for kind, label, shares in standings]
+    rows = [Row(row.kind, [row.label, *map(format_ratio, row.shares)]) for row in standings]
     yield Table("Regret as a share of uniform play's, best mean first", ["agent", *names], rows)
-    if len(worlds) > 1 and any(kind != "oracle" for kind, _, _ in standings):
+    if len(worlds) > 1 and any(row.kind != "oracle" for row in standings):
         caption = (
             "Regret after all steps as a share of what uniform play loses in the same tasks: 0 is the optimum, 1 no "
-            "better than chance. Colours are logarithmic, from 0.01 to 2. Blank: the agent does not fit that world."
+            "better than chance. Colours are logarithmic, from 0.01 to 2. Blank: the agent does not fit that world. "
+            "Tuned: the best of a small grid of settings in other tasks; the table has the defaults too."
         )
         yield Figure("standings", caption, partial(_draw_standings, names, standings))
     caption = (
@@ -99,8 +116,8 @@ def _world_table(name: str, world: World) -> Table:
 
 def _draw_standings(worlds: list[str], standings: list[Standing]) -> Any:
     """Agents from top to bottom, best mean first, worlds from left to right; blank where an agent does not play."""
-    rows = [row for row in standings if row[0] != "oracle"]
-    share = np.array([row for _, _, row in rows], float)  # None becomes NaN
+    rows = [row for row in standings if row.kind != "oracle" and row.is_drawn]
+    share = np.array([row.shares for row in rows], float)  # None becomes NaN
     subtitle = "regret as a share of uniform play's, the darker the less; best mean first, oracles left out"
     height = 2.0 + 0.9 * TEXT_INCHES * len(rows)
     figure = canvas("Who does well where", subtitle, height)
@@ -109,9 +126,9 @@ def _draw_standings(worlds: list[str], standings: list[Standing]) -> Any:
     axes.imshow(drawn, cmap="cividis", vmin=np.log10(LEAST), vmax=np.log10(MOST), aspect="auto")
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(worlds)), worlds, rotation=50, ha="left", rotation_mode="anchor", fontsize=6.5)
-    axes.set_yticks(range(len(rows)), [shorten(label, 34) for _, label, _ in rows], fontsize=7)
-    for text, (kind, _, _) in zip(axes.get_yticklabels(), rows, strict=True):
-        text.set_fontweight("bold" if kind == "model" else "normal")
+    axes.set_yticks(range(len(rows)), [shorten(row.label, 34) for row in rows], fontsize=7)
+    for text, standing in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if standing.kind == "model" else "normal")
     for row, column in np.argwhere(np.isfinite(share)):
         color = "white" if drawn[row, column] < -0.8 else INK
         value = f"{share[row, column]:.2f}".removeprefix("0")
@@ -125,7 +142,7 @@ def _draw_standings(worlds: list[str], standings: list[Standing]) -> Any:
 
 def _draw_world(name: str, world: World) -> Any:
     """Regret against time, both on logarithmic axes; agents that lose nothing have no place there."""
-    agents = {player: agent for player, agent in world["agents"].items() if agent["regret"]["mean"][-1] > 0}
+    agents = {player: agent for player, agent in drawn(world["agents"]).items() if agent["regret"]["mean"][-1] > 0}
     lines = agent_lines(agents, "regret")
     if world["lower_bound"]:
         bound = world["lower_bound"]
