@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import IcrlError, require
+from icrl.core.forks import refuse_after_fork
 from icrl.core.model_types import Objective
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
@@ -111,6 +112,7 @@ def fit(
       DamagedError, InputError: the checkpoints in ``folder`` are damaged, of another run or of another model, or
         ``metrics.jsonl`` has not all rows that were written before the checkpoint.
     """
+    refuse_after_fork()
     settings, saves, metrics = settings.resolved(policy), saves_of(folder, seed), folder / "metrics.jsonl"
     owner = {"seed": seed, **identity_of(folder)}
     state, head = _newest_state(settings, policy, saves, owner)
