@@ -6,7 +6,7 @@ that the work can go on, an ``IncompleteError``.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ def _verify_steps(folder: Path, owner: dict[str, Any]) -> tuple[str, dict[int, H
         if owner:
             heads[step] = _head(folder, step, meta)
     return f"steps {', '.join(map(str, known))}", heads
+
+
+def check_owner(folder: Path, results: Mapping[str, Any]) -> None:
+    """Raise ``DamagedError`` if the ``results`` in ``folder`` say that another run measured them."""
+    expected, found = identity_of(folder).get("run"), results.get("run")
+    if found is not None and found != expected:
+        raise DamagedError(f"{show(folder / RESULTS)}: run: expected {expected!r}, found {show(found)!r}, another run")
 
 
 def _head(folder: Path, step: int, meta: dict[str, Any]) -> Head:
@@ -140,6 +147,7 @@ def _verify_run(folder: Path) -> str:
         found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with --resume")
     elif (results := found.of(lambda: read_document(folder / RESULTS))) is not None:
         told.append(RESULTS)
+        found.of(lambda: check_owner(folder, results))
         views = found.of(lambda: read_views(folder, results)) or {}
         for name, digest in views.items():
             found.of(partial(check_view, folder, name, digest))

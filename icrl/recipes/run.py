@@ -19,14 +19,14 @@ from icrl.core.errors import DamagedError, InputError, require, require_int
 from icrl.core.registry import experiments
 from icrl.core.seeding import MAX_SEED
 from icrl.core.settings import flat, replaced
-from icrl.datasets.verify import check_record
+from icrl.datasets.verify import check_owner, check_record
 from icrl.gym.agents import HostAgent
 from icrl.recipes.ledger import Ledger
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import EVENTS, write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
-from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder, read_config
+from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, identity_of, open_run_folder, read_config
 from icrl.storage.views import forget_views, record_views
 
 RESULTS = "results.json"  # the last thing that a run writes but for its pictures
@@ -57,6 +57,7 @@ class Run:
             "experiment": self.experiment,
             "preset": self.preset,
             "seed": self.seed,
+            "run": identity_of(self.folder)["run"],
             "device": device_name(),
             "versions": config["versions"],
             "training": _training_curves(self.folder),
@@ -144,7 +145,9 @@ def report(run: Run) -> Results:
     require(path.is_file(), "folder", str(run.folder), "a folder with results.json", "run `icrl evaluate` on it first")
     with RunLock(run.folder, run.experiment):
         check_record(run.folder)
-        return _publish(run, read_results(path))
+        results = read_results(path)
+        check_owner(run.folder, results)
+        return _publish(run, results)
 
 
 def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, num_tasks: int) -> None:

@@ -78,7 +78,7 @@ def test_whole_things_are_intact(run, capsys):
 HARMED = [
     ("config.json", "config.json"),
     ("metrics.jsonl", "metrics.jsonl: line"),
-    ("results.json", "results.json: sha256"),
+    ("results.json", "results.json"),
     ("report.html", "report.html: sha256"),
     ("figures/*.png", "png: sha256"),
     ("tensorboard/evaluation/events*", "sha256"),
@@ -159,6 +159,11 @@ def views_of_other_results(run):
     write_document(run / "results.json", {**results, "seed": 7})
 
 
+def results_of_another_run(run):
+    results = read_document(run / "results.json")
+    write_document(run / "results.json", {**results, "run": "0123456789abcdef"})
+
+
 def views_outside(run):
     views = read_document(run / "views.json")
     write_document(run / "views.json", {**views, "files": {"../secret": "0" * 64}})
@@ -201,6 +206,7 @@ def two_things(run):
         (lose_the_events, 6, "missing: tensorboard/seed_0/events"),
         (lose_the_list_of_views, 6, "missing: views.json"),
         (views_of_other_results, 3, "the views are not those of results.json; `icrl report` draws it again"),
+        (results_of_another_run, 3, "results.json: run: expected "),
         (views_outside, 3, "expected names inside the folder"),
         (lose_checkpoints, 6, "missing: checkpoints/seed-0, of which metrics.jsonl tells"),
         (lose_every_step, 6, "seed-0: missing: a checkpoint"),
@@ -215,12 +221,19 @@ def test_what_is_missing_or_foreign_is_named(run, capsys, harm, code, words):
     assert (found, words in said) == (code, True), said
 
 
-@pytest.mark.parametrize("harm", [cut_metrics, lose_metrics])
-def test_a_report_is_not_drawn_from_half_a_record(run, capsys, harm):
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (cut_metrics, "metrics.jsonl: expected 4 rows of seed 0 up to step 4"),
+        (lose_metrics, "metrics.jsonl: expected 4 rows of seed 0 up to step 4"),
+        (results_of_another_run, "results.json: run: expected"),
+    ],
+)
+def test_a_report_is_not_drawn_from_half_a_record_or_of_another_run(run, capsys, harm, words):
     harm(run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     assert main(["report", str(run)]) == 3
-    assert "metrics.jsonl: expected 4 rows of seed 0 up to step 4" in one_line(capsys.readouterr().err)
+    assert words in one_line(capsys.readouterr().err)
     assert {path: path.read_bytes() for path in before} == before
 
 
