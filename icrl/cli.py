@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, err
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
     open_missing()
+    if "JAX_NUMPY_DTYPE_PROMOTION" in os.environ:  # jax is not imported yet, and types meet in our code only
+        os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

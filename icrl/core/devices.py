@@ -7,6 +7,7 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from icrl.core.errors import ResourceError
+from icrl.core.forks import refuse_after_fork
 
 QUICK: dict[str, bool | int] = {  # options of XLA with three fifths of the compiling, of five bandit agents
     "xla_backend_optimization_level": 1,
@@ -22,7 +23,9 @@ def device_name() -> str:
 
     Raises:
       ResourceError: ``JAX_PLATFORMS`` asks for a kind that this machine does not have.
+      InputError: this process was forked from one in which jax had started.
     """
+    refuse_after_fork()
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:

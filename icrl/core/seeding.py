@@ -9,13 +9,18 @@ import zlib
 import jax
 
 from icrl.core.errors import require_int
+from icrl.core.forks import refuse_after_fork
 from icrl.core.types import Array
 
 MAX_SEED = 2**32 - 1  # jax.random.key takes 32 bits without x64 and wraps larger seeds silently
 
 
 def key_for(seed: int, purpose: str, *ids: int | Array) -> Array:
-    """Return the typed key of ``purpose`` (and of ``ids``, folded in one by one) under the root ``seed``."""
+    """Return the typed key of ``purpose`` (and of ``ids``, folded in one by one) under the root ``seed``.
+
+    All that draws begins here, so that a process in which jax cannot compute any more is told so here.
+    """
+    refuse_after_fork()
     root = jax.random.key(require_int("seed", seed, 0, MAX_SEED), impl="threefry2x32")
     key = jax.random.fold_in(root, zlib.crc32(purpose.encode()))
     for number in ids:

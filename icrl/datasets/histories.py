@@ -18,6 +18,7 @@ import numpy as np
 from icrl.core.devices import host_workers
 from icrl.core.errors import DamagedError, IncompleteError, require, require_int
 from icrl.core.interact import interact
+from icrl.core.precision import in_32_bits
 from icrl.core.registry import environments
 from icrl.core.seeding import key_for, keys_for
 from icrl.core.settings import replaced
@@ -131,7 +132,9 @@ def store_histories(
     horizon = generator.env.spec.max_steps_in_episode
     segment = horizon if segment is None else segment
     tasks = generator.tasks(np.arange(len(generator.task_ids)))
-    optimal = np.asarray(jax.vmap(generator.env.optimal_return, axis_size=len(tasks))(tasks.params), np.float64)
+    optimal = np.asarray(
+        jax.vmap(in_32_bits(generator.env.optimal_return), axis_size=len(tasks))(tasks.params), np.float64
+    )
     optimal = optimal if segment == horizon else optimal * (segment / horizon)
     full_card = {
         **card,

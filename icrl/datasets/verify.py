@@ -6,7 +6,7 @@ that the work can go on, an ``IncompleteError``.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from icrl.storage.metrics_log import TRAINING, Head, read_jsonl, require_rows
 from icrl.storage.paths import explained, show
 from icrl.storage.run_folder import identity_of, read_config
 from icrl.storage.typed import conform
+from icrl.storage.views import check_view, read_views
 
-METRICS, RESULTS, REPORT = "metrics.jsonl", "results.json", "report.html"
+METRICS, RESULTS = "metrics.jsonl", "results.json"
 SEED = re.compile(r"seed-(\d+)")
 KINDS = "a run, a folder of collected data, a selection, or a folder of checkpoints"
 
@@ -67,9 +68,32 @@ def _verify_steps(folder: Path, owner: dict[str, Any]) -> tuple[str, dict[int, H
     for step in known:
         meta = checkpoints.verified(folder, step, owner)["meta"]
         if owner:
-            conform(meta, {"rows": int, "crc": str}, f"{show(folder)}: step {step}: meta")
-            heads[step] = Head(meta["rows"], meta["crc"])
+            heads[step] = _head(folder, step, meta)
     return f"steps {', '.join(map(str, known))}", heads
+
+
+def check_owner(folder: Path, results: Mapping[str, Any]) -> None:
+    """Raise ``DamagedError`` if the ``results`` in ``folder`` say that another run measured them."""
+    expected, found = identity_of(folder).get("run"), results.get("run")
+    if found is not None and found != expected:
+        raise DamagedError(f"{show(folder / RESULTS)}: run: expected {expected!r}, found {show(found)!r}, another run")
+
+
+def _head(folder: Path, step: int, meta: dict[str, Any]) -> Head:
+    """The head of the rows that the ``meta`` of a checkpoint tells of."""
+    conform(meta, {"rows": int, "crc": str}, f"{show(folder)}: step {step}: meta")
+    return Head(meta["rows"], meta["crc"])
+
+
+def check_record(folder: Path) -> None:
+    """Raise ``DamagedError`` unless ``metrics.jsonl`` of a run has all rows that its newest checkpoints tell of."""
+    owner = identity_of(folder)
+    for seed, name in _seeds(folder / "checkpoints").items():
+        saves = folder / "checkpoints" / name
+        if known := checkpoints.steps(saves):
+            step, contents = checkpoints.newest_intact(saves, known)
+            checkpoints.require_owner(saves, contents["meta"], {"seed": seed, **owner})
+            require_rows(folder / METRICS, seed, step, _head(saves, step, contents["meta"]))
 
 
 def _seeds(folder: Path) -> dict[int, str]:
@@ -121,10 +145,13 @@ def _verify_run(folder: Path) -> str:
     told += _verify_data(folder, config, found)
     if not (folder / RESULTS).exists():
         found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with --resume")
-    elif found.of(lambda: read_document(folder / RESULTS)) is not None:
+    elif (results := found.of(lambda: read_document(folder / RESULTS))) is not None:
         told.append(RESULTS)
-        if not (folder / REPORT).exists():
-            found.missing.append(f"{where}: missing: {REPORT}; `icrl report` draws it again")
+        found.of(lambda: check_owner(folder, results))
+        views = found.of(lambda: read_views(folder, results)) or {}
+        for name, digest in views.items():
+            found.of(partial(check_view, folder, name, digest))
+        told.append(f"views: {len(views)}")
     found.raise_all()
     return f"a run of {config['settings'].get('experiment', 'no known experiment')}: {', '.join(told)}"
 

@@ -93,6 +93,7 @@ def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.n
 
 
 @partial(jax.jit, static_argnames=("objective",))
+@in_32_bits
 def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Array:
     def one_context(context: Contexts) -> Array:
         return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
@@ -110,6 +111,8 @@ def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) ->
 
 
 @jax.jit
+@in_32_bits
+@exact_products
 def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Array:
     def one_context(context: Contexts) -> Array:
         states = states_along(agent, context.history)

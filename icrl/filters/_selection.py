@@ -81,9 +81,9 @@ def _problem(body: dict[str, Any]) -> str | None:
             return f"{field}: expected a list of numbers, found {type(values).__name__}, or an empty one"
         if type(size) is not int:
             return f"{field}: its limit in the provenance is no integer"
-        wrong = next((value for value in values if type(value) is not int or not 0 <= value < size), None)
-        if wrong is not None:
-            return f"{field}: expected integers in [0, {size}), found {wrong!r}"
+        wrong = [value for value in values if type(value) is not int or not 0 <= value < size]
+        if wrong:
+            return f"{field}: expected integers in [0, {size}), found {wrong[0]!r}"
     if len(body["index"]) != len(body["first_episode"]):
         return f"first_episode: expected {len(body['index'])} values, found {len(body['first_episode'])}"
     return None

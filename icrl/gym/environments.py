@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from icrl.core.errors import require, require_int
+from icrl.core.forks import refuse_after_fork
 from icrl.core.registry import agents, environments
 from icrl.core.seeding import MAX_SEED, key_for, keys_for
 from icrl.core.types import Environment, TaskParams
@@ -105,7 +106,7 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         if seed is None and self._life is None:
             seed = int(self.np_random.integers(2**32))
         if seed is not None:
-            life = draw(self.family, key_for(0, "gymnasium", jnp.uint32(seed)))
+            life = draw(self.family, key_for(0, "gymnasium", np.uint32(seed)))
         elif wishes.get("new_task", False):
             life = draw_next(self.family, _reset_first(self._life))
         else:
@@ -265,6 +266,7 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
 
 def build_environment(env_id: str, settings: Mapping[str, Any]) -> Environment:
     """The registered environment ``env_id`` with its ``settings``; an unknown one raises ``InputError``."""
+    refuse_after_fork()
     require(isinstance(env_id, str), "env_id", env_id, "the name of a registered environment")
     return environments[env_id](**checked_settings(env_id, environments[env_id], settings))
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from icrl.core.errors import DamagedError
 from icrl.storage.publish import discard_folder, make_folder, publishing_folder, verify_folder
+from icrl.storage.typed import conform
 
 FOLDER = "evaluation"  # in a run's folder, while its evaluation lasts
 Curves = dict[str, np.ndarray]
@@ -54,4 +55,8 @@ def _read(path: Path, name: str) -> Curves:
     meta = verify_folder(path)
     if meta.get("name") != name:
         raise DamagedError(f"{path}: expected the curves of {name!r}, found those of {meta.get('name')!r}")
+    conform(meta, {"curves": [str]}, f"{path}: meta")
+    present = {each.name for each in path.iterdir()}
+    if missing := [field for field in meta["curves"] if f"{field}.npy" not in present]:
+        raise DamagedError(f"{path}: expected the curves {', '.join(meta['curves'])}, found no {missing[0]!r}")
     return {field: np.load(path / f"{field}.npy", allow_pickle=False) for field in meta["curves"]}

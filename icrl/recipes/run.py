@@ -1,7 +1,8 @@
 """A run: one experiment with its settings in one output folder, from its first file to its report.
 
 The folder holds ``config.json`` (all settings, versions, seed, device), ``metrics.jsonl`` (the record of training),
-``checkpoints/``, ``results.json`` (every number of the report), ``figures/``, ``report.html`` and ``tensorboard/``.
+``checkpoints/``, ``results.json`` (every number of the report), ``figures/``, ``report.html``, ``tensorboard/`` and
+``views.json`` (the digests of these three).
 """
 
 import dataclasses
@@ -18,13 +19,15 @@ from icrl.core.errors import DamagedError, InputError, require, require_int
 from icrl.core.registry import experiments
 from icrl.core.seeding import MAX_SEED
 from icrl.core.settings import flat, replaced
+from icrl.datasets.verify import check_owner, check_record
 from icrl.gym.agents import HostAgent
 from icrl.recipes.ledger import Ledger
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
-from icrl.reports.tensorboard import write_tensorboard
+from icrl.reports.tensorboard import EVENTS, write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
-from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, open_run_folder, read_config
+from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, identity_of, open_run_folder, read_config
+from icrl.storage.views import forget_views, record_views
 
 RESULTS = "results.json"  # the last thing that a run writes but for its pictures
 _CURVES = ("loss", "val_loss", "trial_return")  # what the report draws of the rows of metrics
@@ -55,6 +58,7 @@ class Run:
             "experiment": self.experiment,
             "preset": self.preset,
             "seed": self.seed,
+            "run": identity_of(self.folder)["run"],
             "device": device_name(),
             "versions": config["versions"],
             "training": _training_curves(self.folder),
@@ -141,7 +145,10 @@ def report(run: Run) -> Results:
     path = run.folder / RESULTS
     require(path.is_file(), "folder", str(run.folder), "a folder with results.json", "run `icrl evaluate` on it first")
     with RunLock(run.folder, run.experiment):
-        return _publish(run, read_results(path))
+        check_record(run.folder)
+        results = read_results(path)
+        check_owner(run.folder, results)
+        return _publish(run, results)
 
 
 def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, num_tasks: int) -> None:
@@ -175,10 +182,12 @@ def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
 
 
 def _publish(run: Run, results: Any) -> Results:
-    write_report(run.folder, results)
+    forget_views(run.folder)
+    _, *drawn = write_report(run.folder, results)
     run.ledger.clear()
-    document = read_results(run.folder / RESULTS)
-    write_tensorboard(run.folder / "tensorboard", _metrics(run.folder), document)
+    document, dashboard = read_results(run.folder / RESULTS), run.folder / "tensorboard"
+    write_tensorboard(dashboard, _metrics(run.folder), document)
+    record_views(run.folder, document, [*drawn, *sorted(dashboard.rglob(EVENTS))])
     with stdout_may_fail():
         print_summary(document)
     return document

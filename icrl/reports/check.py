@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from icrl.core.errors import require
-from icrl.reports.forms import check_keys
+from icrl.reports.forms import check_kinds
 from icrl.reports.schema import SCHEMA, SECTIONS, Results
 
 UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # terminal escapes, broken characters
@@ -16,7 +16,7 @@ UNPRINTABLE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # termi
 def check_results(results: Mapping[str, Any]) -> Results:
     """Return ``results`` as plain JSON values (NumPy converted), or raise ``InputError`` naming the field at fault."""
     document = cast(dict[str, Any], _plain("results", results))
-    check_keys("results", document, Results)
+    check_kinds("results", document, Results)
     require(document["schema"] == SCHEMA, "results.schema", document["schema"], str(SCHEMA))
     for section in SECTIONS:
         if document.get(section.key) is not None:

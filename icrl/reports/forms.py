@@ -3,11 +3,21 @@
 Letters: T steps of interaction, P prefix lengths, E episodes.
 """
 
+import types
 from collections.abc import Iterable
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from icrl.core.errors import near_names, require
 
+PLAIN = {
+    int: "an integer of 64 bits",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    types.NoneType: "null",
+    list: "a list",
+    dict: "a dictionary",
+}
 KINDS = {"model": "trained model", "ideal": "ideal", "baseline": "baseline", "oracle": "oracle (knows the task)"}
 
 
@@ -68,6 +78,42 @@ def check_keys(path: str, found: Any, form: Any) -> None:
         require(key in form.__annotations__, f"{path}: key", key, near_names(key, form.__annotations__))
     for key in sorted(form.__required_keys__):
         require(key in found, path, sorted(found), f"a dictionary with {key!r}")
+
+
+def check_kinds(path: str, value: Any, form: Any) -> None:
+    """Refuse JSON that is not of the annotation ``form``: a TypedDict, a list or dictionary of a form, or plain kinds.
+
+    Names of keys are for ``check_keys``, and so is what a key must be there for.
+    """
+    if is_typeddict(form):
+        check_keys(path, value, form)
+        hints = get_type_hints(form)
+        for key, inner in value.items():
+            check_kinds(f"{path}.{key}", inner, hints[key])
+        return
+    origin, given = get_origin(form), get_args(form)
+    if origin in (types.UnionType, Union):
+        either = [each for each in given if _is_of(value, get_origin(each) or (dict if is_typeddict(each) else each))]
+        require(bool(either), path, value, " or ".join(map(_in_words, given)))
+        check_kinds(path, value, either[0])
+    elif origin is Literal:
+        require(value in given, path, value, ", ".join(map(str, given)))
+    elif form is not Any:
+        require(_is_of(value, origin or form), path, value, _in_words(form))
+        for key, inner in value.items() if origin is dict else enumerate(value) if origin is list else ():
+            check_kinds(f"{path}.{key}" if origin is dict else f"{path}[{key}]", inner, given[-1])
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return kind in (int, float) and -(2**63) <= value < 2**63
+    return isinstance(value, kind)
+
+
+def _in_words(form: Any) -> str:
+    return PLAIN[dict if is_typeddict(form) else get_origin(form) or form]
 
 
 def check_value(path: str, value: Any) -> None:

@@ -17,6 +17,7 @@ class Head(TypedDict):
     experiment: str
     preset: str
     seed: int
+    run: NotRequired[str]  # the identity of the run that measured this
     train_seeds: list[int]
     num_tasks: int  # held-out tasks behind every mean
     num_steps: int  # T

@@ -98,13 +98,13 @@ def _restore(
     if not known:
         raise InputError(f"{folder}: holds no checkpoint; train first, or check the path")
     if step is None:
-        step, contents = _newest_intact(folder, known)
+        step, contents = newest_intact(folder, known)
     else:
         require(step in known, "step", step, f"a saved step, one of {known}")
         contents = verified(folder, step)
     wanted = named_leaves(template)
     path = _step_folder(folder, step)
-    _require_owner(path, contents["meta"], owner)
+    require_owner(path, contents["meta"], owner)
     require_same_leaves(path, contents["leaves"], describe(wanted))
     restored = _orbax_restore(path / _STATE, wanted)
     expected, found = contents["state_sha256"], digest_of_leaves(restored)
@@ -135,18 +135,24 @@ def verified(folder: Path, step: int, owner: dict[str, Any] | None = None) -> di
     conform(contents, _CONTENTS, f"{show(path)}: meta")
     if contents["step"] != step:
         raise DamagedError(f"{path}: expected the checkpoint of step {step}, found {contents['step']!r}")
-    _require_owner(path, contents["meta"], owner or {})
+    require_owner(path, contents["meta"], owner or {})
     return contents
 
 
-def _require_owner(path: Path, meta: dict[str, Any], owner: dict[str, Any]) -> None:
+def require_owner(path: Path, meta: dict[str, Any], owner: dict[str, Any]) -> None:
+    """Raise ``DamagedError`` unless the ``meta`` of the step at ``path`` is of the run that ``owner`` tells of."""
     stranger = {name: value for name, value in owner.items() if meta.get(name) != value}
     if stranger:
         told = "; ".join(f"{name} expected {value!r}, found {meta.get(name)!r}" for name, value in stranger.items())
         raise DamagedError(f"{show(path)}: is a checkpoint of another run: {show(told)}")
 
 
-def _newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:
+def newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:
+    """The newest of the ``known`` steps whose every byte is right, and what ``save`` recorded about it.
+
+    Raises:
+      DamagedError: there is none.
+    """
     reasons = []
     for step in reversed(known):
         try:

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import os
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ except ImportError:  # such a system can still read what others wrote
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, LOCK = "config.json", ".lock"
+LOOKS = 20  # hundredths of a second in which somebody may only look who holds the lock
 DEPTH = 2  # levels of folders below that of a run which it writes into: data/SET, checkpoints/seed-N
 
 
@@ -59,7 +61,7 @@ class RunLock:
         descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         held.callback(os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
         except BlockingIOError:
             raise self._locked() from None
         except OSError:
@@ -71,12 +73,25 @@ class RunLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             held.callback(os.close, descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
             except BlockingIOError:
                 raise self._locked() from None
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self.path, follow_symlinks=False)):
                     return descriptor
+
+    def refuse_if_held(self) -> None:
+        """Raise ``LockedError`` if somebody holds the lock; nothing is created or written."""
+        if fcntl is None:
+            return
+        for path, flag in ((self.path.parent, os.O_DIRECTORY), (self.path, os.O_NOFOLLOW)):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as held:  # what cannot be opened tells nothing
+                descriptor = os.open(path, os.O_RDONLY | flag)
+                held.callback(os.close, descriptor)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise self._locked() from None
 
     def _locked(self) -> LockedError:
         try:
@@ -91,6 +106,16 @@ class RunLock:
         with contextlib.suppress(InputError, DamagedError):
             run_id += f" {digest_of(read_document(self.path.with_name(CONFIG)))[:16]}"
         return {"host": platform.node(), "pid": os.getpid(), "run_id": run_id, "started": started}
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file; ``BlockingIOError`` if somebody holds it for longer than a look takes."""
+    for _ in range(LOOKS):
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _describe_holder(data: bytes) -> str:

@@ -97,7 +97,7 @@ def verify_folder(path: Path | str) -> dict[str, Any]:
             if name not in present:
                 raise DamagedError(f"{show(folder / name)}: expected {expected['size']} bytes, found no such file")
             size = os.stat(present[name]).st_size
-            found = {"size": size, "sha256": _sha256(present[name]) if size == expected["size"] else "not computed"}
+            found = {"size": size, "sha256": file_digest(present[name]) if size == expected["size"] else "not computed"}
             for field in ("size", "sha256"):
                 if found[field] != expected[field]:
                     raise DamagedError(
@@ -144,7 +144,7 @@ def _seal(folder: Path, meta: dict[str, Any]) -> None:
     files = {}
     for name, path in regular_files(folder):
         sync(path)
-        files[name] = {"sha256": _sha256(path), "size": os.stat(path).st_size}
+        files[name] = {"sha256": file_digest(path), "size": os.stat(path).st_size}
     body = {"schema": SCHEMA, "meta": meta, "files": files}
     digest = hashlib.sha256(encode_json(body)).hexdigest()
     write_new(folder / MANIFEST, encode_json({**body, "digest": digest}))
@@ -248,7 +248,8 @@ def write_new(path: Path, *parts: bytes | memoryview) -> None:
         os.close(descriptor)
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, which is no link."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

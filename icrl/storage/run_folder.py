@@ -43,8 +43,9 @@ def open_run_folder(
 
     A new run needs a folder that is missing or empty; ``config.json`` is published before anything else. A resumed
     one must have the same settings, except for the (dotted) names in ``ignore``, and the same ``flags`` of jax (those
-    of ``FLAGS``). Nothing is written into a folder that is refused. ``device`` is recorded, and a change of it or of a
-    version is only warned about: the promise of equal bits ends there.
+    of ``FLAGS``). Nothing is written into a folder that is refused, and whoever holds it is named (``LockedError``).
+    ``device`` is recorded, and a change of it or of a version is only warned about: the promise of equal bits ends
+    there.
     """
     folder = Path(plain(path))
     settings = json.loads(encode_json(config, "settings"))
@@ -76,6 +77,7 @@ def _check_run_folder(
             raise InputError(f"out: {show(folder)} is not empty (it holds {foreign[0]!r}); use another --out")
         return None
     if not resume:
+        RunLock(folder, "looking").refuse_if_held()  # one of two new runs: waiting helps, and --resume does not
         raise InputError(
             f"out: {show(folder)} already holds a run; pass --resume to continue it, or another --out for a new one"
         )

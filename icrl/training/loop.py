@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.errors import IcrlError, require
+from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
 from icrl.models._token_policy import Policy
@@ -116,6 +117,7 @@ def train(learner: Learner, folder: Path, seed: int = 0) -> Policy:
       DamagedError, InputError: the checkpoints in ``folder`` are damaged, of another run or of another model, or
         ``metrics.jsonl`` has not all rows that were written before the checkpoint.
     """
+    refuse_after_fork()
     settings, saves, metrics = learner.settings, saves_of(folder, seed), folder / "metrics.jsonl"
     owner = {"seed": seed, **identity_of(folder)}
     state, head = _newest_state(learner, saves, owner)

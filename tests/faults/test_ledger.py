@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from resealing import reseal_folder
 
 from icrl.cli import main
 from icrl.evaluation.online import Trial
@@ -26,6 +27,11 @@ def test_an_entry_is_computed_once_and_again_when_it_is_damaged(tmp_path):
         path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert np.array_equal(ledger.once("ucb, seed 0", compute)["regret"], first["regret"])
     assert len(calls) == 3
+    whose = {read_json(path)["meta"]["name"]: path.parent for path in (tmp_path / "evaluation").glob("*/manifest.json")}
+    for curves in (1.5, [1.5], ["loss"], None):
+        reseal_folder(whose["ucb, seed 0"], lambda manifest, curves=curves: manifest["meta"].update(curves=curves))
+        assert np.array_equal(ledger.once("ucb, seed 0", compute)["regret"], first["regret"])
+    assert len(calls) == 7
     ledger.clear()
     assert not (tmp_path / "evaluation").exists()
     ledger.clear()

@@ -123,6 +123,40 @@ def test_the_lock_tells_of_host_and_run(tmp_path):
     assert f"on {platform.node()}, run dpt-bandit {identity_of(out)['run']}, since" in one_line(caught.value)
 
 
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("locks_folders", [True, False])
+def test_the_second_of_two_new_runs_is_told_who_holds_the_folder(tmp_path, monkeypatch, locks_folders):
+    real = fcntl.flock
+
+    def flock(descriptor, operation):
+        if os.path.isdir(f"/proc/self/fd/{descriptor}") and not locks_folders:
+            raise OSError(errno.EBADF, "no locks on folders")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    out = open_run_folder(tmp_path / "run", CONFIG, resume=False)
+    with RunLock(out, "dpt-bandit"):
+        before = contents(out)
+        for resume in (False, True):
+            with pytest.raises(LockedError, match=rf"pid {os.getpid()} on .*, run dpt-bandit [0-9a-f]{{16}}, since"):
+                open_run_folder(out, CONFIG, resume=resume)
+        assert contents(out) == before
+    refuse("already holds a run; pass --resume", out, CONFIG, resume=False)
+    assert contents(out) == before
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path, monkeypatch):
+    """A look that falls on the moment in which a run takes its lock is waited for."""
+    look, naps = os.open(tmp_path, os.O_RDONLY), []
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda seconds: naps.append(seconds) or len(naps) < 3 or os.close(look))
+    with RunLock(tmp_path, "first"):
+        assert len(naps) == 3
+
+
 def test_a_system_without_file_locks_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "fcntl", None)
     with pytest.raises(InputError, match="cannot be locked on this system") as caught:

@@ -45,6 +45,7 @@ def test_a_selection_for_another_data_set_is_refused(stored):
         ("index", [0, 40], r"index: expected integers in \[0, 40\), found 40"),
         ("index", [-1, 3], "found -1"),
         ("index", [True, 3], "found True"),
+        ("index", [None, 3], "found None"),
         ("index", [1.0, 3], "found 1.0"),
         ("index", [], "index: expected a list"),
         ("index", [10**30], "found 10"),

@@ -36,6 +36,11 @@ def verify(path: Path, capsys) -> tuple[int, str]:
     return code, said
 
 
+def one_line(text: str) -> str:
+    assert text.count("\n") == 1, text
+    return text
+
+
 def one(folder: Path, pattern: str) -> Path:
     return sorted(folder.glob(pattern))[0]
 
@@ -56,6 +61,7 @@ def test_whole_things_are_intact(run, capsys):
         "sets of data: 1",
         "selections: 1",
         "results.json",
+        "views: 6",
     ):
         assert part in said, said
     things = (
@@ -73,6 +79,10 @@ HARMED = [
     ("config.json", "config.json"),
     ("metrics.jsonl", "metrics.jsonl: line"),
     ("results.json", "results.json"),
+    ("report.html", "report.html: sha256"),
+    ("figures/*.png", "png: sha256"),
+    ("tensorboard/evaluation/events*", "sha256"),
+    ("views.json", "views.json"),
     ("checkpoints/seed-0/step-00000002/manifest.json", "step-00000002/manifest.json"),
     ("checkpoints/seed-0/step-00000004/state/manifest.ocdbt", "manifest.ocdbt: sha256"),
     ("data/source-*/card.json", "card.json"),
@@ -132,6 +142,33 @@ def lose_the_report(run):
     (run / "report.html").unlink()
 
 
+def lose_a_picture(run):
+    one(run, "figures/*.png").unlink()
+
+
+def lose_the_events(run):
+    one(run, "tensorboard/seed_0/events*").unlink()
+
+
+def lose_the_list_of_views(run):
+    (run / "views.json").unlink()
+
+
+def views_of_other_results(run):
+    results = read_document(run / "results.json")
+    write_document(run / "results.json", {**results, "seed": 7})
+
+
+def results_of_another_run(run):
+    results = read_document(run / "results.json")
+    write_document(run / "results.json", {**results, "run": "0123456789abcdef"})
+
+
+def views_outside(run):
+    views = read_document(run / "views.json")
+    write_document(run / "views.json", {**views, "files": {"../secret": "0" * 64}})
+
+
 def lose_checkpoints(run):
     shutil.rmtree(run / "checkpoints")
 
@@ -164,7 +201,13 @@ def two_things(run):
         (put_a_link, 3, "figures/mine.png: found a link"),
         (link_a_step, 3, "step-00000002: expected a folder, found a link"),
         (lose_results, 6, "missing: results.json; the run has not come to its end"),
-        (lose_the_report, 6, "missing: report.html"),
+        (lose_the_report, 6, "missing: report.html; `icrl report` draws it again"),
+        (lose_a_picture, 6, "missing: figures/"),
+        (lose_the_events, 6, "missing: tensorboard/seed_0/events"),
+        (lose_the_list_of_views, 6, "missing: views.json"),
+        (views_of_other_results, 3, "the views are not those of results.json; `icrl report` draws it again"),
+        (results_of_another_run, 3, "results.json: run: expected "),
+        (views_outside, 3, "expected names inside the folder"),
         (lose_checkpoints, 6, "missing: checkpoints/seed-0, of which metrics.jsonl tells"),
         (lose_every_step, 6, "seed-0: missing: a checkpoint"),
         (half_a_set, 6, "incomplete: 0 of 6 tasks"),
@@ -176,6 +219,41 @@ def test_what_is_missing_or_foreign_is_named(run, capsys, harm, code, words):
     harm(run)
     found, said = verify(run, capsys)
     assert (found, words in said) == (code, True), said
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (cut_metrics, "metrics.jsonl: expected 4 rows of seed 0 up to step 4"),
+        (lose_metrics, "metrics.jsonl: expected 4 rows of seed 0 up to step 4"),
+        (results_of_another_run, "results.json: run: expected"),
+    ],
+)
+def test_a_report_is_not_drawn_from_half_a_record_or_of_another_run(run, capsys, harm, words):
+    harm(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert main(["report", str(run)]) == 3
+    assert words in one_line(capsys.readouterr().err)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_report_draws_again_what_was_harmed(run, capsys):
+    lose_a_picture(run)
+    flip(run / "report.html")
+    flip(one(run, "tensorboard/evaluation/events*"))
+    assert verify(run, capsys)[0] == 3
+    assert main(["report", str(run)]) == 0
+    assert verify(run, capsys)[0] == 0
+
+
+def test_a_kill_while_views_are_drawn_leaves_no_list_of_them(run, capsys, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("icrl.recipes.run.write_tensorboard", killed)
+    assert main(["report", str(run)]) == 130
+    code, said = verify(run, capsys)
+    assert code == 6 and "missing: views.json" in said
 
 
 def test_what_cannot_be_checked_is_bad_input(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """Results do not follow a user's switches of jax: 64-bit types, and what happens where ranks differ.
 
-A child process has 64-bit types and strict ranks. What it computes is to be what this process computes, bit for bit and
-type for type.
+A child process has 64-bit types and strict ranks, and promotes types strictly while it uses gymnasium. What it computes
+is to be what this process computes, bit for bit and type for type.
 """
 
 import dataclasses
@@ -157,10 +157,11 @@ def digest(tree: Any) -> str:
     return total.hexdigest()
 
 
-def digests(night: bool) -> dict[str, str]:
-    """One digest for each witness, or the error that it ended in."""
+def digests(night: bool, strict: bool = False) -> dict[str, str]:
+    """One digest for each witness, or the error that it ended in; with ``strict`` types where they are ours alone."""
     found = {}
     for name, witness in witnesses(night).items():
+        jax.config.update("jax_numpy_dtype_promotion", "strict" if strict and name == "gymnasium" else "standard")
         try:
             found[name] = digest(witness())
         except Exception as error:
@@ -202,6 +203,33 @@ def test_arrays_of_64_bits_are_rounded_as_they_enter():
         assert jnp.zeros(1).dtype == "float64"
 
 
+def test_types_are_promoted_as_jax_does_by_default():
+    def mixed():
+        return jnp.arange(3) * jnp.float32(0.5)
+
+    with jax.numpy_dtype_promotion("strict"):
+        assert in_32_bits(mixed)().dtype == "float32"
+        with pytest.raises(TypeError, match="promotion path"):
+            mixed()
+
+
+SWITCHES = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise", "PYTHONWARNINGS": "error"}
+SWITCHES |= {"JAX_CHECK_TRACER_LEAKS": "1", "JAX_DEBUG_NANS": "1"}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_run_follows_no_switch_of_its_command(name, tmp_path):
+    found = []
+    for out, switch in (("plain", {}), ("switched", {name: SWITCHES[name]})):
+        command = [sys.executable, "-m", "icrl", "run", "dpt-bandit", "--preset", "smoke", "--out", str(tmp_path / out)]
+        done = subprocess.run(command, env={**os.environ, **switch}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        results = read_json(tmp_path / out / "results.json")
+        found.append({key: value for key, value in results.items() if key not in ("seconds", "sha256")})
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("switch", FLAGS)
 def test_a_run_is_resumed_only_with_the_switches_that_it_drew_with(switch, tmp_path):
     """Every switch that is recorded changes draws, or the keys behind them; a change of it is refused."""
@@ -224,4 +252,4 @@ def _drawn() -> np.ndarray:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(digests(sys.argv[1] == "night")))
+    Path(sys.argv[2]).write_text(json.dumps(digests(sys.argv[1] == "night", strict=True)))

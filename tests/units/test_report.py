@@ -1,9 +1,11 @@
 """The report: schema, figures, the self-contained page, the terminal table and the TensorBoard view."""
 
 import copy
+import functools
 import io
 import itertools
 import json
+import operator
 import os
 import re
 import struct
@@ -13,6 +15,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from resealing import OTHER_KINDS, places, put
 
 from icrl.core.errors import DamagedError, InputError
 from icrl.reports.check import check_results, to_json
@@ -80,6 +83,21 @@ def with_value(path, value):
         item = item[key]
     item[path[-1]] = value
     return results
+
+
+def test_values_of_another_kind_are_refused_in_one_line():
+    """Whatever is accepted can be shown; by night all kinds are tried in all places (F12)."""
+    sample = check_results(sample_results())
+    alike = {"posterior", "ucb", "emp", "uniform", *range(1, T)}  # the first of agents and of numbers stands for all
+    for number, at in enumerate([place for place in places(sample) if not set(place) & alike]):
+        before = functools.reduce(operator.getitem, at, sample)
+        for value in OTHER_KINDS[number % 4 :: 4]:
+            put(sample, at, value)
+            try:
+                contents(check_results(sample))
+            except InputError as refusal:
+                assert "\n" not in str(refusal)
+        put(sample, at, before)
 
 
 @pytest.fixture(scope="module")
