@@ -17,6 +17,7 @@ SIBLINGS = frozenset(
         "HiddenMDP-v0",
         "OddEvenBandit-v0",
         "PermutedBandit-v0",
+        "ProjectedCartPole-v0",
         "RandomMLPBandit-v0",
         "RandomWalkBandit-v0",
         "RockSample-v0",
