@@ -160,6 +160,4 @@ def _check_evaluation(recipe: Recipe) -> None:
         allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"
         require(window % recipe.episode == 0, "window", window, allowed)
     check_tuning(recipe.evaluation.tune, recipe.evaluation.tune_tasks, recipe.task_ids)
-    if WHOLE in recipe.rules:
-        require_int("eval_steps", recipe.eval_steps, 1, recipe.window)
     require_int("forget", recipe.forget, 1, recipe.window)

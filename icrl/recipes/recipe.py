@@ -215,7 +215,7 @@ class Recipe(Checked):
     @property
     def num_tokens(self) -> int:
         """Tokens of the longest context that a model meets."""
-        return self.layout.num_tokens(max(self.context_steps, self.window))
+        return self.layout.num_tokens(max(self.context_steps, *map(self.reach, self.rules)))
 
     def agent(self, policy: Policy, rule: str = "", greedy: bool = False) -> Agent:
         """The pretrained policy as an agent of the family's environments, under the first of its rules by default.
@@ -225,18 +225,23 @@ class Recipe(Checked):
         rule = rule or self.rules[0]
         if rule == LAST_EPISODE:
             return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode, greedy=greedy)
+        reader = self._reader(policy, self.reach(rule))
         if rule == ROLLING:
-            return RollingContextAgent(**self._reader(policy), forget=self.forget)
-        return InContextAgent(**self._reader(policy), trial_episodes=self._in_trial if rule == TRIAL else None)
+            return RollingContextAgent(**reader, forget=self.forget)
+        return InContextAgent(**reader, trial_episodes=self._in_trial if rule == TRIAL else None)
+
+    def reach(self, rule: str) -> int:
+        """Transitions that a context holds under ``rule``: the whole evaluation, or W."""
+        return max(self.window, self.eval_steps) if rule == WHOLE else self.window
 
     @property
     def _in_trial(self) -> int:
         """Episodes that a context of the evaluation holds."""
         return self.window // self.episode
 
-    def _reader(self, policy: Policy) -> dict[str, Any]:
+    def _reader(self, policy: Policy, max_steps: int) -> dict[str, Any]:
         query = self.env.reset(jax.random.key(0))[0]
-        return {"policy": policy, "query": query, "layout": self.layout, "max_steps": self.window}
+        return {"policy": policy, "query": query, "layout": self.layout, "max_steps": max_steps}
 
     def learner(self, seed: int, train_seed: int, batches: Any = None, held_out: Any = None) -> Learner:
         """What training seed ``train_seed`` trains; without ``batches`` a supervised one can only be restored."""
@@ -245,8 +250,7 @@ class Recipe(Checked):
         if isinstance(objective, Supervised):
             return Fit(self.fit, policy, objective, batches, key, held_out)
         assert isinstance(objective, RL2)
-        parts = {**self._reader(policy), "max_steps": self.context_steps}
-        agent = InContextAgent(**parts, trial_episodes=self.trial_episodes)
+        agent = InContextAgent(**self._reader(policy, self.context_steps), trial_episodes=self.trial_episodes)
         ids = None if self.task_ids is None else self.task_ids[0]
         return Reinforcement(Trials(self.fit, objective, self.env, self.context_steps), agent, key, ids)
 
