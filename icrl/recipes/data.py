@@ -172,7 +172,7 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     env, steps = recipe.env, recipe.context_steps
     skipped = recipe.data.skip_episodes * recipe.episode
     drawn = not recipe.needs_labels and recipe.task_ids is None and source != INDEPENDENT
-    if drawn or (env.spec.is_stationary_bandit and not recipe.data.label):  # no labels, or one for all prefixes
+    if drawn or (env.spec.is_stationary_bandit and not recipe.label):  # no labels, or one for all prefixes
         pool = None if held_out else recipe.data.task_pool
         return ContextGenerator(env, agent_of(env, source, steps), steps, seed, purpose, together, pool)
     ids = None if recipe.task_ids is None else np.asarray(recipe.task_ids[held_out])
@@ -180,7 +180,7 @@ def _contexts_by(recipe: Recipe, source: str, seed: int, purpose: str, together:
     if source == INDEPENDENT:
         return IndependentContexts(env, ids, *asked, sequences_per_task=together)
     agent, data = agent_of(env, source, steps + skipped), recipe.data
-    labels = agent_of(env, data.label, steps) if data.label else None
+    labels = agent_of(env, recipe.label, steps) if recipe.label else None
     return RolloutContexts(
         env, ids, *asked, data.elsewhere, data.skip_episodes, sequences_per_task=together, source=agent, labels=labels
     )
@@ -199,7 +199,7 @@ def given_episodes(recipe: Recipe, source: str, seed: int, tasks: TaskSet) -> Hi
 def _num_queries(recipe: Recipe) -> int:
     """One for each prefix if the layout can ask them."""
     single = recipe.layout.num_prompt or recipe.env.spec.is_stationary_bandit
-    return 1 if single and not recipe.data.label else recipe.context_steps + 1
+    return 1 if single and not recipe.label else recipe.context_steps + 1
 
 
 # --- histories ---
@@ -288,7 +288,7 @@ def _contexts_card(recipe: Recipe, seed: int) -> dict[str, Any]:
         "elsewhere": recipe.data.elsewhere,
         "skip_episodes": recipe.data.skip_episodes,
         "task_pool": recipe.data.task_pool,
-        "labels": recipe.data.label or recipe.needs_labels,
+        "labels": recipe.label or recipe.needs_labels,
         "task_ids": None if recipe.task_ids is None else list(recipe.task_ids[0]),
     }
 

@@ -63,8 +63,9 @@ def _check_data(recipe: Recipe) -> None:
     for field in ("filter", "noisy_fraction", "keep_every", "streams"):
         value, default = getattr(data, field), plain[field]
         require(histories or value == default, field, value, f"{default} with data contexts", "use --data histories")
-    if data.label:
+    if recipe.label:
         _check_label(recipe)
+    require(recipe.needs_labels or not data.label, "label", data.label, "none, or dpt with a label")
     if data.task_pool is not None:
         drawn = recipe.env.num_tasks is None and data.data == CONTEXTS and recipe.env.spec.is_stationary_bandit
         require(drawn, "task_pool", data.task_pool, "none, or contexts in a bandit whose tasks are drawn from a prior")
@@ -86,11 +87,10 @@ def _check_sources(recipe: Recipe) -> None:
 
 def _check_label(recipe: Recipe) -> None:
     """An agent that is asked along the contexts."""
-    data, name = recipe.data, recipe.data.label
+    data, name = recipe.data, recipe.label
     _check_collector("label", name, recipe)
     sees = agents[base_name(name)].sees_env_state
     require(not sees, "label", name, "an agent that sees what a model sees, or none: the optimal actions")
-    require(recipe.needs_labels, "objective", recipe.prediction.objective, "dpt with a label")
     asked = "one history, whose steps follow one another, with a label"
     require(INDEPENDENT not in recipe.sources, "source", INDEPENDENT, asked)
     for field in ("elsewhere", "shuffle", "task_pool"):

@@ -163,7 +163,7 @@ def offline_sections(
     env, steps = recipe.env, recipe.context_steps
     sampler = env.spec.exact_sampler
     measurable = env.spec.is_stationary_bandit and recipe.data.kind == CONTEXTS and recipe.needs_labels
-    measurable = measurable and not recipe.data.label
+    measurable = measurable and not recipe.label
     if not sampler or not measurable or recipe.rules != (WHOLE,):
         return {}, []
     exact = agent_of(env, sampler)

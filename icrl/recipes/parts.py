@@ -21,6 +21,7 @@ from icrl.recipes.agent_names import check_agent
 CONTEXTS, HISTORIES = "contexts", "histories"
 KEEP_ALL = "keep-all"  # the filter that is none
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
+ORACLE = "oracle"  # the label that is the optimal action, whatever it takes to know it
 WHOLE, ROLLING, LAST_EPISODE, TRIAL = "whole", "rolling", "last-episode", "trial"
 RULES = (WHOLE, ROLLING, LAST_EPISODE, TRIAL)
 NONE, GRID = "none", "grid"
@@ -38,7 +39,8 @@ class DataSettings(Checked):
         (), help='agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two'
     )
     label: str = setting(
-        "", help="agent whose greedy choices along a context are to be predicted (dpt); none: the optimal actions"
+        "",
+        help="agent whose choices along a context are predicted (dpt); none: the exact policy, or the oracle",
     )
     context_steps: int | None = setting(
         None, low=2, high=2**16, help="C, transitions in a context or window; none: as fits the episodes"
@@ -92,7 +94,7 @@ class DataSettings(Checked):
         for name in self.source:
             if name != INDEPENDENT:
                 check_agent("source", name)
-        if self.label:
+        if self.label not in ("", ORACLE):
             check_agent("label", self.label)
 
     @property

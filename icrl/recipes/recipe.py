@@ -29,7 +29,18 @@ from icrl.models._actor_critic import ActorCritic
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.objectives.rl2 import RL2
-from icrl.recipes.parts import CONTEXTS, LAST_EPISODE, ROLLING, TRIAL, WHOLE, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import (
+    CONTEXTS,
+    INDEPENDENT,
+    LAST_EPISODE,
+    ORACLE,
+    ROLLING,
+    TRIAL,
+    WHOLE,
+    DataSettings,
+    Evaluation,
+    Prediction,
+)
 from icrl.recipes.task_split import task_split
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
@@ -38,6 +49,7 @@ from icrl.training.ppo import Reinforcement, Trials
 from icrl.training.step import FitSettings
 
 SHORT = 100  # steps of a context by default, where episodes are shorter
+TRIAL_EPISODES = 8  # in a trial by default, where episodes are long
 TOLERANCE = 0.06  # of the parameters: some models have no setting that is finer than the width
 
 
@@ -100,6 +112,8 @@ class Recipe(Checked):
             return self.data.context_steps
         if self._is_short:
             return self.episode * -(-SHORT // self.episode)
+        if self.is_reinforced and self.env.num_tasks != 1 and not self.env.spec.is_stationary_bandit:
+            return TRIAL_EPISODES * self.episode
         return min(self.episode, self.data.most_steps or self.episode)
 
     @property
@@ -169,8 +183,16 @@ class Recipe(Checked):
         if self.env.spec.is_stationary_bandit:
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
         if self.needs_labels:
-            return "uniform", "annealed-oracle"
+            return "uniform", self.label or "annealed-oracle"
         return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
+
+    @property
+    def label(self) -> str:
+        """The agent whose choices are predicted; "": the optimal actions, which may know what cannot be seen."""
+        if self.data.label == ORACLE or not self.needs_labels:
+            return ""
+        hidden = not self.env.spec.observes_state and INDEPENDENT not in self.data.source
+        return self.data.label or (self.env.spec.exact_policy if hidden else "")
 
     @property
     def task_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

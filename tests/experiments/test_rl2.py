@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_compiled(changes, told)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"label": "oracle"}, "label: got 'oracle', allowed: an agent that sees what a model sees"),
+        ({"label": "annealed-oracle"}, "label: got .annealed-oracle., allowed: an agent that sees what a model sees"),
         ({"label": "ucb", "shuffle": True}, "shuffle: got True, allowed: 0, false or none"),
         ({"label": "ucb-vi"}, "label: ucb-vi does not fit GaussianBandit"),
         ({"gae_lambda": 0.5}, "gae_lambda: got 0.5, allowed: 0.95 with objective dpt"),

@@ -27,5 +27,5 @@ def test_tasks_differ_in_what_is_projected():
     swapped = jax.vmap(lambda key: both.sample_task(key).swapped)(keys)
     assert 16 < int(swapped.sum()) < 48
     assert not jax.vmap(lambda key: seen.sample_task(key).swapped)(keys).any()
-    with pytest.raises(InputError, match="width: got 3, allowed: "):
-        ProjectedCartPole(width=3)
+    with pytest.raises(InputError, match="seen: got 3, allowed: "):
+        ProjectedCartPole(seen=3)
