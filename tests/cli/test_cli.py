@@ -9,6 +9,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+import reproductions
 
 import icrl
 from icrl.cli import main
@@ -49,6 +50,16 @@ def test_a_run_leaves_all_that_was_promised(run):
     assert names == {"online_regret.png", "offline_suboptimality.png", "cross_entropy.png", "training.png"}
     results = json.loads((run / "results.json").read_text())
     assert len(results["online"]["agents"]["DPT"]["regret"]["mean"]) == results["num_steps"] == 20
+
+
+def test_what_the_page_of_published_numbers_keeps_of_a_run(run, capsys):
+    results, found = json.loads((run / "results.json").read_text()), reproductions.kept(run)
+    curve = results["online"]["agents"]["DPT"]["regret"]
+    assert found["numbers"]["DPT regret(500), 200 tasks"] == [{part: curve[part][-1] for part in curve}]
+    assert found["settings"]["horizon"] == 20 and found["results_sha256"] == results["sha256"]
+    assert set(found["figures"]) == {path.name for path in (run / "figures").iterdir()}
+    assert reproductions.main(["keep", str(run)]) == 2
+    assert "preset: got 'smoke', allowed: cpu or paper" in capsys.readouterr().err
 
 
 def test_nothing_written_names_the_place(run):
