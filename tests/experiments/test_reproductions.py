@@ -98,6 +98,8 @@ def test_numbers_are_read_where_they_stand():
     assert claims["ad-darkroom"]["AD, episode 1 / 25 / 50"].read(results, {}) == [
         {"mean": n, "low": n - 1, "high": n + 1} for n in (1, 25, 50)
     ]
+    last, beyond = reproductions.returns("AD", 2000, 2001)(results, {})
+    assert last["mean"] == 2000 and beyond is None
     steps = claims["ad-key-to-door"]["AD after 2 000 / 5 000 / 10 000 / 50 000 steps"].read(results, {"horizon": 50})
     assert [each["mean"] for each in steps] == [40, 100, 200, 1000]
     (smooth,) = claims["lhf-darkroom"]["AD without filter, mean over 100 episodes, smoothed"].read(results, {})
