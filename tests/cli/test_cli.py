@@ -68,13 +68,8 @@ def test_nothing_written_names_the_place(run):
             assert str(run.parent) not in path.read_text(), path
 
 
-BY_DAY = ("ad-darkroom",)  # a distillation; the module's own ``run`` is a dpt-bandit
-
-
-@pytest.mark.parametrize(
-    "experiment",
-    [pytest.param(e, marks=[pytest.mark.nightly] * (e not in BY_DAY)) for e in sorted(KINDS["experiments"])],
-)
+@pytest.mark.nightly  # by day: the module's ``run``, a distillation below, and tests/laws/test_experiments.py
+@pytest.mark.parametrize("experiment", sorted(KINDS["experiments"]))
 def test_every_experiment_runs_in_its_smallest_size(experiment, tmp_path, capsys):
     code, out, _ = call(capsys, "run", experiment, *SMALL, "--out", tmp_path / "run")
     assert code == 0
