@@ -77,6 +77,8 @@ def _dispatch(argv: list[str]) -> int:
         return _run(args, rest)
     if args.command == "collect":
         return _collect(args, rest)
+    if args.command == "filter":
+        return _filter(args, rest)
     if rest:
         raise InputError(f"unrecognized arguments: {' '.join(rest)}")
     if args.command == "show":
@@ -140,6 +142,12 @@ def _top_parser() -> _Parser:
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
     inspect.add_argument("folder", help="a folder of collected histories")
     inspect.add_argument("--png", default=None, help="also draw them, and a walk through a room, into this file")
+    rule = commands.add_parser("filter", help="show what a filter does to collected histories", allow_abbrev=False)
+    rule.add_argument("folder", help="a folder of collected histories")
+    rule.add_argument("--filter", default="lhf", help="its registered name (default lhf), which brings its own flags")
+    rule.add_argument(
+        "--seed", default="0", help="of its draws: the selection of training seed 0 of a run of this seed"
+    )
     export = commands.add_parser("export", help="write collected histories as a Minari dataset", allow_abbrev=False)
     export.add_argument("folder", help="a folder of collected histories")
     export.add_argument("out", help="folder of the dataset, a new one whose name is its id: NAME-v0")
@@ -234,6 +242,22 @@ def _inspect(folder: Path, png: str | None) -> int:
     print(describe(stored))
     if png is not None:
         draw(stored, _path(png))
+    return 0
+
+
+def _filter(args: argparse.Namespace, rest: list[str]) -> int:
+    import numpy as np
+
+    from icrl.core.flags import values_of
+    from icrl.core.registry import filters
+    from icrl.core.settings import replaced
+    from icrl.datasets.histories import StoredHistories
+    from icrl.filters._effect import effects
+    from icrl.reports.histories import describe_effects
+
+    seed, rule = _integer("seed", args.seed), filters[args.filter]()
+    rule, table = replaced(rule, values_of(rule, rest)), StoredHistories(_path(args.folder)).table()
+    print(describe_effects(effects(table, rule.select(table, np.random.default_rng([seed, 0, 0])))))
     return 0
 
 

@@ -1,5 +1,6 @@
 """A look into stored learning histories: their learning curves as text and as a picture, and walks through a room."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,10 @@ import numpy as np
 
 from icrl.datasets.histories import StoredHistories, episodes
 from icrl.envs._grid_room import GridRoom
+from icrl.filters._effect import Effect
 from icrl.reports.charts import to_png
 from icrl.reports.figures import draw_learning_curves
+from icrl.reports.numbers import NO_NUMBER, short_number
 from icrl.reports.walks import draw_walks
 from icrl.storage.publish import publish_file
 
@@ -38,6 +41,16 @@ def describe(stored: StoredHistories) -> str:
         curve = returns[row].mean(0) / optimal[row]
         task = stored.card["task_ids"][row]
         lines.append(f"task {task:>6}  {_bars(curve)}  {last[row].mean():6.2f} of {optimal[row]:.2f}")
+    return "\n".join(lines)
+
+
+def describe_effects(found: Mapping[str, Effect]) -> str:
+    """What a filter did to a data set, a quantity a line."""
+    lines = ["of the histories     collected    filtered      change"]
+    for what, (before, after) in found.items():
+        change = f"{after / before - 1:+.1%}" if before else NO_NUMBER
+        cells = [f"{each:,}" if isinstance(each, int) else short_number(each, 4) for each in (before, after)]
+        lines.append(f"{what:<18} {cells[0]:>11} {cells[1]:>11} {change:>11}")
     return "\n".join(lines)
 
 

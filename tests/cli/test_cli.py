@@ -9,6 +9,7 @@ import gymnasium
 import jax
 import numpy as np
 import pytest
+import reproductions
 
 import icrl
 from icrl.cli import main
@@ -51,19 +52,24 @@ def test_a_run_leaves_all_that_was_promised(run):
     assert len(results["online"]["agents"]["DPT"]["regret"]["mean"]) == results["num_steps"] == 20
 
 
+def test_what_the_page_of_published_numbers_keeps_of_a_run(run, capsys):
+    results, found = json.loads((run / "results.json").read_text()), reproductions.kept(run)
+    curve = results["online"]["agents"]["DPT"]["regret"]
+    assert found["numbers"]["DPT regret(500), 200 tasks"] == [{part: curve[part][-1] for part in curve}]
+    assert found["settings"]["horizon"] == 20 and found["results_sha256"] == results["sha256"]
+    assert set(found["figures"]) == {path.name for path in (run / "figures").iterdir()}
+    assert reproductions.main(["keep", str(run)]) == 2
+    assert "preset: got 'smoke', allowed: cpu or paper" in capsys.readouterr().err
+
+
 def test_nothing_written_names_the_place(run):
     for path in run.rglob("*"):
         if path.is_file() and path.suffix in (".json", ".jsonl", ".html"):
             assert str(run.parent) not in path.read_text(), path
 
 
-BY_DAY = ("ad-darkroom",)  # a distillation; the module's own ``run`` is a dpt-bandit
-
-
-@pytest.mark.parametrize(
-    "experiment",
-    [pytest.param(e, marks=[pytest.mark.nightly] * (e not in BY_DAY)) for e in sorted(KINDS["experiments"])],
-)
+@pytest.mark.nightly  # by day: the module's ``run``, a distillation below, and tests/laws/test_experiments.py
+@pytest.mark.parametrize("experiment", sorted(KINDS["experiments"]))
 def test_every_experiment_runs_in_its_smallest_size(experiment, tmp_path, capsys):
     code, out, _ = call(capsys, "run", experiment, *SMALL, "--out", tmp_path / "run")
     assert code == 0

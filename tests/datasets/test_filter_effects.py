@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from return_tables import EXAMPLE, table_of
 
+from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.flags import values_of
 from icrl.core.registry import filters
@@ -20,6 +21,7 @@ from icrl.recipes.checks import enhancements
 from icrl.recipes.measure import filter_tables
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import settings_of
+from icrl.reports.numbers import short_number
 
 SMALL = {
     "data": "histories", "env": "DarkRoom-v0", "size": 4, "horizon": 6, "train_fraction": 0.75, "train_tasks": 3,
@@ -93,7 +95,7 @@ def test_numbers_of_the_table_are_those_of_plain_loops(tmp_path):
     assert float(row["change"].rstrip("%")) == pytest.approx(100 * (then / row["collected"] - 1), abs=0.05)
 
 
-def test_sources_share_out_the_histories_of_a_task(tmp_path):
+def test_sources_share_out_the_histories_of_a_task(tmp_path, capsys):
     recipe = recipe_of(source=("oracle", "uniform"))
     data.collect_histories(recipe, tmp_path, 7)
     assert "uniform player's share" not in check_against_loops(recipe, tmp_path)[0]
@@ -103,6 +105,13 @@ def test_sources_share_out_the_histories_of_a_task(tmp_path):
     returns = stored.episode_returns().reshape(3, 5, 10)
     np.testing.assert_array_equal(returns[:, :3].min((1, 2)), stored.card["optimal_return"])
     assert (returns[:, 3:].mean((1, 2)) < stored.card["optimal_return"]).all()
+    assert main(["filter", str(stored.folder), "--seed", "7", "--filter", "lhf"]) == 0
+    shown = {line[:18].strip(): line[18:].split() for line in capsys.readouterr().out.splitlines()[1:]}
+    before, after = data.filter_effects(recipe, tmp_path, 7)[0]["mean return"]
+    assert shown["mean return"] == [short_number(before, 4), short_number(after, 4), f"{after / before - 1:+.1%}"]
+    assert shown["distinct histories"][0] == "15"
+    assert main(["filter", str(stored.folder), "--lam", "-1"]) == 2
+    assert "lam: got -1.0, allowed: a finite number in [0, " in capsys.readouterr().err
 
 
 def test_histories_used_from_an_episode_on_by_hand():

@@ -17,6 +17,7 @@ from icrl.storage.publish import read_json
 
 PRETRAINS_NOTHING = ("neural-bandits",)
 COLLECTS_NOTHING = ("leaderboard", "neural-bandits")
+COLLECTED_BY_DAY = ("ad", "dpt", "dpt-darkroom", "leaderboard", "tadm-bernoulli")  # each way of making data
 
 
 @pytest.mark.parametrize("name", experiments)
@@ -30,7 +31,10 @@ def test_it_has_every_verb_and_all_presets(name):
         assert experiment.num_models(settings) % max(len(experiment.kinds(settings)), 1) == 0
 
 
-@pytest.mark.parametrize("name", experiments)
+COLLECTIONS = [pytest.param(name, marks=[pytest.mark.nightly] * (name not in COLLECTED_BY_DAY)) for name in experiments]
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
 def test_data_are_collected_or_there_are_none_to_collect(name, tmp_path, capsys):
     out = tmp_path / "data"
     code = main(["collect", name, "--preset", "smoke", "--num-tasks", "4", "--out", str(out)])

@@ -185,7 +185,7 @@ class TestLaws:
     def test_the_past_does_not_see_the_future(self, case):
         policy, these = build(case), random_rows(0)
         before, time = rows(policy, *these), jnp.arange(ROW)[None]
-        for seed in range(1, 5):  # 1 024 pairs
+        for seed in range(1, 3):  # 512 pairs
             cut = jax.random.randint(jax.random.key(seed), (ROWS, 1), 1, ROW)
             after = rows(policy, *where_rows(time < cut, these, random_rows(seed)))
             assert float(jnp.abs(jnp.where((time < cut)[..., None], after - before, 0.0)).max()) == 0.0
@@ -251,13 +251,14 @@ IN_BFLOAT16 = {"convert_element_type", "dot_general", "reshape", "transpose", "s
 @pytest.mark.parametrize("name", models)
 @pytest.mark.parametrize("form", ["parallel", "step"])
 def test_bfloat16_is_for_matrix_products_alone(name, form):
-    policy = Policy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY))
+    policy = jax.eval_shape(lambda: Policy.split(new_policy(name, {"matmuls": "bfloat16"}, CAPACITY)))
     x, start = tokens_and_starts(2)
-    carry = policy.initial_carry() if form == "step" else None
-    found = list(equations(jax.make_jaxpr(policy)(x, start, carry).jaxpr))
+    carry = jax.eval_shape(lambda policy: policy.initial_carry(), policy) if form == "step" else None
+    found = list(equations(jax.make_jaxpr(lambda policy, *inputs: policy(*inputs))(policy, x, start, carry).jaxpr))
     low = {each.primitive.name for each in found if any(v.aval.dtype == jnp.bfloat16 for v in each.outvars)}
     assert {"convert_element_type", "dot_general"} <= low <= IN_BFLOAT16
-    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(jax.eval_shape(policy, x, start, carry)))
+    outcome = jax.eval_shape(lambda policy, *inputs: policy(*inputs), policy, x, start, carry)
+    assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(outcome))
 
 
 def test_products_are_as_exact_as_asked_for():

@@ -203,7 +203,9 @@ def test_returns_of_a_random_agent():
     assert mean(corner, splits.numpy_split(100, 0.8, 0)[1]) == pytest.approx(0.736, abs=5e-4)
 
 
+@pytest.mark.nightly
 def test_return_of_a_random_agent_with_keys():
+    """By day the rooms without keys, and the oracles of those with keys."""
     env = DarkKeyToDoor()
     groups = np.arange(6561).reshape(9, -1)  # in groups, to keep the tables small
     returns = [random_returns(env, TaskSet.of(env, group).params) for group in groups]

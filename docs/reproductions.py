@@ -1,0 +1,341 @@
+"""``reproductions.md``: every published number of the recipes beside ours, made from the small files in ``results/``.
+
+    python docs/reproductions.py keep FOLDER   # of a finished run: writes results/EXPERIMENT-PRESET.json, and the page
+    python docs/reproductions.py               # writes the page anew from these files
+
+A kept file holds the numbers that the page needs, the settings, versions, device and date of its run, the digests of
+its ``results.json`` and figures, and one of itself: nothing on the page is typed in. A test makes the page again and
+compares. ``EXPERIMENT.png`` is shown as the figure of a run only if it is one of that run's own.
+"""
+
+import datetime
+import hashlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from icrl.core.errors import IcrlError, InputError, require
+from icrl.core.registry import experiments
+from icrl.core.settings import flat
+from icrl.evaluation.learning_curves import trailing_mean
+from icrl.recipes.checks import SMOOTHED
+from icrl.reports.numbers import short_number
+from icrl.reports.report import read_results
+from icrl.storage.documents import read_document, write_document
+from icrl.storage.publish import read_json
+from icrl.storage.run_folder import CONFIG, read_config
+
+HERE = Path(__file__).parent
+PAGE, KEPT = HERE / "reproductions.md", HERE / "results"
+SCHEMA = 1
+NOT_RUN = "not run on this version"
+
+Value = dict[str, float]  # {"mean", "low", "high"}
+Reader = Callable[[dict[str, Any], dict[str, Any]], list[Value | None]]  # (results, settings of the run)
+
+
+class Claim(NamedTuple):
+    """How a published number is held against a run."""
+
+    read: Reader  # our numbers, one for each of theirs; None where the run has none
+    better: str  # "lower", "higher", or "same": a competitor, whose number ours should be
+    size: Mapping[str, Any] = {}  # settings of the paper without which its number cannot be expected
+    because: str = ""  # why a miss was to be expected, where an experiment has shown it
+
+
+# --- how numbers are read off results.json ---
+
+
+def regret(*names: str) -> Reader:
+    """Of these agents after all steps."""
+    return lambda results, settings: [_at(results.get("online"), name, "regret", -1) for name in names]
+
+
+def returns(name: str, *numbers: int) -> Reader:
+    """Of an agent in the episodes ``numbers``, counted from 1."""
+    return lambda results, settings: [_at(results.get("episodes"), name, "returns", number - 1) for number in numbers]
+
+
+def returns_after(name: str, *steps: int) -> Reader:
+    """Of an agent in the episode that ends after so many steps."""
+
+    def read(results: dict[str, Any], settings: dict[str, Any]) -> list[Value | None]:
+        return returns(name, *(each // settings["horizon"] for each in steps))(results, settings)
+
+    return read
+
+
+def smoothed_mean(name: str) -> Reader:
+    """Mean over all episodes of the trailing mean, as Chen et al. 2025 have it; its bounds are means of bounds."""
+
+    def read(results: dict[str, Any], settings: dict[str, Any]) -> list[Value | None]:
+        agent = ((results.get("episodes") or {}).get("agents") or {}).get(name)
+        if agent is None:
+            return [None]
+        band = agent["returns"]
+        return [{part: float(trailing_mean(np.array(band[part]), SMOOTHED).mean()) for part in band}]
+
+    return read
+
+
+def check(what: str) -> Reader:
+    """What a check of the report measured."""
+    return lambda results, settings: [
+        next((row["measured"] for row in results["checks"] if row["what"] == what), None),
+    ]
+
+
+def given(model: str, source: str) -> Reader:
+    """The return of a model that plays on a given episode of ``source``."""
+
+    def read(results: dict[str, Any], settings: dict[str, Any]) -> list[Value | None]:
+        rows = [row for table in results.get("tables") or [] for row in table["rows"] if row[:2] == [model, source]]
+        return [next((row[2] for row in rows if isinstance(row[2], dict)), None)]
+
+    return read
+
+
+def nowhere(count: int) -> Reader:
+    """Numbers that no preset measures."""
+    return lambda results, settings: [None] * count
+
+
+def _at(section: dict[str, Any] | None, name: str, field: str, index: int) -> Value | None:
+    agent = ((section or {}).get("agents") or {}).get(name)
+    if agent is None or index >= len(agent[field]["mean"]):
+        return None
+    return {part: agent[field][part][index] for part in ("mean", "low", "high")}
+
+
+# --- the claims, by experiment and by what it calls them ---
+
+_STREAMS = "parallel streams of one learner differ by luck alone; its report says what the filter changed"
+_LONG = {"horizon": 200}
+_LINEAR = {"horizon": 200, "num_arms": 10, "dim": 5, "noise_std": 1.5}
+CLAIMS: dict[str, dict[str, Claim]] = {
+    "ad-darkroom": {
+        "AD, episode 1 / 25 / 50": Claim(returns("AD", 1, 25, 50), "higher"),
+        "AD after 1 000 episodes": Claim(returns("AD", 1000), "higher"),
+    },
+    "ad-key-to-door": {
+        "AD after 2 000 / 5 000 / 10 000 / 50 000 steps": Claim(
+            returns_after("AD", 2000, 5000, 10_000, 50_000), "higher"
+        ),
+        "AD with contexts of 100 / 50 steps, at 30 000 steps": Claim(nowhere(2), "higher"),
+    },
+    "dpt-bandit": {
+        "DPT regret(500), 200 tasks": Claim(regret("DPT"), "lower", {"horizon": 500}),
+        "TS regret(500), 200 tasks": Claim(regret("thompson-gaussian"), "same", {"horizon": 500}),
+        "UCB regret(500), 200 tasks": Claim(regret("ucb"), "same", {"horizon": 500}),
+    },
+    "dpt-darkroom": {
+        "DPT offline, random data": Claim(given("DPT", "independent"), "higher"),
+        "DPT offline, expert data": Claim(given("DPT", "oracle"), "higher"),
+        "DPT online, episode 5 / 10 / 40": Claim(returns("DPT, last episode", 5, 10, 40), "higher"),
+    },
+    "dpt-linear-bandit": {
+        "DPT regret(200), 200 tasks": Claim(regret("DPT"), "lower", _LONG),
+        "LinUCB regret(200), 200 tasks": Claim(regret("linucb"), "same", _LONG),
+        "TS (the source) regret(200), 200 tasks": Claim(regret("thompson-gaussian"), "same", _LONG),
+    },
+    "lhf-darkroom": {
+        "E of LHF for AD, clean, smoothed": Claim(
+            check(f"E of AD + lhf, clean, trailing mean of {SMOOTHED}"), "higher", because=_STREAMS
+        ),
+        "E of LHF for AD, 30 % noisy, smoothed": Claim(
+            check(f"E of AD + lhf, noisy, trailing mean of {SMOOTHED}"), "higher"
+        ),
+        "AD without filter, mean over 100 episodes, smoothed": Claim(
+            smoothed_mean("AD, clean"), "higher", {"eval_steps": 2000}
+        ),
+    },
+    "tadm-bernoulli": {
+        "TF imitating UCB, regret(200)": Claim(regret("imitates ucb"), "lower", _LONG),
+        "UCB, regret(200)": Claim(regret("ucb"), "same", _LONG, "the paper's code runs another UCB than its text"),
+        "TF on 0, 10, 50, 100 % TS, regret(200)": Claim(
+            regret(*(f"DPT, {share} % of data TS" for share in (0, 10, 50, 100))), "lower", _LONG
+        ),
+        "TS, regret(200)": Claim(regret("thompson-bernoulli"), "same", _LONG),
+    },
+    "tadm-linear": {
+        "TF, regret(200)": Claim(regret("AD"), "lower", _LINEAR),
+        "LinUCB, regret(200)": Claim(regret("linucb"), "same", _LINEAR),
+        "TS, regret(200)": Claim(regret("lin-ts"), "same", _LINEAR),
+    },
+}
+
+
+# --- from a run to a kept file ---
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """What is kept of the finished run in ``folder``.
+
+    Raises:
+      InputError: no finished run there, or one of an experiment that no published number is about.
+    """
+    require((folder / "results.json").is_file(), "folder", str(folder), "the output folder of a finished run")
+    results, config = read_results(folder / "results.json"), read_config(folder)
+    settings, name = config["settings"], results["experiment"]
+    require(name in CLAIMS, "experiment", name, ", ".join(CLAIMS), "no published number is about it")
+    began = datetime.datetime.fromtimestamp((folder / CONFIG).stat().st_mtime, datetime.UTC)
+    head = {key: results[key] for key in ("experiment", "preset", "seed", "train_seeds", "num_tasks", "num_steps")}
+    return {
+        "schema": SCHEMA,
+        **head,
+        "date": began.date().isoformat(),  # on which the run began
+        "device": results["device"],
+        "versions": results["versions"],
+        "seconds": results["seconds"]["total"],
+        "settings": {key: value for key, value in settings.items() if key not in head},
+        "figures": {path.name: _sha256(path) for path in sorted((folder / "figures").glob("*.png"))},
+        "results_sha256": read_json(folder / "results.json")["sha256"],
+        "numbers": {what: claim.read(dict(results), settings) for what, claim in CLAIMS[name].items()},
+    }
+
+
+def keep(folder: Path) -> Path:
+    """Write what is kept of a run into ``results/``, in place of an earlier run of the same preset."""
+    found = kept(folder)
+    require(found["preset"] != "smoke", "preset", "smoke", "cpu or paper", "seconds of training promise nothing")
+    path = KEPT / f"{found['experiment']}-{found['preset']}.json"
+    write_document(path, found)
+    return path
+
+
+# --- from kept files to the page ---
+
+HEAD = f"""# Published numbers, and ours
+
+Made by `python docs/reproductions.py` from the files in `docs/results`; each is made of a run by
+`python docs/reproductions.py keep FOLDER`. Ours: the mean and its 95 % interval. A claim is "met" where our interval
+reaches the published number or is better; a competitor's, where our interval and theirs overlap. What cannot be
+expected at another size than the paper's is said to be so. "{NOT_RUN}": no run is kept here; the docstrings
+of the experiments tell of earlier ones. Settings that differ from the preset's stand behind it.
+"""
+COLUMNS = ("claim", "theirs", "ours", "preset", "run", "verdict", "figure")
+
+
+class Theirs(NamedTuple):
+    """A published number, with what is behind its +-."""
+
+    mean: float
+    error: float
+
+
+def theirs(value: str) -> list[Theirs]:
+    """The numbers in a published value: "0.96 / 1.26", "10.31 +- 0.44", "25.1 %" (which is .251)."""
+    scale = 0.01 if value.endswith("%") else 1.0
+    found = re.findall(r"(\d+(?:\.\d+)?)(?: \+- (\d+(?:\.\d+)?))?", value)
+    return [Theirs(scale * float(mean), scale * float(error or 0)) for mean, error in found]
+
+
+def page() -> str:
+    """The page, from the files that are there."""
+    parts = [HEAD]
+    for name in experiments:
+        published = experiments[name].published
+        if published:
+            rows = [cells for each in published for cells in _rows(name, each)]
+            lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
+            parts += [f"## {name}\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
+    return "\n".join(parts)
+
+
+def kept_runs(name: str) -> list[dict[str, Any]]:
+    """The kept runs of an experiment, one a preset."""
+    paths = [KEPT / f"{name}-{preset}.json" for preset in experiments[name].presets]
+    return [read_document(path, version=("schema", SCHEMA)) for path in paths if path.is_file()]
+
+
+def _rows(name: str, published: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each kept run."""
+    claim, value = CLAIMS[name][published["what"]], str(published["value"])
+    first = [f"{published['what']} ({published['where']})", value]
+    rows = []
+    for run in kept_runs(name):
+        ours = run["numbers"][published["what"]]
+        shown = " / ".join(_in_words(each, value.endswith("%")) for each in ours)
+        version = f"icrl {run['versions']['icrl']}, jax {run['versions']['jax']}"
+        when = f"{run['date']}, {run['device']}, {version}, {run['seconds'] / 60:.0f} min"
+        rows.append(
+            [*first, shown, _preset(run), when, verdict(claim, theirs(value), ours, run["settings"]), _figure(run)]
+        )
+    return rows or [[*first, NOT_RUN, "-", "-", "-", "-"]]
+
+
+def _figure(run: Mapping[str, Any]) -> str:
+    """The picture beside this page, if it is one of the run's own."""
+    path = HERE / f"{run['experiment']}.png"
+    return f"[{path.name}]({path.name})" if path.is_file() and _sha256(path) in run["figures"].values() else "-"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def verdict(claim: Claim, published: list[Theirs], ours: list[Value | None], settings: Mapping[str, Any]) -> str:
+    """Whether ours reach theirs; or why that cannot be expected, or is not known."""
+    sizes = [(key, settings.get(key), value) for key, value in claim.size.items()]
+    other = [f"{key} {here}, theirs {value}" for key, here, value in sizes if here != value]
+    pairs = [(number, own) for number, own in zip(published, ours, strict=True) if own is not None]
+    if not pairs:
+        return "not measured"
+    if other:
+        return f"cannot be expected: {', '.join(other)}"
+    met = sum(_reaches(claim.better, number, own) for number, own in pairs)
+    of = f" ({met} of {len(pairs)} numbers)" if len(published) > 1 else ""
+    if met == len(pairs):
+        return f"met{of}"
+    return f"cannot be expected: {claim.because}{of}" if claim.because else f"missed{of}"
+
+
+def _reaches(better: str, published: Theirs, own: Value) -> bool:
+    low, high = published.mean - published.error, published.mean + published.error
+    if better == "same":
+        return own["low"] <= high and own["high"] >= low
+    return own["low"] <= published.mean if better == "lower" else own["high"] >= published.mean
+
+
+def _in_words(own: Value | None, percent: bool) -> str:
+    if own is None:
+        return "-"
+    mean, low, high = (own[part] for part in ("mean", "low", "high"))
+    if percent:
+        return f"{100 * mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{short_number(mean)} [{short_number(low)}, {short_number(high)}]"
+
+
+def _preset(run: Mapping[str, Any]) -> str:
+    """The preset, the settings that this run had otherwise, and its training seeds and tasks."""
+    usual = flat(experiments[run["experiment"]].presets[run["preset"]])
+    odd = [f"{key} {value}" for key, value in run["settings"].items() if _plain(usual.get(key, value)) != _plain(value)]
+    seeds = len(run["train_seeds"])
+    counts = [f"{seeds} training seed{'s' if seeds > 1 else ''}", f"{run['num_tasks']:,} tasks"]
+    return ", ".join([run["preset"], *odd, *counts])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def main(words: list[str]) -> int:
+    """``keep FOLDER``, or nothing."""
+    try:
+        if words[:1] == ["keep"] and len(words) == 2:
+            print(f"kept: {keep(Path(words[1]))}")
+        elif words:
+            raise InputError(f"words: got {' '.join(words)!r}, allowed: keep FOLDER, or none")
+        PAGE.write_text(page(), encoding="utf-8")
+    except IcrlError as error:
+        print(f"reproductions: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
