@@ -18,9 +18,9 @@ from icrl.planning.bounds import point_based
 class PointBased(BeliefAgent):
     """Plays the argmax over alpha vectors backed up at sampled beliefs (PBVI), each step of an episode with its own.
 
-    In the first episode it earns ``plan.value`` on average at least, and the optimum is at most ``plan.upper``, the fast
-    informed bound of Hauskrecht 2000: the gap is the difference. Beliefs are those along ``num_beliefs`` random ways
-    through a trial, three times, first near to QMDP and then to the plan so far.
+    In the first episode it earns ``plan.value`` on average at least, and the optimum is at most ``plan.upper``, the
+    fast informed bound of Hauskrecht 2000: the gap is the difference. Beliefs are those along ``num_beliefs`` random
+    ways through a trial, three times, first near to QMDP and then to the plan so far.
     """
 
     plan: Plan
