@@ -282,7 +282,7 @@ def test_qmdp_takes_the_best_on_average():
 
 def test_who_needs_a_small_pomdp_says_so():
     with pytest.raises(
-        InputError, match=r"^environment HiddenMDP: got 64 states, 10 steps and 1 episodes, allowed: .*needs"
+        InputError, match=r"^environment HiddenMDP: got 24 states, 10 steps and 1 episodes, allowed: .*needs"
     ):
         agents["belief-optimal"].for_env(HiddenMDP())
     agent = agents["point-based"].for_env(HiddenMDP(horizon=4), num_beliefs=10)
@@ -336,7 +336,7 @@ def test_rock_sample_is_that_of_an_independent_solver():
     """RockSample(3, 2) exactly; RockSample(4, 4) between its bounds, the lower of which is the value itself."""
     env = RockSample(size=3, rocks=2, horizon=8)
     assert exact_value(env) == pytest.approx(rock_value(env, 8), abs=1e-9)
-    env = RockSample(horizon=8)
+    env = RockSample(rocks=4, horizon=8)
     value, (lower, upper) = rock_value(env, 8), point_based(env.pomdp, 8, 100)[1]
     assert (env.size, env.rocks) == (4, 4)
     assert value == pytest.approx(17.5, abs=1e-6)
