@@ -349,7 +349,7 @@ def _list_fitting(args: argparse.Namespace) -> int:
     from icrl.core.registry import agents, environments
     from icrl.recipes.competitors import fitting
 
-    field = fitting(environments[args.env](), tuple(agents))
+    field = fitting(environments.make(args.env), tuple(agents))
     if args.json:
         print(json.dumps({"fit": sorted(field.players), "refused": field.refused}, indent=1))
         return 0

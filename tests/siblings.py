@@ -16,6 +16,7 @@ SIBLINGS = frozenset(
         "HeavyTailedBandit-v0",
         "HiddenMDP-v0",
         "OddEvenBandit-v0",
+        "POMDPFile-v0",
         "PermutedBandit-v0",
         "ProjectedCartPole-v0",
         "RandomMLPBandit-v0",

@@ -48,10 +48,14 @@ class Registry:
         self.kind = kind
         self.package = package
         self._entries: dict[str, Entry] = {}
+        self._prefixes: dict[str, tuple[str, str]] = {}  # to the entry and the setting that are meant
         self._discovered = False
 
-    def register(self, name: str, *, paper: str = "") -> Callable[[Item], Item]:
-        """Return a decorator that files an item under ``name``; the name must be new."""
+    def register(self, name: str, *, paper: str = "", prefix: str = "", setting: str = "") -> Callable[[Item], Item]:
+        """Return a decorator that files an item under ``name``; the name must be new.
+
+        With a ``prefix`` every name PREFIX:TEXT means the item with TEXT as its ``setting``; see ``resolve``.
+        """
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
             raise InputError(f"{self.kind} name: got {name!r}, allowed: 1-64 characters of A-Z a-z 0-9 . _ -")
 
@@ -64,6 +68,8 @@ class Registry:
             if known is not None and not same_source:  # a reload of the same module may replace its own entry
                 raise InputError(f"{self.kind} {name!r} is already registered by {known.file}")
             self._entries[name] = Entry(name, item, paper, module)
+            if prefix:
+                self._prefixes[prefix] = name, setting
             return item
 
         return file_under_name
@@ -73,12 +79,28 @@ class Registry:
         return self.entry(name).item
 
     def entry(self, name: str) -> Entry:
-        """The entry called ``name`` with its paper and file."""
+        """The entry called ``name`` with its paper and file; for PREFIX:TEXT that of the prefix."""
+        name, _ = self.resolve(name)
         if name not in self._entries:
             self._discover()
         if name not in self._entries:
             raise InputError(f"unknown {self.kind} {name!r}; {near_names(name, self._entries)}")
         return self._entries[name]
+
+    def resolve(self, name: str) -> tuple[str, dict[str, Any]]:
+        """(registered name, settings) that ``name`` means; a name without a known prefix means itself."""
+        prefix, colon, text = name.partition(":")
+        if colon:
+            self._discover()
+        if not colon or prefix not in self._prefixes:
+            return name, {}
+        target, setting = self._prefixes[prefix]
+        return target, {setting: text}
+
+    def make(self, name: str) -> Any:
+        """The item called ``name``, with no settings but those that the name itself gives."""
+        target, settings = self.resolve(name)
+        return self[target](**settings)
 
     def name_of(self, item: Any) -> str:
         """The name under which ``item`` is registered; ``InputError`` if it is not."""

@@ -87,8 +87,10 @@ def chosen(settings: Settings, values: Mapping[str, Any]) -> Settings:
     for each in dataclasses.fields(settings):  # type: ignore[arg-type]
         old = getattr(settings, each.name)
         if "named" in each.metadata and isinstance(values.get(each.name), str):
-            item = each.metadata["named"][values[each.name]]
-            changes |= {} if type(old) is item else {each.name: item()}
+            registry = each.metadata["named"]
+            target, given = registry.resolve(values[each.name])
+            item = registry[target]
+            changes |= {} if type(old) is item and not given else {each.name: item(**given)}
         elif dataclasses.is_dataclass(old) and "follows" not in each.metadata:
             inner = chosen(old, values)
             changes |= {} if inner is old else {each.name: inner}

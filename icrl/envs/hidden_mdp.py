@@ -22,7 +22,7 @@ class HiddenMDP(FinitePOMDP):
     """
 
     horizon: int = 10
-    num_states: int = setting(4, low=2, high=12, help="n, states of the MDP")
+    num_states: int = setting(3, low=2, high=12, help="n, states of the MDP")
     num_moves: int = setting(2, low=1, high=64, help="K, actions")
     num_symbols: int = setting(2, low=1, high=12, help="O, observations")
     table_seed: int = setting(0, low=0, high=2**32 - 1, help="seed of the MDP's transitions")

@@ -43,7 +43,7 @@ class RockSample(FinitePOMDP):
 
     horizon: int = 15
     size: int = setting(4, low=2, high=32, help="n, cells along each side")
-    rocks: int = setting(4, low=1, high=12, help="k, rocks")
+    rocks: int = setting(2, low=1, high=12, help="k, rocks")
     map_seed: int = setting(0, low=0, high=2**32 - 1, help="seed of the rocks' cells")
 
     def __post_init__(self) -> None:

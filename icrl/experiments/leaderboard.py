@@ -105,7 +105,7 @@ class LeaderboardSettings(Checked):
 
     def environment(self, name: str) -> Environment | None:
         """The registered environment, a bandit as long as the model's; None when it has too many states."""
-        env: Environment = environments[name]()
+        env: Environment = environments.make(name)
         if isinstance(env, Bandit):
             return dataclasses.replace(env, horizon=self.env.horizon)
         return env if (env.spec.num_states or 1) <= self.max_states else None

@@ -268,7 +268,8 @@ def build_environment(env_id: str, settings: Mapping[str, Any]) -> Environment:
     """The registered environment ``env_id`` with its ``settings``; an unknown one raises ``InputError``."""
     refuse_after_fork()
     require(isinstance(env_id, str), "env_id", env_id, "the name of a registered environment")
-    return environments[env_id](**checked_settings(env_id, environments[env_id], settings))
+    name, given = environments.resolve(env_id)
+    return environments[name](**{**given, **checked_settings(env_id, environments[name], settings)})
 
 
 def make_agent(
