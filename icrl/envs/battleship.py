@@ -33,7 +33,7 @@ class Battleship(Levelled):
     Ships of 2, 3, 3 and 4 cells lie along rows or columns of n x n cells; in order, each in a place that is drawn
     uniformly from those without another ship. A first hit in a cell earns 1 / 12, any other shot costs
     1 / (n^2 - 12), also a second one at the same ship. The episode terminates when all 12 cells are hit; n^2 steps are
-    its time limit. n = 8, 10 or 12. A random player gets -0.45, -0.42 and -0.39; one who never fires twice at a cell
+    its time limit. n = 8, 10 or 12. A random player gets -0.46, -0.42 and -0.40; one who never fires twice at a cell
     0.08.
 
     Departure from POPGym: its action is a pair (row, column), and its board may be too small for its ships.

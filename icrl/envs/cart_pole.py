@@ -38,7 +38,7 @@ class CartPole(Levelled):
     Each step earns 1 / T, the one in which the pole falls as well, which terminates the episode; T = 200, 400 or 600
     steps are its time limit. The equations are those of gymnasium's CartPole-v1, in float32. POPGym's tasks:
 
-    - PositionOnlyCartPole: the default, in its three levels; a random player gets 0.12, 0.06 and 0.04.
+    - PositionOnlyCartPole: the default, in its three levels; a random player gets 0.11, 0.06 and 0.04.
     - VelocityOnlyCartPole: ``shows="velocity"``. The first observation of an episode is position and angle all the
       same: a slip of POPGym's, kept since its published results rest on it.
     - NoisyPositionOnlyCartPole: ``noise`` 0.1, 0.2 or 0.3 with the level easy, so that T = 200. What is shown is

@@ -36,7 +36,9 @@ TINY = {
     "offline_tasks": 3,
     "train_fraction": 0.75,
 }
-BY_DAY = (3, 5, 23, 43)  # 5: episodes end early, and the evaluation is shorter than one may be
+WORLDS = [name for name in environments if name != "ClassificationBandit-v0"]  # which reads tables
+# Corridor: episodes end early, and the evaluation is shorter than one may be
+BY_DAY = [WORLDS.index(f"{name}-v0") for name in ("ContextualLogisticBandit", "Corridor", "Garnet", "RandomMLPBandit")]
 DATA = [
     *[("contexts", "keep-all", objective) for objective in ("ad", "dpt")],
     *[("histories", name, objective) for name in filters for objective in ("ad", "dpt")],
@@ -73,10 +75,9 @@ def drawn(count=60):
     """Combinations drawn evenly over environments, then over the rest."""
     every = list(compatible())
     draw = np.random.default_rng(0)
-    names = [name for name in environments if name != "ClassificationBandit-v0"]  # reads tables
     rows = []
     for number in range(count):
-        mine = [row for row in every if row[0] == names[number % len(names)]]
+        mine = [row for row in every if row[0] == WORLDS[number % len(WORLDS)]]
         row = mine[draw.integers(len(mine))]
         rows.append((*row, list(models)[draw.integers(len(models))], MOE[draw.integers(2)]))
     return rows

@@ -1,5 +1,6 @@
 """Our environments as gymnasium ones, and our agents in plain gymnasium loops."""
 
+import dataclasses
 from typing import ClassVar
 
 import gymnasium
@@ -146,14 +147,17 @@ def assert_same(ours, theirs):
     "env_id, oracle", [(BANDIT, False), *(by_day(env_id, True, day=env_id in KINDS) for env_id in ENV_IDS)]
 )
 def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
-    three_steps = {"length": 2} if env_id == "MemoryLen-v0" else {"horizon": 3}
-    ours, theirs = vector_pair(env_id, 3, oracle=oracle, **three_steps)
+    lengths = {"horizon": 3, "length": 2 if env_id == "MemoryLen-v0" else 3, "steps": 3}
+    known = [name for name in lengths if name in {field.name for field in dataclasses.fields(environments[env_id])}]
+    short = {name: lengths[name] for name in known[:1]}
+    num_steps = 2 * environments[env_id](**short).spec.max_steps_in_episode + 2
+    ours, theirs = vector_pair(env_id, 3, oracle=oracle, **short)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
     assert ours.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
     assert_same(ours.reset(seed=7), theirs.reset(seed=7))
     ours.action_space.seed(0)
     num_ends = np.zeros(3, int)
-    for _ in range(8):  # over two ends of episodes, or more where they come early
+    for _ in range(num_steps):  # over two ends of episodes, or more where they come early
         actions = ours.action_space.sample()
         (*mine, infos), (*others, other_infos) = ours.step(actions), theirs.step(actions)
         assert_same(mine, others)

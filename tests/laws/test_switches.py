@@ -82,7 +82,7 @@ def of_agent(name: str) -> Any:
 
 def fitting(name: str) -> Iterator[Any]:
     """Environments with the agent."""
-    for env in map(short, environments):
+    for env in map(short, ("BernoulliBandit-v0", *environments)):
         try:
             yield env, agents[name].for_env(env)
         except InputError:
