@@ -13,11 +13,13 @@ import jax
 import numpy as np
 
 from icrl.core.devices import host_workers
+from icrl.core.errors import InputError
 from icrl.core.progress import Progress
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Curves
+from icrl.core.types import Agent, Curves, History
 from icrl.evaluation.offline import (
+    action_cross_entropy,
     ideal_cross_entropy,
     model_cross_entropy,
     offline_returns,
@@ -186,6 +188,41 @@ def offline_sections(
     ideal = ideal_cross_entropy(exact, contexts, at)
     section |= {"ideal": interval(ideal[None]).band(), "gap": interval(entropy - ideal).band()}
     return {"offline": offline, "cross_entropy": section}, leak(entropy - ideal)
+
+
+def imitator_of(recipe: Recipe) -> Agent | None:
+    """What imitates the recipe's source without error, where the law of its windows is known; else None."""
+    data, env = recipe.data, recipe.env
+    known = recipe.sources == ("annealed-oracle",) and data.filter == "keep-all" and data.keep_every == 1
+    plain = not data.noisy_fraction and not recipe.prediction.label_smoothing and recipe.forget == recipe.episode
+    if recipe.prediction.objective != "ad" or data.kind == CONTEXTS or not (known and plain):
+        return None
+    lengths = {"history_steps": recipe.history_steps, "window": recipe.context_steps}
+    try:
+        made: Agent = agents["exact-imitator"].for_env(env, **lengths)
+    except InputError:  # tasks without numbers, too many of them, or windows that are no whole episodes
+        return None
+    return made
+
+
+def imitation_section(recipe: Recipe, policies: list[Policy], windows: History) -> dict[str, Any] | None:
+    """Section ``cross_entropy`` of what imitates a source: on windows [B, C, ...], beside the exact imitator's."""
+    imitator = imitator_of(recipe)
+    if imitator is None:
+        return None
+    count, steps = windows.action.shape
+    at = np.unique(np.concatenate([[0, steps - 1], np.geomspace(1, steps - 1, 24).round()]).astype(int))
+    entropy = np.stack([model_cross_entropy(recipe.objective(), policy, windows) for policy in policies])[..., at]
+    floor = action_cross_entropy(imitator, windows)[:, at]
+    return {
+        "prefix": at.tolist(),
+        "model": interval(entropy).band(),
+        "ideal": interval(floor[None]).band(),
+        "gap": interval(entropy - floor).band(),
+        "num_tasks": count,
+        "what": "the source's action",
+        "over": f"{count:,} validation windows",
+    }
 
 
 def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: dict[str, str]) -> dict[str, Any]:
