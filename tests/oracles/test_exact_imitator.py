@@ -21,6 +21,7 @@ from icrl.recipes.run import settings_of
 
 H = 4
 ROOM = DarkRoom(size=3, horizon=H)
+advance, best_action, task_of = map(jax.jit, (ROOM.advance, ROOM.optimal_action, ROOM.task))
 SOURCE = {"history_steps": 24, "anneal_steps": 20.0, "final_epsilon": 0.1}
 
 
@@ -28,11 +29,11 @@ def law(history, window):
     """p(a_t | window) [T, K] by loops: each window begins H steps later than the one before, W - H .. W - 1 back."""
     optimal, explains = [], []
     for index in range(9):
-        task, state, best, same = ROOM.task(index), None, [], []
+        task, state, best, same = task_of(index), None, [], []
         for t in range(len(history.action)):
             state = ROOM.begin(np.asarray(history.obs[t], np.int32)) if t % H == 0 else state
-            best.append(int(ROOM.optimal_action(task, state)))
-            state, reward = ROOM.advance(task, state, history.action[t])
+            best.append(int(best_action(task, state)))
+            state, reward = advance(task, state, history.action[t])
             same.append(int(reward) == int(history.reward[t]))
         optimal.append(best)
         explains.append(same)
@@ -61,9 +62,7 @@ def laws_of(agent, history):
     return np.asarray(jax.jit(lambda seen: jax.lax.scan(one_step, agent.init(jax.random.key(0)), seen)[1])(history))
 
 
-@pytest.mark.parametrize(
-    "window", [8, pytest.param(4, marks=pytest.mark.nightly), pytest.param(12, marks=pytest.mark.nightly)]
-)
+@pytest.mark.parametrize("window", [8, *(pytest.param(steps, marks=pytest.mark.nightly) for steps in (4, 12))])
 def test_the_law_is_that_of_bayes(window):
     """Over five episodes, of which the window forgets the first ones; the goal is found on the way."""
     source = agents["annealed-oracle"].for_env(ROOM, anneal_steps=20)
