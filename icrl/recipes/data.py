@@ -266,7 +266,7 @@ def _parts(recipe: Recipe) -> dict[str, Part]:
     """The source's histories and, where the data are noisy, a uniform player's."""
     (name,), data = recipe.sources, recipe.data
     env = Streams(recipe.env, data.histories) if data.streams else recipe.env
-    parts = {"source": Part(agent_of(env, name), data.histories, data.streams)}
+    parts = {"source": Part(agent_of(env, name, recipe.history_steps), data.histories, data.streams)}
     if _num_random(recipe):
         parts["random"] = Part(agents[UNIFORM].for_env(recipe.env), _num_random(recipe))
     return parts

@@ -29,7 +29,7 @@ from icrl.evaluation.offline import (
 from icrl.evaluation.online import OVER, Trial, episode_returns
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
-from icrl.recipes.agent_names import agent_of, base_name, in_words
+from icrl.recipes.agent_names import agent_of, base_name, in_words, parsed
 from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import given_episodes, source_histories
@@ -148,6 +148,7 @@ def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
     returns = stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1).mean(1)
     count = recipe.num_episodes
     last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
+    name = base_name(name)  # a chart has no room for settings
     lines = {f"{name}, its last tenth": np.repeat(last[:, None], count, 1)[None]}
     if returns.shape[1] >= count:
         lines[f"{name}, same episode"] = returns[None, :, :count]
@@ -193,13 +194,13 @@ def offline_sections(
 def imitator_of(recipe: Recipe) -> Agent | None:
     """What imitates the recipe's source without error, where the law of its windows is known; else None."""
     data, env = recipe.data, recipe.env
-    known = recipe.sources == ("annealed-oracle",) and data.filter == "keep-all" and data.keep_every == 1
+    known = base_name(recipe.sources[0]) == "annealed-oracle" and data.filter == "keep-all" and data.keep_every == 1
     plain = not data.noisy_fraction and not recipe.prediction.label_smoothing and recipe.forget == recipe.episode
     if recipe.prediction.objective != "ad" or data.kind == CONTEXTS or not (known and plain):
         return None
-    lengths = {"history_steps": recipe.history_steps, "window": recipe.context_steps}
+    known_law = {"history_steps": recipe.history_steps, "window": recipe.context_steps, **parsed(recipe.sources[0])[1]}
     try:
-        made: Agent = agents["exact-imitator"].for_env(env, **lengths)
+        made: Agent = agents["exact-imitator"].for_env(env, **known_law)
     except InputError:  # tasks without numbers, too many of them, or windows that are no whole episodes
         return None
     return made

@@ -89,6 +89,8 @@ def test_recipes_whose_windows_it_knows():
     recipe = settings_of("ad-key-to-door", "smoke", {})
     imitator = imitator_of(recipe)
     assert (imitator.history_steps, imitator.window, imitator.anneal_steps) == (160, 24, 160)
+    named = imitator_of(settings_of("ad-key-to-door", "smoke", {"source": ("annealed-oracle@anneal_steps=40",)}))
+    assert (named.history_steps, named.anneal_steps) == (160, 40)
     for values in ({"source": ("q-learning",)}, {"filter": "late-half"}, {"noisy_fraction": 0.5}, {"forget": 4}):
         assert imitator_of(settings_of("ad-key-to-door", "smoke", values)) is None
     assert imitator_of(settings_of("dpt-darkroom", "smoke", {})) is None
@@ -111,7 +113,7 @@ def test_the_imitator_in_key_to_door():
     """Returns over 40 held-out pairs in episodes 1, 10, 40, 100 with windows of two episodes, by a program not ours."""
     env, known = DarkKeyToDoor(), {1: 0.25, 10: 0.61, 40: 1.20, 100: 1.66}
     tasks = TaskSet.of(env, np.asarray(SPLITS["son-2025"](env.num_tasks, 0.9, 0)[1][:40]))
-    returns = Trial(env, tasks, 5000, 0).returns(agents["exact-imitator"].for_env(env), label="")
+    returns = Trial(env, tasks, 5000, 0).returns(agents["exact-imitator"].for_env(env, anneal_steps=1000), label="")
     found = returns[:, [episode - 1 for episode in known]]
     error = found.std(0, ddof=1) / len(found) ** 0.5
     print(found.mean(0), error)
