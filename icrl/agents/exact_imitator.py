@@ -106,11 +106,13 @@ class ExactImitator(Agent):
         after, reward = jax.vmap(self.env.advance, in_axes=(0, 0, None))(self._tasks(), before, transition.action)
         explains = (reward == transition.reward) & jnp.all(after.position == transition.next_obs[None], axis=-1)
         follows = self._optimal(before) == transition.action
-        other = self._epsilon(state)[:, None, :] / self.env.num_actions
+        other = self._epsilon(state) / self.env.num_actions  # [E, P], as is the probability of the optimal action
         same = 1.0 - other * (self.env.num_actions - 1)
-        gain = jnp.where(explains[:, None], jnp.log(jnp.where(follows[:, None], same, other)), -jnp.inf)  # [E, N, P]
-        begun = (jnp.arange(gain.shape[0]) <= state.episode)[:, None, None]
-        log = state.log_likelihood + jnp.where(begun, gain, 0.0)
+        begun = (jnp.arange(other.shape[0]) <= state.episode)[:, None]
+        # logarithms of E P numbers, not of E N P
+        same, other = (jnp.where(begun, jnp.log(prob), 0.0)[:, None] for prob in (same, other))
+        log = state.log_likelihood + jnp.where(follows[None, :, None], same, other)
+        log = jnp.where(begun[:, None] & ~explains[None, :, None], -jnp.inf, log)
         log = jnp.where(jnp.any(jnp.isfinite(log[0])), log, 0.0)  # nothing explains the window: it begins again
         step, over = next_step(self.horizon, state.step, transition)
         return self._forget(ImitatorState(log, after, state.episode, step), over)

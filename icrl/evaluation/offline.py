@@ -87,15 +87,15 @@ def _suboptimality(keys: Array, params: Any, recorded: Recorded, agent: Agent, e
     return jax.lax.map(one_task, (keys, params, recorded), batch_size=tasks_side_by_side(agent))
 
 
-def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts) -> np.ndarray:
-    """Cross-entropy in nats at every prefix of contexts [N, T, ...]: [N, T + 1] float64."""
+def model_cross_entropy(objective: Any, policy: Any, contexts: Contexts | History) -> np.ndarray:
+    """Cross-entropy in nats at every prefix of contexts, [N, T + 1] float64, or of windows, [N, T]."""
     return np.asarray(_model_cross_entropy(policy, contexts, objective), np.float64)
 
 
 @partial(jax.jit, static_argnames=("objective",))
 @in_32_bits
-def _model_cross_entropy(policy: Any, contexts: Contexts, objective: Any) -> Array:
-    def one_context(context: Contexts) -> Array:
+def _model_cross_entropy(policy: Any, contexts: Any, objective: Any) -> Array:
+    def one_context(context: Any) -> Array:
         return objective.cross_entropy(policy, jax.tree.map(lambda leaf: leaf[None], context))[0]
 
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
@@ -122,6 +122,28 @@ def _ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: Array) -> Arr
         return -jnp.log(jnp.maximum(jnp.take_along_axis(probs, labels[:, None], axis=1)[:, 0], 1e-30))
 
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
+
+
+def action_cross_entropy(agent: Any, windows: History) -> np.ndarray:
+    """-log of the probability that ``agent`` gives to each action of windows [N, T, ...]: [N, T] float64.
+
+    ``agent`` has ``action_probs(state, obs) -> [K]`` and begins with each window.
+    """
+    return np.asarray(_action_cross_entropy(agent, windows), np.float64)
+
+
+@jax.jit
+@in_32_bits
+@exact_products
+def _action_cross_entropy(agent: Any, windows: History) -> Array:
+    def one_step(state: Any, seen: Any) -> tuple[Any, Array]:
+        probs = agent.action_probs(state, seen.obs)
+        return agent.update(state, seen), -jnp.log(jnp.maximum(probs[seen.action], 1e-30))
+
+    def one_window(window: History) -> Array:
+        return jax.lax.scan(one_step, agent.init(jax.random.key(0)), window)[1]
+
+    return jax.lax.map(one_window, windows, batch_size=tasks_side_by_side(agent))
 
 
 @in_32_bits

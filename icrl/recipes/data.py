@@ -311,7 +311,7 @@ def _parts(recipe: Recipe) -> dict[str, tuple[Part, ...]]:
     data, env = recipe.data, recipe.env
     made = []
     for name, count in histories_by_source(recipe).items():
-        agent = agent_of(Streams(env, count) if data.streams else env, name)
+        agent = agent_of(Streams(env, count) if data.streams else env, name, recipe.history_steps)
         made.append(Part(agent, count, data.streams))
     parts = {"source": tuple(made)}
     if _num_random(recipe):

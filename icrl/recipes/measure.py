@@ -13,11 +13,13 @@ import jax
 import numpy as np
 
 from icrl.core.devices import host_workers
+from icrl.core.errors import InputError
 from icrl.core.progress import Progress
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Curves, Environment
+from icrl.core.types import Agent, Curves, Environment, History
 from icrl.evaluation.offline import (
+    action_cross_entropy,
     ideal_cross_entropy,
     model_cross_entropy,
     offline_returns,
@@ -27,7 +29,7 @@ from icrl.evaluation.offline import (
 from icrl.evaluation.online import OVER, Trial, episode_returns
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
-from icrl.recipes.agent_names import agent_of, base_name, in_words
+from icrl.recipes.agent_names import agent_of, base_name, in_words, parsed
 from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import filter_effects, given_episodes, histories_by_source, source_histories
@@ -144,9 +146,12 @@ def _source_returns(recipe: Recipe, folder: Path) -> dict[str, np.ndarray]:
     """The sources on their own training tasks: at the same episode, and at the end of their histories, [1, N, E]."""
     stored, count, lines, low = source_histories(recipe, folder), recipe.num_episodes, {}, 0
     every = stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1)
+    bases = [base_name(name) for name in recipe.sources]
     for name, made in histories_by_source(recipe).items():
         returns, low = every[:, low : low + made].mean(1), low + made
         last = returns[:, -max(1, returns.shape[1] // 10) :].mean(1)
+        base = base_name(name)
+        name = base if bases.count(base) == 1 else name  # a chart has no room for settings
         lines[f"{name}, its last tenth"] = np.repeat(last[:, None], count, 1)[None]
         if returns.shape[1] >= count:
             lines[f"{name}, same episode"] = returns[None, :, :count]
@@ -188,6 +193,41 @@ def offline_sections(
     ideal = ideal_cross_entropy(exact, contexts, at)
     section |= {"ideal": interval(ideal[None]).band(), "gap": interval(entropy - ideal).band()}
     return {"offline": offline, "cross_entropy": section}, leak(entropy - ideal)
+
+
+def imitator_of(recipe: Recipe) -> Agent | None:
+    """What imitates the recipe's source without error, where the law of its windows is known; else None."""
+    data, env = recipe.data, recipe.env
+    known = base_name(recipe.sources[0]) == "annealed-oracle" and data.filter == "keep-all" and data.keep_every == 1
+    plain = not data.noisy_fraction and not recipe.prediction.label_smoothing and recipe.forget == recipe.episode
+    if recipe.prediction.objective != "ad" or data.kind == CONTEXTS or not (known and plain):
+        return None
+    known_law = {"history_steps": recipe.history_steps, "window": recipe.context_steps, **parsed(recipe.sources[0])[1]}
+    try:
+        made: Agent = agents["exact-imitator"].for_env(env, **known_law)
+    except InputError:  # tasks without numbers, too many of them, or windows that are no whole episodes
+        return None
+    return made
+
+
+def imitation_section(recipe: Recipe, policies: list[Policy], windows: History) -> dict[str, Any] | None:
+    """Section ``cross_entropy`` of what imitates a source: on windows [B, C, ...], beside the exact imitator's."""
+    imitator = imitator_of(recipe)
+    if imitator is None:
+        return None
+    count, steps = windows.action.shape
+    at = np.unique(np.concatenate([[0, steps - 1], np.geomspace(1, steps - 1, 24).round()]).astype(int))
+    entropy = np.stack([model_cross_entropy(recipe.objective(), policy, windows) for policy in policies])[..., at]
+    floor = action_cross_entropy(imitator, windows)[:, at]
+    return {
+        "prefix": at.tolist(),
+        "model": interval(entropy).band(),
+        "ideal": interval(floor[None]).band(),
+        "gap": interval(entropy - floor).band(),
+        "num_tasks": count,
+        "what": "the source's action",
+        "over": f"{count:,} validation windows",
+    }
 
 
 def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: dict[str, str]) -> dict[str, Any]:

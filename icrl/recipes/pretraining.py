@@ -134,9 +134,12 @@ class RecipeExperiment(Experiment[Recipe]):
         started = time.monotonic()
         sections = cls.evaluate(settings, run, policies)
         first, kinds = cls.models(settings)[0].recipe, cls.kinds(settings)
+        held_out = data.RunData(run.folder, run.seed).held_out
         if policies[0].needs_whole_batch:
-            held_out = data.RunData(run.folder, run.seed).held_out(first)
-            sections["routing"] = routing(first.objective(), policies[0], held_out)
+            sections["routing"] = routing(first.objective(), policies[0], held_out(first))
+        if measure.imitator_of(first) is not None:
+            own = policies[: settings.train_seeds]
+            sections["cross_entropy"] = measure.imitation_section(first, own, held_out(first))
         if len(kinds) > 1:
             sections["training"] = run.mean_training(kinds, settings.train_seeds)
         seconds = {**seconds, "evaluation": time.monotonic() - started}

@@ -135,7 +135,7 @@ def test_ucb_vi_plans_like_plain_backward_induction():
 
 def test_one_step_of_q_learning_by_hand():
     env = DarkRoom(size=3, horizon=4)
-    agent = QLearning.for_env(env, step_size=0.5, discount=0.9)
+    agent = QLearning.for_env(env, step_size=0.5, discount=0.9, initial_value=0.0)
     state = agent.init(jax.random.key(0))
     state = state._replace(q=state.q.at[5].set(jnp.arange(5.0)))
     seen = Transition(

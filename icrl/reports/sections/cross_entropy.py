@@ -1,4 +1,4 @@
-"""Cross-entropy of the optimal action by prefix, beside the exact posterior's where it is known."""
+"""Cross-entropy of the action to be predicted by prefix, beside the exact posterior's where it is known."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,13 +14,15 @@ from icrl.reports.section import Figure, Head, Section, tasks_in_words
 
 
 class CrossEntropy(TypedDict):
-    """Cross-entropy of the optimal action given a prefix, in nats, on held-out tasks."""
+    """Cross-entropy of the action that a model is to predict given a prefix, in nats."""
 
     prefix: list[int]  # [P]
     model: Band  # [P]
     ideal: Band | None  # [P] of the exact posterior, the least that can be reached
     gap: Band | None  # [P] model - ideal, paired on the same tasks
     num_tasks: NotRequired[int]  # held-out tasks here, where it is not the document's num_tasks
+    what: NotRequired[str]  # is predicted, if it is not the optimal action
+    over: NotRequired[str]  # what the means are over, if not over held-out tasks
 
 
 def _check(path: str, section: Any) -> None:
@@ -32,12 +34,13 @@ def _check(path: str, section: Any) -> None:
 
 
 def _show(section: CrossEntropy, head: Head) -> Iterator[Figure]:
+    what = section.get("what", "the optimal action")
+    over = section.get("over") or tasks_in_words(head, section, "held-out tasks")
     caption = (
-        "Cross-entropy of the optimal action after a prefix, in nats. The exact posterior (dashed black, where it is "
-        "known) is the least any model can reach; the gap is paired on the same tasks. "
-        f"Means over {tasks_in_words(head, section, 'held-out tasks')}. Bands: 95 % intervals."
+        f"Cross-entropy of {what} after a prefix, in nats. The exact posterior (dashed black, where it is known) is "
+        f"the least any model can be expected to reach; the gap is paired. Means over {over}. Bands: 95 % intervals."
     )
-    title = f"Cross-entropy of the optimal action, {tasks_in_words(head, section)}"
+    title = f"Cross-entropy of {what}, {section.get('over') or tasks_in_words(head, section)}"
     yield Figure("cross_entropy", caption, partial(_draw, section, title))
 
 
@@ -49,7 +52,7 @@ def _draw(section: CrossEntropy, title: str) -> Any:
         panels[0].append(Line("exact posterior", section["ideal"], look_of("ideal", 0), True))
     if section["gap"]:
         panels.append([Line("model - exact", section["gap"], model, True)])
-    bands = "bands: 95 % intervals" + ("; the gap is paired on the same tasks" if section["gap"] else "")
+    bands = "bands: 95 % intervals" + ("; the gap is paired" if section["gap"] else "")
     figure, axes = chart(title, bands, "transitions in the prefix", "cross-entropy (nats)", len(panels))
     labels = []
     for panel, lines in zip(np.atleast_1d(axes), panels, strict=True):
