@@ -1,0 +1,150 @@
+"""Faults of what keeps and shows: datasets, training, storage, reports, gym, recipes, command line."""
+
+from mutant import Mutant
+
+DATASETS = (
+    Mutant("windows may begin one step too late", "datasets/windows.py",
+           "draw.integers(last + 1, size=self.batch_size)", "draw.integers(last + 2, size=self.batch_size)",
+           "datasets/test_histories.py -k windows"),
+    Mutant("windows begin before the filter's first episode", "datasets/windows.py",
+           "first = 0 if self.first is None else self.first[chosen]", "first = 0",
+           "datasets/test_histories.py -k begin_where"),
+    Mutant("every epoch in the same order", "datasets/contexts.py", "np.random.default_rng([seed, epoch])",
+           "np.random.default_rng([seed, 0])", "datasets/test_datasets.py -k epoch"),
+    Mutant("a shuffle that is the same for all rows", "datasets/contexts.py",
+           "jax.random.bits(key, history.action.shape, jnp.uint32), axis=1)",
+           "jax.random.bits(key, history.action.shape[1:], jnp.uint32) + 0 * history.action.astype(jnp.uint32), axis=1)",
+           "datasets/test_datasets.py -k shuffling"),
+    Mutant("the query's noise is that of the rollout", "datasets/contexts.py",
+           "key_query, key_rollout = jax.random.split(key)", "key_query = key_rollout = key",
+           "laws/test_environments.py -k key_is_used_twice"),
+    Mutant("a set that lost shards is called whole", "datasets/store.py",
+           "if _read_card(folder).get(COUNT) != stored:", "if False:", "faults/test_growth.py -k 'lost or before_without'"),
+    Mutant("the short shard goes before the long one is there", "datasets/store.py",
+           "        write_shard(folder, identity, low, high, fetch(np.arange(low, high)))\n",
+           "        for shorter in stored:\n            discard_folder(shorter)\n"
+           "        stored = []\n        write_shard(folder, identity, low, high, fetch(np.arange(low, high)))\n",
+           "faults/test_growth.py -k 'source_that_fails'"),
+    Mutant("returns of the stretch before", "datasets/_episodes.py", "cell = last[finished] // stretch",
+           "cell = starts[finished] // stretch", "datasets/test_episodes.py"),
+    Mutant("verify does not look at the record", "datasets/verify.py",
+           '    require_rows(folder / METRICS, owner["seed"], newest, heads[newest])\n', "", "faults/test_verify.py -k named"),
+    Mutant("a report is drawn from half a record", "datasets/verify.py",
+           '            require_rows(folder / METRICS, seed, step, _head(saves, step, contents["meta"]))\n', "            pass\n",
+           "faults/test_verify.py -k half_a_record"),
+)  # fmt: skip
+
+TRAINING = (
+    Mutant("the last micro-batch counts for none", "training/step.py", "share * pieces + jnp.arange(pieces)",
+           "share * pieces + jnp.arange(pieces) * (jnp.arange(pieces) < pieces - 1)", "units/test_train_step.py -k mean_loss"),
+    Mutant("the key of the first step at every step", "training/step.py", "jax.random.fold_in(key, step)", "jax.random.fold_in(key, 0 * step)",
+           "learning/test_moe_training.py -k drawn"),
+    Mutant("gradients are summed and not averaged", "training/step.py", "functools.reduce(jnp.add, parts) / settings.pieces",
+           "functools.reduce(jnp.add, parts)", "units/test_train_step.py -k mean_loss"),
+    Mutant("a resumed run reads the batch of the step after", "training/fit.py", "batches(step - 1)",
+           "batches(step - 1 if done == 0 else step)", "faults/test_resume.py -k poisoned"),
+    Mutant("a resumed run keeps rows beyond its checkpoint", "training/fit.py", 'or row["step"] <= done)', "or True)",
+           "faults/test_resume.py -k fell_back"),
+    Mutant("checkpoints of another run are taken", "training/fit.py", "checkpoints.restore(saves, state, owner=owner)",
+           "checkpoints.restore(saves, state)", "faults/test_resume.py -k another_run"),
+    Mutant("a loss that is not finite is logged and passed", "training/fit.py",
+           "    if np.isfinite(losses).all():\n", "    if True:\n", "faults/test_resume.py -k poisoned"),
+)  # fmt: skip
+
+STORAGE = (
+    Mutant("no fsync before the rename", "storage/publish.py",
+           "        write_new(temporary, data)\n        os.replace(temporary, path)\n        sync(path.parent)\n",
+           "        write_new(temporary, data)\n        os.replace(temporary, path)\n", "faults/test_artifacts.py -k fsync"),
+    Mutant("digests are not compared", "storage/publish.py", 'for field in ("size", "sha256"):', 'for field in ("size",):',
+           "faults/test_damage.py -k 'swap or flip'"),
+    Mutant("files that nobody listed are let through", "storage/publish.py", "for name in present.keys() - manifest[\"files\"].keys():",
+           "for name in ():", "faults/test_damage.py -k damage_is_named"),
+    Mutant("a manifest may point outside", "storage/publish.py", "if not inside or name in", "if name in", "faults/test_damage.py -k outside"),
+    Mutant("older steps go before the new one is published", "storage/checkpoints.py",
+           "older = [other for other in steps(folder) if other < step]", "older = [other for other in steps(folder) if other <= step]",
+           "faults/test_checkpoints.py -k old_ones_removed"),
+    Mutant("a checkpoint's owner is not compared", "storage/checkpoints.py", "    if stranger:\n", "    if False:\n",
+           "faults/test_checkpoints.py -k owner"),
+    Mutant("another dtype is cast in silence", "storage/checkpoints.py",
+           '    require_same_leaves(path, contents["leaves"], describe(wanted))\n', "", "faults/test_checkpoints.py -k every_leaf"),
+    Mutant("rows of a record are not chained", "storage/metrics_log.py", "        crc = int(line[-10:-2], 16)\n        rows.append",
+           "        rows.append", "faults/test_records.py"),
+    Mutant("a document's digest is not compared", "storage/documents.py", "    if stated != found:\n", "    if stated is None:\n",
+           "faults/test_records.py -k document"),
+    Mutant("duplicate keys are taken", "storage/strict_json.py", "if len(value) < len(pairs):", "if len(value) > len(pairs):",
+           "faults/test_records.py -k loose_json"),
+    Mutant("true is a number", "storage/typed.py", "    if isinstance(value, bool) or isinstance(form, dict | list):\n",
+           "    if isinstance(form, dict | list):\n", "faults/test_records.py -k forms"),
+    Mutant("two writers share a folder", "storage/lock.py", "raise self._locked() from None\n        except OSError:",
+           "pass\n        except OSError:", "faults/test_run_folder.py -k removed"),
+    Mutant("a look does not see who holds", "storage/run_folder.py",
+           '        RunLock(folder, "looking").refuse_if_held()', "        pass", "faults/test_run_folder.py -k two_new_runs"),
+    Mutant("a list of views outlives its views", "storage/views.py", "            os.unlink(path)\n", "            pass\n",
+           "faults/test_verify.py -k kill_while"),
+    Mutant("a changed picture passes", "storage/views.py", "    if found != digest:\n", "    if not found:\n",
+           "faults/test_verify.py -k flipped"),
+)  # fmt: skip
+
+REPORTS = (
+    Mutant("the range of a band is not looked at", "reports/forms.py", 'require(value["low"] <= value["mean"] <= value["high"],',
+           "require(True,", "units/test_report.py -k broken_document"),
+    Mutant("kinds are not looked at inside of lists", "reports/forms.py", "else enumerate(value) if origin is list else ()", "else ()",
+           "units/test_report.py -k another_kind"),
+    Mutant("hostile text is markup", "reports/page.py", "caption = escape(figure.caption)", "caption = figure.caption",
+           "units/test_report.py -k hostile"),
+    Mutant("a step that was logged twice counts with its first row", "reports/tensorboard.py",
+           'by_seed.setdefault(int(row.get("seed", 0)), {})[int(row["step"])] = numbers',
+           'by_seed.setdefault(int(row.get("seed", 0)), {}).setdefault(int(row["step"]), numbers)',
+           "units/test_report.py -k each_step_once"),
+    Mutant("results are published after the pictures", "reports/report.py",
+           '    publish_file(folder / "results.json", to_json(sealed(document)).encode())  # whatever becomes of the pictures\n'
+           "    pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}\n",
+           "    pictures = {name: to_png(figure) for name, figure in draw_figures(document).items()}\n"
+           '    publish_file(folder / "results.json", to_json(sealed(document)).encode())\n',
+           "units/test_report.py -k before_anything"),
+)  # fmt: skip
+
+GYM = (
+    Mutant("the clock stands still at a reset", "gym/rollout.py",
+           "    life = life._replace(clock=life.clock + 1, state=state)\n    return life, Seen(obs, jnp.zeros(4",
+           "    life = life._replace(state=state)\n    return life, Seen(obs, jnp.zeros(4", "gym/test_gym.py -k fresh_noise"),
+    Mutant("regret of the state after the step", "gym/rollout.py",
+           "regret = env.regret(life.task, life.state, action) if with_oracle else 0.0",
+           "regret = env.optimal_return(life.task) if with_oracle else 0.0", "gym/test_gym.py -k same_regret"),
+    Mutant("a vector restarts only what terminated", "gym/rollout.py", "(final.measured[1] + final.measured[2]) > 0",
+           "final.measured[1] > 0", "gym/test_gym.py -k single_one"),
+    Mutant("acts share their draws", "gym/agents.py", "choose(jax.random.fold_in(key, clock), state, obs)", "choose(key, state, obs)",
+           "gym/test_gym.py -k function_of_seed"),
+    Mutant("a step that only restarts teaches", "gym/agents.py", "is_real = ~self._ended if self._skips_restarts else None",
+           "is_real = None", "gym/test_gym.py -k teach_nothing"),
+)  # fmt: skip
+
+RECIPES = (
+    Mutant("a ratio to the first task alone", "recipes/checks.py",
+           'ratio_interval(measured[name]["regret"][..., -1], measured[other]["regret"][0, :, -1])',
+           'ratio_interval(measured[name]["regret"][..., 0], measured[other]["regret"][0, :, 0])',
+           "experiments/test_recipes.py experiments/test_tadm.py -k checks_compare"),
+    Mutant("an order that holds on the mean alone", "recipes/checks.py", "bool(difference.low > 0)", "bool(difference.mean > 0)",
+           "experiments/test_tadm.py -k checks_compare"),
+    Mutant("improvement the other way round", "recipes/checks.py",
+           "returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1)", "returns[..., :fifth].mean(-1) - returns[..., -fifth:].mean(-1)",
+           "experiments"),
+    Mutant("all variants train on the data of the first", "recipes/pretraining.py",
+           'return fit(recipe.fit, policy, recipe.objective(), batches, run.folder, key=key, seed=number, held_out=held_out)',
+           'return fit(recipe.fit, policy, recipe.objective(), batches, run.folder, key=key, seed=0, held_out=held_out)',
+           "experiments/test_recipes.py -k one_report"),
+    Mutant("an entry of the ledger is taken unread", "recipes/ledger.py",
+           "            except DamagedError:\n                discard_folder(path)\n",
+           "            except DamagedError:\n                return {}\n", "faults/test_ledger.py -k once"),
+    Mutant("results of another run are reported", "recipes/run.py", "        check_owner(run.folder, results)\n", "",
+           "faults/test_verify.py -k another_run"),
+)  # fmt: skip
+
+CLI = (
+    Mutant("a bad number ends as a done job", "cli.py", "        return error.exit_code\n", "        return 0\n", "cli/test_surroundings.py -k too_long"),
+    Mutant("a run without --resume goes on", "storage/run_folder.py", "    if not resume:\n", "    if False:\n", "faults/test_run_folder.py -k new_run_and_resume"),
+    Mutant("a full stdout counts as done", "cli.py", "return 5 if error.errno in FULL else 2", "return 0",
+           "cli/test_surroundings.py -k full_stdout_ends"),
+)  # fmt: skip
+
+MACHINERY = (*DATASETS, *TRAINING, *STORAGE, *REPORTS, *GYM, *RECIPES, *CLI)
