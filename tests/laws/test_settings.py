@@ -155,7 +155,7 @@ def with_classes_by_day():
         seen |= own
 
 
-@pytest.mark.parametrize("name", with_classes_by_day())
+@pytest.mark.parametrize("name", list(with_classes_by_day()))
 def test_every_hostile_flag_of_a_recipe_is_inside_the_bounds_or_refused(name):
     preset = PRESETS[name]
     owners = {leaf: part for part in parts(preset) for leaf in declared(type(part))}
