@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from icrl.core.errors import require
 from icrl.filters._table import HistoryTable, Selection, checked, groups
 from icrl.filters.lhf import improvement, stability
 
@@ -30,8 +31,14 @@ def effects(table: HistoryTable, selection: Selection) -> dict[str, Effect]:
       nothing can be gained (Rmax = Rmin), and absent where there is no other;
     - "sd in a task": of the mean returns of histories around the mean of their task, what there is to choose among;
     - "distinct histories", their number.
+
+    Raises:
+      InputError: a table that ``checked`` refuses, or a selection that is empty or of another table.
     """
-    table = checked(table)
+    table, count = checked(table), len(selection.index)
+    require(count > 0, "selection", "no history", "at least one")
+    last = int(selection.index.max())
+    require(last < len(table.task), "selection", f"history {last}", f"one of the {len(table.task)} in the table")
     before, after = _quantities([table]), _quantities(_selected(table, selection))
     counted = Effect(len(table.task), len(np.unique(selection.index)))
     return {name: Effect(before[name], after[name]) for name in before if name in after} | {
