@@ -14,6 +14,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.02")
 # As a user may have it: shapes of different ranks meet only where the code says how.
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 
+# Tracing makes many small objects that live on; to look for cycles among them at every 700th is 4 % of all time.
+gc.set_threshold(50_000, 20, 20)
+
 # Files of tests that compute more than they compile.
 OPTIMIZED = {
     "test_ad_learns.py",

@@ -123,7 +123,7 @@ class _SameKey(nnx.RngStream):
 def _shapes(name: str, config: ModelConfig, capacity: int) -> SequenceModel:
     def new() -> SequenceModel:
         rngs = nnx.Rngs(0)
-        rngs.default = _SameKey(0, tag="default")
+        rngs.default = _SameKey(0, tag="default")  # type: ignore[attr-defined]
         return models[name](config, capacity, rngs)
 
     return nnx.eval_shape(new)

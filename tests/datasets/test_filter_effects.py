@@ -125,6 +125,10 @@ def test_histories_used_from_an_episode_on_by_hand():
     assert found["sd in a task"] == pytest.approx((np.sqrt(0.72 / 3), np.sqrt(24 / 9) / 2))
     assert found["distinct histories"] == (3, 3)
     assert "improvement" not in effects(table, Selection(np.array([2]), np.array([0])))
+    with pytest.raises(InputError, match="selection: got 'history 3', allowed: one of the 3 in the table"):
+        effects(table, Selection(np.array([3]), np.array([0])))
+    with pytest.raises(InputError, match="selection: got 'no history', allowed: at least one"):
+        effects(table, Selection(np.array([], int), np.array([], int)))
 
 
 def test_without_a_filter_there_is_no_table(tmp_path):
