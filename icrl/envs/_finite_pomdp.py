@@ -7,6 +7,7 @@ Tasks are finitely many and numbered. The tables of all of them together are a c
 import abc
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,10 @@ class FinitePOMDP(Environment[POMDPTask]):
     to reach is the belief-optimal agent's (``EnvSpec.exact_policy``); all of it is undiscounted.
     """
 
-    horizon: int = setting(20, low=1, high=MAX_HORIZON, help="H, steps in an episode")
+    @property
+    @abc.abstractmethod
+    def horizon(self) -> int:
+        """H, steps in an episode: a setting, ``steps(default)``, or what follows from others."""
 
     @abc.abstractmethod
     def tables(self) -> Tables:
@@ -158,6 +162,11 @@ class FinitePOMDP(Environment[POMDPTask]):
         require(found.shape == (1,), "task.number", found.shape, "shape (1,)")
         require(np.issubdtype(found.dtype, np.integer), "task.number", str(found.dtype), "an integer dtype")
         require_int("task.number", int(found[0]), 0, self.num_tasks - 1)
+
+
+def steps(default: int) -> Any:
+    """The setting ``horizon``."""
+    return setting(default, low=1, high=MAX_HORIZON, help="H, steps in an episode")
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.envs._finite_pomdp import FinitePOMDP
+from icrl.envs._finite_pomdp import FinitePOMDP, steps
 from icrl.planning.pomdp import MAX_STATES, Outcomes, Signals, Tables, explored
 
 
@@ -21,7 +21,7 @@ class HiddenMDP(FinitePOMDP):
     episodes start in state 0. With O = n some maps are permutations, in which the state is seen under another name.
     """
 
-    horizon: int = 10
+    horizon: int = steps(10)
     num_states: int = setting(3, low=2, high=12, help="n, states of the MDP")
     num_moves: int = setting(2, low=1, high=64, help="K, actions")
     num_symbols: int = setting(2, low=1, high=12, help="O, observations")

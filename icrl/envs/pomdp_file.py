@@ -11,7 +11,7 @@ import numpy as np
 from icrl.core.errors import InputError, require
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.envs._finite_pomdp import FinitePOMDP
+from icrl.envs._finite_pomdp import FinitePOMDP, steps
 from icrl.envs._pomdp_text import Model, parse
 from icrl.planning.pomdp import Tables, from_dense
 
@@ -59,6 +59,7 @@ class POMDPFile(FinitePOMDP):
     any folder, and a file that has changed since is refused.
     """
 
+    horizon: int = steps(20)
     file: str = setting(
         "", help="path of a .POMDP file, @ and a digest of its text behind it or not; empty: an example"
     )

@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.envs._finite_pomdp import FinitePOMDP
+from icrl.envs._finite_pomdp import FinitePOMDP, steps
 from icrl.planning.pomdp import MAX_STATES, Outcomes, Signals, Tables, explored
 
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))  # north, east, south, west
@@ -41,7 +41,7 @@ class RockSample(FinitePOMDP):
     POBAX's form differs: the last column itself is the exit, and episodes start anywhere else.
     """
 
-    horizon: int = 15
+    horizon: int = steps(15)
     size: int = setting(4, low=2, high=32, help="n, cells along each side")
     rocks: int = setting(2, low=1, high=12, help="k, rocks")
     map_seed: int = setting(0, low=0, high=2**32 - 1, help="seed of the rocks' cells")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.envs._finite_pomdp import FinitePOMDP
+from icrl.envs._finite_pomdp import FinitePOMDP, steps
 from icrl.planning.pomdp import Outcomes, Signals, Tables, explored
 
 MAX_LENGTH = 1000
@@ -44,16 +44,16 @@ class TMaze(FinitePOMDP):
     too, where they charge nothing.
     """
 
-    horizon: int = dataclasses.field(default=11, init=False)  # T
     length: int = setting(10, low=1, high=MAX_LENGTH, help="L, cells from the oracle's or the start to the junction")
     active: bool = setting(False, help="whether the agent has to fetch the cue, one cell to the left")
     unknown_mapping: bool = setting(
         False, help="whether the cue tells the goal's side or, in other tasks, the opposite"
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "horizon", self.length + 1 + 2 * self.active)  # a frozen dataclass derives a field
+    @property
+    def horizon(self) -> int:
+        """T."""
+        return self.length + 1 + 2 * self.active
 
     @property
     def obs_nvec(self) -> tuple[int, ...]:
@@ -101,7 +101,7 @@ class TMazePOBAX(FinitePOMDP):
     tasks, as in ``TMaze-v0``. Departures: the time limit is 1000 there; a fourth bit that is always 0 is left out.
     """
 
-    horizon: int = 50
+    horizon: int = steps(50)
     length: int = setting(5, low=1, high=MAX_LENGTH, help="L, cells between start and junction")
     unknown_mapping: bool = setting(
         False, help="whether the cue tells the goal's side or, in other tasks, the opposite"

@@ -6,7 +6,7 @@ import numpy as np
 
 from icrl.core.fields import setting
 from icrl.core.registry import environments
-from icrl.envs._finite_pomdp import FinitePOMDP
+from icrl.envs._finite_pomdp import FinitePOMDP, steps
 from icrl.planning.pomdp import Outcomes, Signals, Tables, explored
 
 LISTEN, OPEN_LEFT = 0, 1  # actions; OPEN_LEFT + side opens the door on that side
@@ -30,6 +30,7 @@ class Tiger(FinitePOMDP):
     Values from the uniform belief, discount 0.95 and no time limit: 19.3714, and 3.7702 where opening ends the episode.
     """
 
+    horizon: int = steps(20)
     accuracy: float = setting(0.85, low=0.5, high=1.0, help="probability that listening tells the right side")
     least_accuracy: float = setting(0.6, low=0.5, high="accuracy", help="that of the last task, where levels > 1")
     levels: int = setting(1, low=1, high=64, help="N, tasks: accuracies from accuracy to least_accuracy")

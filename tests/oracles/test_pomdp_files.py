@@ -43,6 +43,11 @@ def test_every_form_of_an_entry():
     assert model.reward.tolist() == [[[-1, -4], [0, 0]], [[0, -3], [0, -3]], [[-0.5, -0.5]] * 2]
 
 
+def test_what_rounding_leaves_of_a_row_is_divided_out():
+    row = parse(TIGER.replace("0.85 0.15", "0.84996 0.15", 1), "f").observation[0, 0]
+    np.testing.assert_allclose(row, [0.84996 / 0.99996, 0.15 / 0.99996], rtol=1e-12)
+
+
 def test_the_grid():
     model = POMDPFile(file=str(FILES / "grid-4x3.POMDP")).model
     names = model.names["states"]

@@ -16,7 +16,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Transition
 from icrl.envs.hidden_mdp import HiddenMDP
 from icrl.envs.rock_sample import RockSample
-from icrl.envs.t_maze import TMaze, TMazePOBAX
+from icrl.envs.t_maze import LEFT, RIGHT, TMaze, TMazePOBAX
 from icrl.envs.tiger import LISTEN, Tiger
 from icrl.planning import belief as beliefs
 from icrl.planning.alpha_vectors import best_somewhere, plan_at, plan_everywhere
@@ -158,6 +158,14 @@ def test_pruning_keeps_the_maximum_and_no_more():
     assert np.allclose(np.sort(kept[:, 0]), np.sort(useful[:, 0]))
 
 
+def test_pruning_finds_what_no_sample_does():
+    """Tangents of b^2 at points a few thousandths apart, each under its copies that are a hair lower."""
+    at = 0.5 + 0.004 * np.arange(6)
+    tangents = np.stack([-(at**2), 2 * at - at**2], axis=1)  # values at b = 0 and at b = 1
+    vectors = np.concatenate([tangents - 1e-6, tangents - 2e-6, tangents])
+    assert best_somewhere(vectors).tolist() == list(range(12, 18))
+
+
 def paths_posterior(dense, steps):
     """P(s_T | all perceived) by summing over every path of states; ``steps`` are (action, obs, reward, ended)."""
     transition, observation, reward, start, ends = dense
@@ -241,6 +249,20 @@ def test_an_optimal_agent_earns_what_its_plan_says_and_knows_what_it_has_seen():
         history = jax.tree.map(lambda leaf, i=trial: np.asarray(leaf[i]), lived.history)
         found = beliefs.task_posterior(agent.tables, lived.agent_state.belief[trial])
         np.testing.assert_allclose(found, level_posterior(history, (0.85, 0.6)), atol=1e-5)
+
+
+def test_the_cue_is_fetched_as_long_as_there_is_a_later_episode():
+    env = TMaze(length=2, active=True, unknown_mapping=True)
+    agent = agents["belief-optimal"].for_env(env, episodes=3)
+    act, start = jax.jit(agent.act), agent.init(key_for(0, "x"))
+    obs = env.vector(env.pomdp.first_obs[env.pomdp.starts[0, 0], 0])
+    chosen = [int(act(key_for(0, "act"), start._replace(episode=jnp.int32(e)), obs)) for e in (0, 1, 2, 7)]
+    assert chosen == [
+        LEFT,
+        LEFT,
+        RIGHT,
+        RIGHT,
+    ]  # in the last one all is a coin, and the first of equal actions is taken
 
 
 def level_posterior(history, accuracies):
