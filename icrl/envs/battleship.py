@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
@@ -13,16 +14,17 @@ from icrl.envs._levels import Levelled
 
 SHIPS = (2, 3, 3, 4)  # their lengths, in the order in which they are placed
 NUM_TARGETS = sum(SHIPS)
+LARGEST = 31  # cells on a side, whose row is a word
 SMALLEST = 5  # cells on a side from which the last ship always finds a place
 
 
 @struct.dataclass
 class BattleshipState:
-    """The board of this episode, its cells row by row."""
+    """The board of this episode, a word for each row, whose lowest bit is the first column."""
 
     time: Array  # [] int32, actions done
-    ships: Array  # [n n] bool, where there is one
-    shot: Array  # [n n] bool, where has been fired
+    ships: Array  # [n] uint32, cells with a ship that has not been hit there
+    sunk: Array  # [n] uint32, those that have been hit
 
 
 @environments.register("Battleship-v0", paper="Morad et al. 2023")
@@ -39,7 +41,9 @@ class Battleship(Levelled):
     Departure from POPGym: its action is a pair (row, column), and its board may be too small for its ships.
     """
 
-    size: int | None = setting(None, low=SMALLEST, high=64, help="n, cells on a side; none: as many as the level has")
+    size: int | None = setting(
+        None, low=SMALLEST, high=LARGEST, help="n, cells on a side; none: as many as the level has"
+    )
 
     @property
     def side(self) -> int:
@@ -58,65 +62,72 @@ class Battleship(Levelled):
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, BattleshipState]:
         del params
-        board = jnp.zeros((self.side, self.side), bool)
-        for word, length in zip(words(key, len(SHIPS)), SHIPS, strict=True):
-            board = with_ship(word, board, length)
-        state = BattleshipState(jnp.int32(0), board.reshape(-1), jnp.zeros(self.side**2, bool))
-        return jnp.zeros(1, jnp.float32), state
+        nothing = jnp.zeros(self.side, jnp.uint32)
+        draws = jnp.stack(words(key, len(SHIPS))), jnp.array(SHIPS, jnp.uint32)
+        # a scan, since XLA would place each ship anew wherever the next one looks at the board
+        (ships, _), _ = jax.lax.scan(lambda board, draw: (with_ship(board, *draw), None), (nothing, nothing), draws)
+        return jnp.zeros(1, jnp.float32), BattleshipState(jnp.int32(0), ships, nothing)
 
     def step_env(
         self, key: Array, state: BattleshipState, action: Array, params: TaskParams
     ) -> tuple[Array, BattleshipState, Array, Array, dict[str, Array]]:
         del key, params
-        target = self._target(action)
-        is_hit = jnp.any(target & self._afloat(state))
-        after = BattleshipState(state.time + 1, state.ships, state.shot | target)
+        hit = state.ships & self._target(action)
+        is_hit = jnp.any(hit != 0)
+        after = BattleshipState(state.time + 1, state.ships ^ hit, state.sunk | hit)
         reward = jnp.where(is_hit, jnp.float32(1 / NUM_TARGETS), -self.cost)
-        return is_hit.astype(jnp.float32)[None], after, reward, ~jnp.any(self._afloat(after)), {}
+        return is_hit.astype(jnp.float32)[None], after, reward, jnp.all(after.ships == 0), {}
 
     def _target(self, action: Array) -> Array:
-        return jnp.arange(self.side**2) == action
-
-    def _afloat(self, state: BattleshipState) -> Array:
-        """Cells [n n] of ships that have not been hit."""
-        return state.ships & ~state.shot
+        """The board [n] with nothing but the cell of an action."""
+        row, column = action // self.side, (action % self.side).astype(jnp.uint32)
+        return jnp.where(jnp.arange(self.side) == row, jnp.uint32(1) << column, jnp.uint32(0))
 
     def optimal_action(self, params: TaskParams, state: BattleshipState) -> Array:
-        """The first cell of a ship that has not been hit."""
+        """A cell of a ship that has not been hit, the last of the first row that has one."""
         del params
-        return jnp.argmax(self._afloat(state)).astype(jnp.int32)
+        row = jnp.argmax(state.ships != 0).astype(jnp.int32)
+        return row * self.side + jnp.maximum(31 - jax.lax.clz(state.ships[row]).astype(jnp.int32), 0)
 
     def regret(self, params: TaskParams, state: BattleshipState, action: Array) -> Array:
         """The cost of a miss, and the hit that it leaves no time for."""
-        afloat = self._afloat(state)
-        is_late = params.max_steps_in_episode - state.time <= jnp.sum(afloat)
-        missed = self.cost + jnp.where(is_late, jnp.float32(1 / NUM_TARGETS), 0.0)
-        return jnp.where(jnp.any(self._target(action) & afloat), 0.0, missed)
+        is_hit = jnp.any(state.ships & self._target(action) != 0)
+        afloat = jnp.sum(jax.lax.population_count(state.ships))
+        is_late = params.max_steps_in_episode - state.time <= afloat.astype(jnp.int32)
+        return jnp.where(is_hit, 0.0, self.cost + jnp.where(is_late, jnp.float32(1 / NUM_TARGETS), 0.0))
 
     def optimal_return(self, params: TaskParams) -> Array:
         del params
         return jnp.float32(1.0)
 
 
-def with_ship(word: Array, board: Array, length: int) -> Array:
-    """The board [n, n] bool with a ship more; ``word`` [] uint32 chooses among all places without a ship."""
-    side = board.shape[0]
-    places = side - length + 1
-    lines = jnp.concatenate([board, board.T])  # [2 n, n], rows and columns
-    taken = jnp.stack([lines[:, shift : shift + places] for shift in range(length)])
-    is_free = ~jnp.any(taken, axis=0)  # [2 n, places], where a ship may begin
-    chosen = below(word, jnp.sum(is_free))
-    line, chosen = _numbered(jnp.sum(is_free, axis=1), chosen)
-    start, _ = _numbered(jnp.any(is_free & (jnp.arange(2 * side) == line)[:, None], axis=0), chosen)
-    cells = jnp.arange(side)
-    covers = (start <= cells) & (cells < start + length)
-    row = (cells == line)[:, None] & covers[None]
-    column = (cells == line - side)[None] & covers[:, None]
-    return board | row | column
+def with_ship(board: tuple[Array, Array], word: Array, length: Array) -> tuple[Array, Array]:
+    """The board with one more ship, in a place that ``word`` [] uint32 chooses among all that are free.
 
-
-def _numbered(counts: Array, number: Array) -> tuple[Array, Array]:
-    """Where the thing with a number lies if the n-th bin holds ``counts[n]`` of them, and its number in there."""
-    order = jnp.arange(counts.size)
-    up_to = jnp.sum(jnp.where(order[None] <= order[:, None], counts[None].astype(jnp.int32), 0), axis=1)
-    return jnp.sum(up_to <= number), number - jnp.max(jnp.where(up_to <= number, up_to, 0))
+    Args:
+      board: its rows and its columns, [n] uint32 each; the same cells twice.
+      word: random.
+      length: [] uint32, of the ship.
+    """
+    rows, columns = board
+    side, one = rows.size, jnp.uint32(1)
+    lines, cells = jnp.arange(2 * side), jnp.arange(side, dtype=jnp.uint32)  # rows and then columns; along each of them
+    free = ~jnp.concatenate([rows, columns]) & jnp.uint32(2**side - 1)
+    starts = free  # [2 n], where along each line the ship may begin
+    for shift in range(1, max(SHIPS)):
+        starts &= jnp.where(shift < length, free >> shift, starts)
+    counts = jax.lax.population_count(starts).astype(jnp.int32)
+    up_to = jnp.sum(jnp.where(lines[None] <= lines[:, None], counts[None], 0), axis=1)
+    number = below(word, up_to[-1])  # of the place, line by line
+    line = jnp.sum(up_to <= number)
+    number = number - jnp.max(jnp.where(up_to <= number, up_to, 0))
+    its_starts = jnp.sum(jnp.where(lines == line, starts, jnp.uint32(0)), dtype=jnp.uint32)
+    start = jnp.sum(jax.lax.population_count(its_starts & ((one << cells << 1) - 1)).astype(jnp.int32) <= number)
+    start = start.astype(jnp.uint32)
+    along = jnp.where(lines == line, ((one << length) - 1) << start, jnp.uint32(0))
+    is_crossed = (start <= cells) & (cells < start + length)  # lines of the other direction, in one cell each
+    across = jnp.where(is_crossed, one << (line % side).astype(jnp.uint32), jnp.uint32(0))
+    in_row = line < side
+    rows |= along[:side] | jnp.where(in_row, jnp.uint32(0), across)
+    columns |= along[side:] | jnp.where(in_row, across, jnp.uint32(0))
+    return rows, columns

@@ -59,7 +59,8 @@ def test_pictures(env_id):
     told_once = frames_of(text, 4)
     assert all(type(frame) is str and frame.endswith("\n") for frame in told_once)
     assert told_once[0].startswith(f"{env.unwrapped.family.name}: step 0 of ") and "a new episode" in told_once[0]
-    assert len(set(told_once)) == len(told_once) >= 3 and told_once == frames_of(text, 4)
+    least = 2 if env.unwrapped.family.spec.ends_early else 3  # the first step may be the last
+    assert len(set(told_once)) == len(told_once) >= least and told_once == frames_of(text, 4)
 
 
 def test_one_that_says_nothing_of_itself_shows_its_observation():

@@ -17,6 +17,7 @@ from icrl.core.errors import InputError
 from icrl.core.registry import environments
 from icrl.core.seeding import key_for
 from icrl.core.threefry import normal, uniform
+from icrl.envs._decks import shuffled
 from icrl.envs._levels import LEVELS
 
 EPISODES = 200
@@ -98,10 +99,15 @@ def begun(game, peer, batch, number):
         peer._np_random = Draws(*dealt(game, peer, batch, number))
     obs, _ = peer.reset()
     if game == "Battleship":  # they draw until ships fit: only the board can be given
-        ships = batch.state.ships[number, 0].reshape(peer.board.shape)
+        ships = unpacked(batch.state.ships[number, 0])
         assert ships.sum() == peer.needed_hits
         peer.board[:] = ships
     return flat(obs)
+
+
+def unpacked(rows):
+    """The cells [..., n, n] of a board that is given as words [..., n], lowest bits first."""
+    return rows[..., None] >> np.arange(rows.shape[-1]) & 1
 
 
 def flat(obs):
@@ -213,7 +219,7 @@ def total(env, choose, purpose):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("level", "counting"), zip(LEVELS, (0.529, 0.518, 0.511), strict=True))
+@pytest.mark.parametrize(("level", "counting"), list(zip(LEVELS, (0.529, 0.518, 0.511), strict=True)))
 def test_going_by_the_rank_and_counting_cards(level, counting):
     """What two policies would have earned with the cards that were dealt, as nothing that is done changes them."""
     env, batch = played("HigherLower", level, "uniform")
@@ -228,7 +234,7 @@ def test_going_by_the_rank_and_counting_cards(level, counting):
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize(("level", "wanted"), zip(LEVELS, (0.638, 0.737, 0.773), strict=True))
+@pytest.mark.parametrize(("level", "wanted"), list(zip(LEVELS, (0.638, 0.737, 0.773), strict=True)))
 def test_thompson_sampling_in_the_bandit(level, wanted):
     env, rng = ours("MultiarmedBandit", level), np.random.default_rng(0)
     counts, rows, arms = np.ones((2, EPISODES, env.num_actions)), np.arange(EPISODES), []
@@ -267,7 +273,7 @@ def test_shots_that_hit_no_cell_twice():
         ("RepeatPrevious-v0", {"level": "hard", "decks": 1}, "k: got 64, allowed: an integer in [1, 51]"),
         ("RepeatFirst-v0", {"decks": 0}, "decks: got 0, allowed: an integer in [1, 64]"),
         ("CountRecall-v0", {"cards": "jokers"}, "cards: got 'jokers', allowed: colors or suits or ranks"),
-        ("Battleship-v0", {"size": 4}, "size: got 4, allowed: an integer in [5, 64]"),
+        ("Battleship-v0", {"size": 4}, "size: got 4, allowed: an integer in [5, 31]"),
         ("MineSweeper-v0", {"size": 3, "mines": 7}, "mines: got 7, allowed: an integer in [1, 6]"),
         ("MineSweeper-v0", {"size": 3, "level": "hard"}, "mines: got 10, allowed: an integer in [1, 6]"),
         ("Concentration-v0", {"cards": "suits"}, "cards: got 'suits', allowed: colors or ranks"),
@@ -281,5 +287,28 @@ def test_a_game_that_cannot_be_played_is_refused_in_one_line(name, settings, mes
 
 def test_a_small_board_still_holds_its_ships():
     """Random boards of the smallest size all have twelve cells of ships, so that none found no place."""
-    boards = jax.jit(jax.vmap(lambda key: environments["Battleship-v0"](size=5).reset_env(key, None)[1].ships))
-    assert (np.asarray(boards(jax.random.split(key_for(0, "boards"), 20_000))).sum(1) == 12).all()
+    begin = jax.jit(jax.vmap(lambda key: environments["Battleship-v0"](size=5).reset_env(key, None)[1].ships))
+    boards = unpacked(np.asarray(begin(jax.random.split(key_for(0, "boards"), 20_000))))
+    assert (boards.sum((1, 2)) == 12).all()
+
+
+@pytest.mark.nightly
+def test_ships_lie_as_often_in_each_cell_as_theirs():
+    """20 000 boards of ours and 4 000 of theirs on the smallest board, where ships are most in each other's way."""
+    begin = jax.jit(jax.vmap(lambda key: environments["Battleship-v0"](size=5).reset_env(key, None)[1].ships))
+    mine = unpacked(np.asarray(begin(jax.random.split(key_for(2, "boards"), 20_000))))
+    peer = reference.Battleship(board_size=5)
+    others = np.stack([peer.reset(seed=seed)[1] or peer.board.copy() for seed in range(4_000)])
+    p = others.mean(0)
+    assert (np.abs(mine.mean(0) - p) <= 4.5 * np.sqrt(p * (1 - p) * (1 / 20_000 + 1 / 4_000))).all()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("size", [9, 52, 104])
+def test_shuffled_numbers_are_a_uniform_permutation(size):
+    """Each number as often in each place, and each pair of neighbours as often in order as not."""
+    found = np.asarray(jax.jit(jax.vmap(partial(shuffled, size=size)))(jax.random.split(key_for(0, "decks"), 20_000)))
+    assert (np.sort(found, axis=1) == np.arange(size)).all()
+    often = np.stack([(found == number).mean(0) for number in range(size)])
+    assert np.abs(often - 1 / size).max() <= 5.5 * np.sqrt((size - 1) / size**2 / 20_000)
+    assert np.abs((found[:, 1:] > found[:, :-1]).mean(0) - 0.5).max() <= 5 * 0.5 / np.sqrt(20_000)
