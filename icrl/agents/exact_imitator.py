@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from icrl.agents._clock import next_step
 from icrl.core import struct
@@ -39,14 +40,17 @@ class ExactImitator(Agent):
     The window moves as in ``rolling-context`` with an episode forgotten at a time: with E = ``window`` / H episodes it
     holds the latest E - 1 whole ones and that under way, and counts as if it had begun with the first of them.
 
-    Needs a family of numbered, deterministic tasks whose episodes last H steps. A memory has E N P numbers (2 x 6 561 x
-    39 in ``DarkKeyToDoor-v0``), each of them changed at every step: a millisecond on a CPU.
+    Needs a family of numbered, deterministic tasks whose episodes last H steps. A memory has E N P numbers, P
+    beginnings but for those behind the fall, which are alike (2 x 6 561 x 39 in ``DarkKeyToDoor-v0``); each of them
+    changes at every step, a millisecond on a CPU.
     """
 
     env: Any = struct.field(pytree_node=False)
     history_steps: int = setting(2000, low=1, high=2**24, static=True, help="transitions in a history of the source")
     window: int = setting(100, low=1, high=2**16, static=True, help="W, transitions in a window")
-    anneal_steps: float = setting(2000, low=0.0, open_low=True, help="transitions in which the source's epsilon falls")
+    anneal_steps: float = setting(
+        2000, low=0.0, open_low=True, static=True, help="transitions in which the source's epsilon falls"
+    )
     final_epsilon: float = setting(0.0, low=0.0, high=1.0, help="epsilon after that")
 
     def __post_init__(self) -> None:
@@ -55,7 +59,7 @@ class ExactImitator(Agent):
         require_int("history_steps", self.history_steps, self.window, 2**24)
         whole = self.window % self.horizon == 0
         require(whole, "window", self.window, f"whole episodes, a multiple of {self.horizon}")
-        size = self.window // self.horizon * self.env.num_tasks * self.phases.shape[0]
+        size = self.window // self.horizon * self.env.num_tasks * len(self.phases[0])
         hint = f"{self.env.name} has too many tasks for such histories"
         require(size <= MOST, "exact-imitator", f"a memory of {size:,} numbers", f"at most {MOST:,}", hint)
 
@@ -74,13 +78,18 @@ class ExactImitator(Agent):
         return int(self.env.spec.max_steps_in_episode)
 
     @property
-    def phases(self) -> Array:
-        """The source's step at which a window can begin, [P] int32."""
-        return jnp.arange(0, self.history_steps - self.window + 1, self.horizon)
+    def phases(self) -> tuple[np.ndarray, np.ndarray]:
+        """The source's steps at which a window can begin, and their probabilities, [P] float32 each.
+
+        Those behind ``anneal_steps`` are one, as they are all alike.
+        """
+        starts = np.arange(0, self.history_steps - self.window + 1, self.horizon)
+        steps, counts = np.unique(np.minimum(starts, self.anneal_steps), return_counts=True)
+        return steps.astype(np.float32), (counts / len(starts)).astype(np.float32)
 
     def init(self, key: Array) -> ImitatorState:
         del key
-        shape = (self.window // self.horizon, self.env.num_tasks, self.phases.shape[0])
+        shape = (self.window // self.horizon, self.env.num_tasks, len(self.phases[0]))
         begun = self._begin(jnp.zeros(2, jnp.float32))
         return ImitatorState(jnp.zeros(shape, jnp.float32), begun, jnp.int32(0), jnp.int32(0))
 
@@ -95,7 +104,7 @@ class ExactImitator(Agent):
     def action_probs(self, state: ImitatorState, obs: Array) -> Array:
         """The source's next action given the window, [K]: the law of ``act``."""
         log = state.log_likelihood[0]
-        posterior = jnp.exp(log - jnp.max(log))
+        posterior = self.phases[1][None] * jnp.exp(log - jnp.max(log))  # [N, P]
         posterior = posterior / jnp.sum(posterior)
         epsilon = self._epsilon(state)[0]
         optimal = jax.nn.one_hot(self._optimal(self._states(state, obs)), self.env.num_actions, dtype=jnp.float32)
@@ -127,7 +136,7 @@ class ExactImitator(Agent):
     def _epsilon(self, state: ImitatorState) -> Array:
         """The source's epsilon now, if the window's e-th episode began at a phase, [E, P]."""
         since = (state.episode - jnp.arange(state.log_likelihood.shape[0])) * self.horizon + state.step
-        progress = jnp.clip((self.phases[None] + since[:, None]) / self.anneal_steps, 0.0, 1.0)
+        progress = jnp.clip((self.phases[0][None] + since[:, None]) / self.anneal_steps, 0.0, 1.0)
         return 1.0 + progress * (self.final_epsilon - 1.0)
 
     def _tasks(self) -> Any:

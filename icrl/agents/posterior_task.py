@@ -90,7 +90,8 @@ class PosteriorTask(Agent):
 
     def _remember(self, state: PosteriorState, recent: Array, over: Array) -> PosteriorState:
         """The memory once ``recent`` [N] are the tasks that agree with the episode, which may be ``over``."""
-        older = {ALL: state.known, STEPS: state.known, LAST: True, WINDOW: jnp.all(state.past, axis=0)}[self.memory]
+        possible: dict[str, Array | bool] = {ALL: state.known, STEPS: state.known, LAST: True}
+        older = jnp.all(state.past, axis=0) if self.memory == WINDOW else possible[self.memory]
         refuted = ~jnp.any(recent & older)
         past = jnp.where(over, jnp.concatenate([state.past, recent[None]])[1:], state.past) | refuted
         if self.memory == WINDOW:  # an older episode leaves as one ends
