@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, NamedTuple, TypeVar
 
-from icrl.core.errors import InputError, near_names
+from icrl.core.errors import InputError, near_names, require
 
 Item = TypeVar("Item")
 
@@ -74,6 +74,7 @@ class Registry:
 
     def entry(self, name: str) -> Entry:
         """The entry called ``name`` with its paper and file."""
+        require(isinstance(name, str), self.kind, name, f"the name of a registered {self.kind}")
         if name not in self._entries:
             self._discover()
         if name not in self._entries:
