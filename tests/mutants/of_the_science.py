@@ -21,7 +21,7 @@ CORE = (
     Mutant("below counts too far", "core/threefry.py", "((high * count + (low * count >> 16)) >> 16)",
            "((high * count + count + (low * count >> 16)) >> 16)", "oracles/test_threefry.py -k below"),
     Mutant("purposes share a stream", "core/seeding.py", "zlib.crc32(purpose.encode())", "zlib.crc32(purpose[:1].encode())",
-           "datasets/test_datasets.py -k labels"),
+           "units/test_seeding.py"),
     Mutant("an open bound is closed", "core/fields.py", "inside &= ~((self.open_low & (array == low))",
            "inside &= ~((self.open_low & (array < low))", "units/test_fields.py -k sweep"),
     Mutant("a bound is off by one", "core/errors.py", "if number is None or not low <= number <= high:",
