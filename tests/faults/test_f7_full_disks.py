@@ -76,7 +76,7 @@ def test_f7_a_full_disk_is_one_line_and_loses_nothing(run, tmp_path):
             faults.append((kind, size, code, said[-1500:]))
         again = [*words, "--resume"] if kind == "run" else words
         code, said = called(again)
-        if code or [path for path in place.rglob(".icrl-tmp-*")]:
+        if code or list(place.rglob(".icrl-tmp-*")):
             faults.append((kind, size, "goes on with", code, said[-500:]))
         elif kind != "collect" and results(place) != results(run):
             faults.append((kind, size, "ends differently"))
