@@ -53,8 +53,7 @@ def test_l4_memory_does_not_grow_with_steps(tmp_path, save_every):
         points.append(resident())
         shutil.rmtree(place)
     slope = np.polyfit(np.arange(4) * max(200, STEPS // 16) / 1000, np.array(points) / MIB, 1)[0]
-    print(f"
-L4, a save every {save_every}: {slope:.2f} MiB per 1 000 steps, {points[-1] / MIB:.0f} MiB", flush=True)
+    print(f"\nL4, a save every {save_every}: {slope:.2f} MiB per 1 000 steps, {points[-1] / MIB:.0f} MiB", flush=True)
     assert len(os.listdir("/proc/self/fd")) < 200
     if STEPS >= 5000:
         assert slope <= 1.0
