@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
-from icrl.core.errors import IcrlError, InputError, near_names, shown
+from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
 MAX_DIGITS = 20  # of a number on the command line
 EXIT_CODES = (
@@ -22,7 +22,7 @@ class _Parser(argparse.ArgumentParser):
     """argparse whose errors are our one-line errors."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+        raise InputError(shortened(message))
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # of a resource
@@ -73,6 +73,9 @@ def _lacking(error: RuntimeError) -> str:
 
 def _dispatch(argv: list[str]) -> int:
     args, rest = _top_parser().parse_known_args(argv)
+    for name, value in vars(args).items():
+        if isinstance(value, list):  # what argparse makes of --NAME=--
+            raise InputError(f"--{name.replace('_', '-')}: got '--', allowed: a value")
     if args.command == "run":
         return _run(args, rest)
     if args.command == "collect":
@@ -80,7 +83,7 @@ def _dispatch(argv: list[str]) -> int:
     if args.command == "filter":
         return _filter(args, rest)
     if rest:
-        raise InputError(f"unrecognized arguments: {' '.join(rest)}")
+        raise InputError(shortened(f"unrecognized arguments: {' '.join(rest)}"))
     if args.command == "show":
         return _show(args)
     if args.command == "list":

@@ -61,6 +61,11 @@ def shown(value: object) -> str:
         text = " ".join(repr(value).split())
     except ValueError:
         return f"a very large {type(value).__name__}"
+    return shortened(text)
+
+
+def shortened(text: str) -> str:
+    """``text`` without the middle of a long one."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]} ... {text[-SHOWN // 4 :]}"
 
 

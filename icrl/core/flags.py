@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from icrl.core.errors import InputError, near_names, require
+from icrl.core.errors import InputError, near_names, require, shown
 from icrl.core.settings import Leaf, Value, chosen, kind_name, leaves, parsed
 
 PARTS = {  # of a recipe, in the order in which help and files list them
@@ -104,7 +104,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config: got {str(path)!r}, allowed: a TOML file ({error})") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"config: got {shown(str(path))}, allowed: a TOML file ({reason})") from error
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

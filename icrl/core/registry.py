@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any, NamedTuple, TypeVar
 
-from icrl.core.errors import InputError, near_names
+from icrl.core.errors import InputError, near_names, require
 
 Item = TypeVar("Item")
 
@@ -80,6 +80,7 @@ class Registry:
 
     def entry(self, name: str) -> Entry:
         """The entry called ``name`` with its paper and file; for PREFIX:TEXT that of the prefix."""
+        require(isinstance(name, str), self.kind, name, f"the name of a registered {self.kind}")
         name, _ = self.resolve(name)
         if name not in self._entries:
             self._discover()

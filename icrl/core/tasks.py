@@ -40,7 +40,10 @@ class TaskSet:
     def of(cls, env: Any, indices: Any) -> "TaskSet":
         """Tasks by number, in the given order, from a family that numbers its tasks."""
         require(env.num_tasks is not None, "env", type(env).__name__, "a family that numbers its tasks")
-        found = np.asarray(indices)
+        try:
+            found = np.asarray(indices)
+        except ValueError:  # rows of different lengths
+            found = np.empty((), object)
         is_list = found.ndim == 1 and found.size > 0 and np.issubdtype(found.dtype, np.integer)
         require(is_list, "indices", f"shape {found.shape} of {found.dtype}", "a list of one or more task numbers")
         for wrong in found[(found < 0) | (found >= env.num_tasks)][:1].tolist():

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from icrl.core.errors import require, require_int
+from icrl.core.floats import finite_floats
 
 Floats = NDArray[np.float64]
 
@@ -17,7 +18,7 @@ def trailing_mean(curve: ArrayLike, window: int = 20) -> Floats:
     The first points have less before them and are the mean of what there is. The figures of Chen et al. 2025 (arXiv
     2505.15143) are smoothed so over 20 episodes, and the text's scores are computed on the smoothed curves.
     """
-    values = _finite("curve", curve)
+    values = finite_floats("curve", curve)
     require(values.ndim >= 1 and values.shape[-1] >= 1, "curve.shape", values.shape, "[..., E] with E >= 1 episodes")
     window = require_int("window", window, 1, 2**31 - 1)
     total = np.cumsum(values, axis=-1)
@@ -33,7 +34,7 @@ def relative_enhancement(filtered: ArrayLike, base: ArrayLike, window: int | Non
     which weighs early episodes more: the paper's tables have window 20. Report both. A base whose mean is not positive
     raises ``InputError``: there is nothing to be relative to.
     """
-    curves = {"filtered": _finite("filtered", filtered), "base": _finite("base", base)}
+    curves = {"filtered": finite_floats("filtered", filtered), "base": finite_floats("base", base)}
     for field, values in curves.items():
         require(values.ndim == 2 and values.size > 0, f"{field}.shape", values.shape, "[S, E], S >= 1, E >= 1")
     same = curves["filtered"].shape[1] == curves["base"].shape[1]
@@ -43,10 +44,3 @@ def relative_enhancement(filtered: ArrayLike, base: ArrayLike, window: int | Non
     reference = float(curves["base"].mean())
     require(reference > 0, "base", f"mean return {reference:g}", "a positive mean return", "report the difference")
     return (float(curves["filtered"].mean()) - reference) / reference
-
-
-def _finite(field: str, values: ArrayLike) -> Floats:
-    result = np.asarray(values, dtype=np.float64)
-    bad = int(result.size - np.count_nonzero(np.isfinite(result)))
-    require(bad == 0, field, f"{bad} non-finite of {result.size} values", "finite numbers")
-    return result

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # quantile of Student's t; scipy.stats would take most of a second to import
 
 from icrl.core.errors import require, require_float
+from icrl.core.floats import finite_floats
 
 Floats = NDArray[np.float64]
 MOST_SKEWED = 0.3  # of a mean, in absolute value, that is corrected for: beyond, the cubic widens without covering more
@@ -56,7 +57,7 @@ def interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
 
 def task_interval(x: ArrayLike, confidence: float = 0.95) -> Interval:
     """Skew-adjusted t interval of the mean of x [N, ...] over N independent tasks."""
-    values = _finite("x", x)
+    values = finite_floats("x", x)
     require(values.ndim >= 1 and values.shape[0] >= 2, "x.shape", values.shape, "[N, ...] with N >= 2 tasks")
     num_tasks = values.shape[0]
     mean = values.mean(0)
@@ -151,16 +152,9 @@ def _third_cumulant(values: Floats) -> Floats:
     return np.asarray(np.sum((values - values.mean(0)) ** 3, 0) * count / ((count - 1) * (count - 2)))
 
 
-def _finite(field: str, x: ArrayLike) -> Floats:
-    values = np.asarray(x, dtype=np.float64)
-    bad = int(np.size(values) - np.count_nonzero(np.isfinite(values)))
-    require(bad == 0, field, f"{bad} non-finite of {values.size} values", "finite numbers")
-    return values
-
-
 def _crossed(field: str, x: ArrayLike) -> Floats:
     """Return x as [S, N, ...] float64; a vector is one training seed, [1, N]."""
-    values = _finite(field, x)
+    values = finite_floats(field, x)
     values = values[None] if values.ndim == 1 else values
     fits = values.ndim >= 2 and values.shape[0] >= 1 and values.shape[1] >= 2
     require(fits, f"{field}.shape", values.shape, "[S, N, ...] with S >= 1 training seeds and N >= 2 tasks")
@@ -171,7 +165,7 @@ def _crossed(field: str, x: ArrayLike) -> Floats:
 
 def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
     """Return a and b as [S, N, ...] of one shape; a b without the seed axis is repeated for every seed."""
-    left, right = _crossed("a", a), _finite("b", b)
+    left, right = _crossed("a", a), finite_floats("b", b)
     right = right[None] if right.ndim == left.ndim - 1 else right
     fits = right.ndim == left.ndim and right.shape[0] in (1, left.shape[0]) and right.shape[1:] == left.shape[1:]
     require(fits, "b.shape", np.shape(b), f"that of a, {np.shape(a)}, or the same without the seed axis")

@@ -286,6 +286,8 @@ def make_agent(
       env_settings: settings of that family that differ from its defaults.
       settings: settings of the agent.
     """
+    allowed = "a dictionary, or None"
+    require(env_settings is None or isinstance(env_settings, Mapping), "env_settings", env_settings, allowed)
     env = build_environment(env_id, env_settings or {})
     require(isinstance(name, str), "agent", name, "the name of a registered agent")
     return HostAgent(agents[name].for_env(env, **checked_settings(name, agents[name], settings)), env.spec)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from icrl.core.errors import require, require_float
+from icrl.core.floats import finite_floats
 
 BISECTIONS = 60  # halvings of an interval no longer than 1, beyond float64's spacing
 
@@ -50,7 +51,6 @@ def lai_robbins_gaussian(means: np.ndarray, noise_std: float) -> float:
 
 
 def _checked(means: np.ndarray) -> np.ndarray:
-    means = np.asarray(means, np.float64)
+    means = finite_floats("means", means)
     require(means.ndim == 1 and means.size > 0, "means", f"shape {means.shape}", "one number for each arm")
-    require(bool(np.isfinite(means).all()), "means", means.tolist(), "finite numbers")
     return means

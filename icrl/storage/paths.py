@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from icrl.core.errors import DamagedError, InputError, ResourceError, require
+from icrl.core.errors import DamagedError, InputError, ResourceError, require, shortened
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -52,8 +52,8 @@ def plain(path: Path | str) -> str:
 
 
 def show(text: object) -> str:
-    """Text for a message: escaped when it could break the line or colour the terminal."""
-    return str(text) if str(text).isprintable() else ascii(str(text))
+    """Text for a message: escaped when it could break the line or colour the terminal, the middle of a long one out."""
+    return shortened(str(text) if str(text).isprintable() else ascii(str(text)))
 
 
 def refuse_links(*paths: Path | str) -> None:

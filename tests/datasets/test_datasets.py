@@ -7,7 +7,16 @@ from siblings import by_day
 
 from icrl.core.errors import DamagedError, InputError
 from icrl.core.registry import agents, environments
-from icrl.datasets.contexts import HELD_AT_ONCE, Batches, ContextGenerator, HeldContexts, StoredContexts, store_contexts
+from icrl.core.seeding import key_for
+from icrl.datasets.contexts import (
+    HELD_AT_ONCE,
+    Batches,
+    ContextGenerator,
+    HeldContexts,
+    StoredContexts,
+    context_in,
+    store_contexts,
+)
 
 IDS = ("GaussianBandit-v0", "BernoulliBandit-v0", "LinearBandit-v0", "ShownLinearBandit-v0")
 
@@ -27,6 +36,14 @@ def test_a_context_depends_on_its_id_alone():
     assert equal(jax.tree.map(lambda x: x[1:2], together), alone)
     assert not equal(alone, contexts.fetch(np.array([8])))
     assert not equal(alone, generator(seed=1).fetch(np.array([7])))
+
+
+def test_rollout_and_query_have_draws_of_their_own():
+    """By day of a world whose observations are drawn, so that a query consumes its key."""
+    env = environments["ContextualLinearBandit-v0"](horizon=4)
+    task, key = env.sample_task(key_for(0, "task")), key_for(0, "context")
+    with jax.debug_key_reuse(True):
+        context_in(env, task, agents["uniform"].for_env(env), 4, key)
 
 
 @pytest.mark.parametrize("count", [5, HELD_AT_ONCE + 3])

@@ -149,6 +149,15 @@ def test_windows_begin_where_the_filter_says(tmp_path):
     assert set(zip(rows.tolist(), starts.tolist(), strict=True)) == {(7, 12), (7, 18), (2, 6), (2, 12), (2, 18)}
 
 
+@pytest.mark.parametrize("stride", [1, 4])
+def test_windows_reach_the_end_of_a_history_and_never_beyond(stride):
+    """What is cut beyond it, jax would move back in silence."""
+    histories = DeviceHistories(History(*(jnp.zeros((3, 20)) for _ in History._fields)))
+    windows = Windows(histories, np.array([0, 2]), 7, 64, (0,), stride=stride)
+    starts = np.concatenate([windows.places(step)[1] for step in range(20)])
+    assert set(starts.tolist()) == set(range(0, 14, stride))
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [

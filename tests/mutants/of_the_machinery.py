@@ -17,7 +17,7 @@ DATASETS = (
            "datasets/test_datasets.py -k shuffling"),
     Mutant("the query's noise is that of the rollout", "datasets/contexts.py",
            "key_query, key_rollout = jax.random.split(key)", "key_query = key_rollout = key",
-           "laws/test_environments.py -k key_is_used_twice"),
+           "datasets/test_datasets.py -k draws_of_their_own"),
     Mutant("a set that lost shards is called whole", "datasets/store.py",
            "if _read_card(folder).get(COUNT) != stored:", "if False:", "faults/test_growth.py -k 'lost or before_without'"),
     Mutant("the short shard goes before the long one is there", "datasets/store.py",

@@ -5,6 +5,7 @@ A script, so that what all of them import (jax, pytest, ... but nothing of ours)
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -20,7 +21,6 @@ from of_the_science import SCIENCE
 ROOT = Path(__file__).parent.parent.parent
 MUTANTS = (*SCIENCE, *MACHINERY)
 SECONDS = 900  # of one test; what never ends is seen
-TALK: dict[int | None, str] = {0: "missed", 1: "seen"}  # exit codes of pytest
 
 
 def paths_and_words(mutant: Mutant) -> tuple[list[str], list[str]]:
@@ -35,14 +35,6 @@ def copied(place: Path) -> None:
         shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, place)
-
-
-def applied(mutant: Mutant, place: Path) -> None:
-    """Put the fault into the package under ``place``."""
-    file = place / "icrl" / mutant.file
-    text = file.read_text()
-    assert text.count(mutant.old) == 1
-    file.write_text(text.replace(mutant.old, mutant.new))
 
 
 def import_what_all_need() -> None:
@@ -60,17 +52,16 @@ def import_what_all_need() -> None:
     assert "icrl" not in sys.modules
 
 
-def tested(mutant: Mutant, place: Path) -> int:
+def tested(place: Path, arguments: list[str]) -> int:
     """Exit code of pytest in a fork, in ``place``."""
-    paths, words = paths_and_words(mutant)
-    arguments = ["-n", "0", "-q", "-x", *(f"tests/{path}" for path in paths), *(["-k", *words] if words else [])]
+    arguments = ["-n", "0", "-q", "-x", *arguments]
     child = os.fork()
     if child == 0:
         code = 70
         try:
             os.setpgid(0, 0)
             os.chdir(place)
-            log = os.open(place / "log", os.O_WRONLY | os.O_CREAT)
+            log = os.open(place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(log, 1), os.dup2(log, 2)
             own = str(Path(__file__).parent)
             sys.path[:] = [str(place), *(each for each in sys.path if each not in ("", own, str(ROOT)))]
@@ -93,19 +84,28 @@ def tested(mutant: Mutant, place: Path) -> int:
     return 1
 
 
+def said_of(mutant: Mutant, place: Path) -> str:
+    """ "seen" if the test fails with the fault, and passes without it; "missed" if it passes with it."""
+    (paths, words), file = paths_and_words(mutant), place / "icrl" / mutant.file
+    text = file.read_text()
+    assert text.count(mutant.old) == 1
+    file.write_text(text.replace(mutant.old, mutant.new))
+    code = tested(place, [*(f"tests/{path}" for path in paths), *(["-k", *words] if words else [])])
+    told = (place / "log").read_text()
+    failed = re.search(r"^(?:FAILED|ERROR) (.*?)(?: - .*)?$", told, re.MULTILINE)
+    if code == 0 or not failed:
+        return "missed" if code == 0 else f"not run, {code}: {told[-300:]}"
+    file.write_text(text)
+    return "seen" if tested(place, [failed[1]]) == 0 else f"{failed[1]} fails without the fault"
+
+
 def main(root: Path, first: int, stride: int) -> None:
     import_what_all_need()
-    sound: dict[str, bool] = {}  # whether a test passes without a fault
     for number in range(first, len(MUTANTS), stride):
         mutant, place = MUTANTS[number], root / str(number)
         copied(place)
-        if mutant.test not in sound:
-            sound[mutant.test] = tested(mutant, place) == 0
-        applied(mutant, place)
-        code = tested(mutant, place) if sound[mutant.test] else None
-        said = TALK.get(code) or f"not run, {code}: {(place / 'log').read_text()[-300:]}"
+        print(json.dumps({"mutant": f"{mutant.file}: {mutant.what}", "said": said_of(mutant, place)}), flush=True)
         shutil.rmtree(place)
-        print(json.dumps({"mutant": f"{mutant.file}: {mutant.what}", "said": said}), flush=True)
 
 
 if __name__ == "__main__":

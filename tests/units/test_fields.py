@@ -109,6 +109,12 @@ def test_every_number_of_a_sweep_is_checked(value):
         Sweep(arms=3, c=value)
 
 
+def test_the_open_end_of_a_sweep_is_refused_and_the_closed_one_is_not():
+    with pytest.raises(InputError, match=r"^high: got 5.0, allowed: numbers, each a finite number in \(5, 9\]$"):
+        Sweep(arms=3, low=5.0, high=jnp.array([6.0, 5.0]))
+    assert Sweep(arms=3, low=5.0, high=jnp.array([6.0, 9.0])).high.shape == (2,)
+
+
 def test_leaves_may_be_arrays_or_traced_and_static_settings_may_not():
     assert Sweep(arms=3, c=jnp.array([0.0, 2.0])).c.shape == (2,)
     assert Sweep(arms=3, c=jnp.bfloat16(2)).c == 2
