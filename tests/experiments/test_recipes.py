@@ -153,7 +153,6 @@ def play(folder, name, steps):
             {"data": "contexts", "objective": "dpt", "mask_prob": 0.5},
             "mask_prob: got 0.5, allowed: 0.0 with objective dpt",
         ),
-        ({"context": "whole", "eval_steps": 99}, "eval_steps: got 99, allowed: an integer in [1, 12]"),
         ({"context": ("last-episode",)}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (

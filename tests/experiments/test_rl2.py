@@ -7,7 +7,7 @@ import icrl
 from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.interact import interact
-from icrl.core.registry import experiments
+from icrl.core.registry import environments, experiments, models
 from icrl.core.settings import replaced
 from icrl.envs.memory_len import MemoryLen
 from icrl.recipes.fits import check_fit
@@ -102,3 +102,22 @@ def test_a_memory_that_ends_with_each_trial_is_that_of_fresh_agents():
     fresh = agent.init(jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, state, fresh)  # the last step ended a trial
     jax.tree.map(np.testing.assert_array_equal, lived.agent_state, fresh)
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("compiles_much")
+@pytest.mark.parametrize("number", range(len(environments)))
+def test_any_environment_is_lived_in_by_any_model(number, tmp_path, capsys):
+    """Every environment once, the models in turns: trains, reports and reloads."""
+    env, model = sorted(environments)[number], sorted(models)[number % len(models)]
+    if env == "ClassificationBandit-v0":
+        pytest.skip("reads tables")
+    recipe = replaced(RL2, {"env": env, "model": model})
+    words = f"--env {env} --model {model} --width 8 --num-layers 1 --train-steps 2 --batch-size 4 --save-every 2"
+    words += f" --eval-tasks 3 --competitors uniform,oracle --context-steps {recipe.episode} --log-every 1"
+    assert main(["run", "rl2", "--preset", "smoke", "--out", str(tmp_path / "run"), *words.split()]) == 0, (
+        capsys.readouterr().err
+    )
+    regret = read_json(tmp_path / "run" / "results.json")["online"]["agents"]["RL2"]["regret"]["mean"]
+    assert np.isfinite(regret).all()
+    assert icrl.load_agent(tmp_path / "run").spec.name == recipe.env.name
