@@ -1,10 +1,12 @@
 """Agents as settings name them: ``ucb``, with settings of its own ``ucb@c=0.5``, or mixed ``0.1*psrl+0.9*uniform``.
 
-Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``.
+Several settings follow one another: ``q-learning@step_size=0.1@epsilon=0.5``. ``run:FOLDER`` is what another run has
+pretrained.
 """
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from icrl.agents.mixture import Mixture
@@ -15,7 +17,8 @@ from icrl.core.settings import plain_value
 from icrl.core.types import Agent, Environment
 from icrl.gym.inputs import checked_settings
 
-FORM = "AGENT, AGENT@SETTING=VALUE or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
+FORM = "AGENT, AGENT@SETTING=VALUE, run:FOLDER or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
+RUN, TRAINED = "run:", "in-context"  # the prefix of what is pretrained, and the agent that it is
 
 
 def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared: Any) -> Agent:
@@ -27,6 +30,10 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared
     Raises:
       InputError: an unknown agent or setting, or one that does not fit ``env``.
     """
+    if text.startswith(RUN):
+        from icrl.recipes.trained import trained_agent  # which reads recipes, whose sources are named here
+
+        return trained_agent(env, text)
     if shares := mixed(text):
         (first, share), (second, _) = shares.items()
         return Mixture.for_env(env, first=first, second=second, share=share)
@@ -40,6 +47,10 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared
 
 def check_agent(field: str, text: str) -> None:
     """Raise ``InputError`` that names ``field`` for a text of another form or for an agent that is not registered."""
+    if text.startswith(RUN):
+        folder = Path(text.removeprefix(RUN)).expanduser()
+        require(folder.is_dir(), field, text, "run: and the output folder of a run")
+        return
     for name in mixed(text, field) or (base_name(text),):
         agents.entry(name)
     if "@" in text:
@@ -48,7 +59,7 @@ def check_agent(field: str, text: str) -> None:
 
 def base_name(text: str) -> str:
     """The registered name alone, without settings."""
-    return text.partition("@")[0]
+    return TRAINED if text.startswith(RUN) else text.partition("@")[0]
 
 
 def is_oracle(text: str) -> bool:
@@ -63,7 +74,9 @@ def text_of(name: str, settings: Mapping[str, float]) -> str:
 
 
 def in_words(text: str) -> str:
-    """For readers: "ucb, c 0.5", or the agent's own label."""
+    """For readers: "ucb, c 0.5", the agent's own label, or the name of the folder of a run."""
+    if text.startswith(RUN):
+        return f"run {Path(text.removeprefix(RUN)).name}"
     name, *given = text.split("@")
     label: str = agents[name].label if name in agents else ""
     if label:

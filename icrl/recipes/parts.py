@@ -36,7 +36,8 @@ class DataSettings(Checked):
         CONTEXTS, help="contexts (made as training goes), histories (collected, filtered, cut), or a folder of either"
     )
     source: tuple[str, ...] = setting(
-        (), help='agents that collect, in turn; none: as fits; "0.1*psrl+0.9*uniform" mixes two'
+        (),
+        help='agents that collect; none: as fits; "0.1*psrl+0.9*uniform" mixes two, run:FOLDER was pretrained',
     )
     label: str = setting(
         "",

@@ -104,6 +104,21 @@ def test_a_memory_that_ends_with_each_trial_is_that_of_fresh_agents():
     jax.tree.map(np.testing.assert_array_equal, lived.agent_state, fresh)
 
 
+def test_what_a_run_has_pretrained_is_a_source_and_a_competitor_of_another(finished, tmp_path, capsys):
+    """Read from its folder, frozen, in the worlds that it fits; the others are refused by name."""
+    name, words = f"run:{finished}", "--train-steps 2 --batch-size 8 --eval-tasks 8 --log-every 1 --save-every 2"
+    more = ["--source", name, "--competitors", f"{name},oracle", *words.split(), "--out", str(tmp_path / "run")]
+    assert main(["run", "dpt", "--preset", "smoke", "--objective", "ad", *more]) == 0
+    here = read_json(tmp_path / "run" / "results.json")["online"]["agents"][name]
+    there = read_json(finished / "results.json")["online"]["agents"]["objective rl2, layout steps"]
+    assert here["label"] == "run run"
+    np.testing.assert_allclose(here["regret"]["mean"], there["regret"]["mean"], rtol=1e-5)  # same tasks and draws
+    assert main(["run", "ad", "--preset", "smoke", "--source", name, "--out", str(tmp_path / "no")]) == 2
+    assert "learned in GaussianBandit, whose num_actions is 3, DarkRoom has 5" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"source: got 'run:.*nowhere', allowed: run: and the output folder of a run"):
+        replaced(AD, {"source": (f"run:{tmp_path / 'nowhere'}",)})
+
+
 @pytest.mark.nightly
 @pytest.mark.usefixtures("compiles_much")
 @pytest.mark.parametrize("number", range(len(environments)))
