@@ -67,15 +67,18 @@ def in_environment(env: Any) -> Any:
 
 
 def of_agent(name: str) -> Any:
-    """What it does in the first environment that it fits, and what its three functions say by themselves."""
+    """What it does in the first environment that it fits, and the types of its three functions by themselves."""
     env, agent = next(fitting(name))
     task, key = env.sample_task(key_for(0, "task")), key_for(0, "key")
     lived = jax.jit(lambda key, task, agent: interact(key, env, task, agent, STEPS))(key, task, agent)
-    told = agent.for_task(task)
-    state, seen = told.init(key), env.reset(key, task)[agent.sees_env_state]
-    action = told.act(key, state, seen)
-    after = told.update(state, jax.tree.map(lambda field: field[0], lived.history))
-    direct = jax.tree.map(lambda leaf: f"{leaf.dtype}{leaf.shape}", (state, action, after))
+    told, obs = agent.for_task(task), env.reset(key, task)[agent.sees_env_state]
+
+    def one_step(key: Any, obs: Any, transition: Any) -> Any:
+        state = told.init(key)
+        return state, told.act(key, state, obs), told.update(state, transition)
+
+    found = jax.eval_shape(one_step, key, obs, jax.tree.map(lambda field: field[0], lived.history))
+    direct = [f"{leaf.dtype}{leaf.shape}" for leaf in jax.tree.leaves(found)]
     known = () if agent.sees_env_state else replay(key, agent, lived.history)
     return [lived.history, lived.curves, lived.agent_state, known, direct]
 
