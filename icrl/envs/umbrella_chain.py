@@ -59,7 +59,7 @@ class UmbrellaChain(OneTask):
         return self._observe(key_bits, after), after, reward, jnp.bool_(False), {}
 
     def _observe(self, key: Array, state: UmbrellaChainState) -> Array:
-        clock = 1 - state.time / jnp.float32(self.length)
+        clock = (self.length - state.time) / jnp.float32(self.length)
         means = jnp.stack([state.needed.astype(jnp.float32), state.taken.astype(jnp.float32), clock])
         return jnp.concatenate([means, (bits(key, (self.num_distractors,)) >> 31).astype(jnp.float32)])
 

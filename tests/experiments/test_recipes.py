@@ -34,7 +34,7 @@ TINY = {
     "eval_tasks": 3,
     "eval_steps": 12,
     "offline_tasks": 3,
-    "train_fraction": 0.75,
+    "train_fraction": 0.6,
 }
 WORLDS = [name for name in environments if name != "ClassificationBandit-v0"]  # which reads tables
 # Corridor: episodes end early, and the evaluation is shorter than one may be

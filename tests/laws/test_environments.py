@@ -392,7 +392,8 @@ def test_validate_task_refuses_what_is_not_one(env):
         good = np.asarray(getattr(task, name))
         bad = good.copy().astype(np.float32)
         bad.flat[-1] = np.nan
-        for wrong in (bad, np.full_like(bad, np.inf), bad[..., None], good[..., :-1]):
+        shorter = [good[..., :-1]] if good.ndim else []
+        for wrong in (bad, np.full_like(bad, np.inf), bad[..., None], *shorter):
             with pytest.raises(InputError, match=rf"^task\.{name}: got "):
                 env.validate_task(task.replace(**{name: jnp.asarray(wrong)}))
     for limit in (0, -1, 2.5, 2**40):
