@@ -32,7 +32,8 @@ class BeliefOptimal(BeliefAgent):
     discounted by ``discount``.
 
     The plan is exact at all beliefs that can occur. These are counted, or the whole simplex is planned for; where both
-    are too many, the POMDP is refused, and ``point-based`` plays there.
+    are too many, the POMDP is refused, and ``point-based`` plays there. Settings shape the plan, so that none of
+    them can be swept.
     """
 
     plan: Plan

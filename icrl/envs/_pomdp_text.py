@@ -203,7 +203,8 @@ class _Parser:
         states, seen = (np.arange(self.count(kind)) for kind in ("states", "observations"))
         shape = {4: (), 3: (len(seen),), 2: (len(states), len(seen))}[len(parts)]
         numbers = [self.number(head, -MAX_REWARD, MAX_REWARD) for _ in range(math.prod(shape))]
-        self.rules.append(_Rule(*parts, *(states, seen)[len(parts) - 2 :], value=np.reshape(numbers, shape)))
+        actions, before, after, observations = parts + [states, seen][len(parts) - 2 :]
+        self.rules.append(_Rule(actions, before, after, observations, np.reshape(numbers, shape)))
 
     def row(self, head: _Token, width: int) -> np.ndarray:
         """A row of T or O."""

@@ -31,7 +31,7 @@ def task_posterior(tables: Tables, belief: Array) -> Array:
 
 def seen_first(tables: Tables, belief: Array, obs: Array) -> Array:
     """The belief [S] at the start of an episode after its first observation [] int32; S zeros if it is impossible."""
-    return normalised(belief * likelihood(tables.first_obs, tables.first_prob, obs))
+    return normalised(belief * likelihood(jnp.asarray(tables.first_obs), jnp.asarray(tables.first_prob), obs))
 
 
 def updated(tables: Tables, belief: Array, action: Array, reward: Array, obs: Array, ended: Array) -> Array:
@@ -64,7 +64,7 @@ def predicted(tables: Tables, belief: Array, action: Array) -> Array:
 
 def likelihood(numbers: Array, probs: Array, obs: Array) -> Array:
     """P(o | s) of lists [S, M], [S] float32."""
-    return jnp.sum(jnp.where(jnp.asarray(numbers) == obs, jnp.asarray(probs), jnp.float32(0.0)), axis=-1)
+    return jnp.sum(jnp.where(numbers == obs, probs, jnp.float32(0.0)), axis=-1)
 
 
 def normalised(weights: Array) -> Array:

@@ -7,7 +7,7 @@ from icrl.core.registry import agents
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.recipes.agent_names import agent_of, base_name, check_agent, in_words, is_oracle, mixed, parsed
-from icrl.recipes.competitors import competing
+from icrl.recipes.competitors import competing, fitting
 
 ENV = GaussianBandit(num_arms=3)
 
@@ -26,6 +26,15 @@ def test_settings_follow_the_name():
 def test_one_agent_competes_under_several_settings():
     players = competing(ENV, ("ucb", "ucb@c=0.5", "ucb@c=2")).players
     assert [agent.c for agent in players.values()] == [1.0, 0.5, 2.0]
+
+
+def test_planners_play_where_the_state_is_hidden_only_if_they_are_named():
+    hidden, seen = DarkRoom(size=3, reward_once=True), DarkRoom(size=3)
+    assert "ucb-vi" in fitting(seen).players and "ucb-vi" in fitting(hidden, ("ucb-vi",)).players
+    refused = fitting(hidden).refused
+    for name in ("ucb-vi", "psrl", "ucrl2", "ucb-h"):
+        assert refused[name] == "needs to observe the state, plays if named"
+    assert "q-learning" in fitting(hidden).players
 
 
 def test_what_readers_see():

@@ -147,9 +147,10 @@ def assert_same(ours, theirs):
     "env_id, oracle", [(BANDIT, False), *(by_day(env_id, True, day=env_id in KINDS) for env_id in ENV_IDS)]
 )
 def test_vector_is_what_gymnasium_makes_of_the_single_one(env_id, oracle):
-    lengths = {"horizon": 3, "length": 2 if env_id == "MemoryLen-v0" else 3, "steps": 3}
-    known = [name for name in lengths if name in {field.name for field in dataclasses.fields(environments[env_id])}]
-    short = {name: lengths[name] for name in known[:1]}
+    short_length = env_id in ("MemoryLen-v0", "TMaze-v0")  # episodes of length + 1 steps
+    lengths = {"horizon": 3, "length": 2 if short_length else 3, "steps": 3}
+    settable = {field.name for field in dataclasses.fields(environments[env_id]) if field.init}
+    short = {name: lengths[name] for name in [name for name in lengths if name in settable][:1]}
     num_steps = 2 * environments[env_id](**short).spec.max_steps_in_episode + 2
     ours, theirs = vector_pair(env_id, 3, oracle=oracle, **short)
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space

@@ -207,9 +207,10 @@ def test_settings_are_swept_without_a_new_trace(family):
 
 @pytest.mark.nightly
 def test_sweep_over_a_setting_is_a_vmap(home):
-    """Every float setting can be an array with an axis; the result is that of each value alone."""
+    """Every float setting that is a leaf can be an array with an axis; the result is that of each value alone."""
     env, agent, keys, tasks, lived = lives(*home)
-    names = [field.name for field in dataclasses.fields(agent) if isinstance(getattr(agent, field.name), float)]
+    leaves = [field.name for field in dataclasses.fields(agent) if field.metadata.get("pytree_node", True)]
+    names = [name for name in leaves if isinstance(getattr(agent, name), float)]
     for name in names[:1]:
         swept = jax.vmap(lambda value, name=name: live(keys[0], env, one_of(tasks), agent.replace(**{name: value})))
         actions = swept(jnp.array([getattr(agent, name), 7.0])).history.action
