@@ -53,7 +53,10 @@ class DiscountedUCB(ArmAgent):
         if "discount" in settings:
             return agent
         faded = math.sqrt(changes / env.spec.max_steps_in_episode) / (4.0 * agent.reward_range)
-        return agent.replace(discount=1.0 - min(faded, MOST_FADED))  # type: ignore[attr-defined]
+        faded = (
+            min(faded, MOST_FADED) if isinstance(faded, float) else jnp.minimum(faded, MOST_FADED)
+        )  # one, or a sweep
+        return agent.replace(discount=1.0 - faded)  # type: ignore[attr-defined]
 
     def init(self, key: Array) -> FadedStats:
         del key

@@ -8,7 +8,7 @@ import numpy as np
 
 from icrl.agents._clock import next_step
 from icrl.core import struct
-from icrl.core.errors import require, require_int
+from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import agents
 from icrl.core.types import Agent, Array, Environment, Transition
@@ -47,7 +47,7 @@ class ExactImitator(Agent):
 
     env: Any = struct.field(pytree_node=False)
     history_steps: int = setting(2000, low=1, high=2**24, static=True, help="transitions in a history of the source")
-    window: int = setting(100, low=1, high=2**16, static=True, help="W, transitions in a window")
+    window: int = setting(100, low=1, high=2**24, static=True, help="W, transitions in a window")
     anneal_steps: float = setting(
         2000, low=0.0, open_low=True, static=True, help="transitions in which the source's epsilon falls"
     )
@@ -56,12 +56,14 @@ class ExactImitator(Agent):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(isinstance(self.env, Environment), "env", self.env, "an Environment")
-        require_int("history_steps", self.history_steps, self.window, 2**24)
+        require(
+            self.window <= self.history_steps, "window", self.window, f"at most history_steps, {self.history_steps}"
+        )
         whole = self.window % self.horizon == 0
         require(whole, "window", self.window, f"whole episodes, a multiple of {self.horizon}")
         size = self.window // self.horizon * self.env.num_tasks * len(self.phases[0])
-        hint = f"{self.env.name} has too many tasks for such histories"
-        require(size <= MOST, "exact-imitator", f"a memory of {size:,} numbers", f"at most {MOST:,}", hint)
+        hint = f"the memory of such windows has {size:,} numbers in {self.env.name}"
+        require(size <= MOST, "history_steps", self.history_steps, f"a length with at most {MOST:,} numbers", hint)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -41,6 +41,7 @@ class Trial:
     seed: int  # of the environment's draws
     quick: bool = False  # compile with fewer optimisations (results may differ in the last bits)
     purpose: str = "evaluation"  # of the draws
+    like: int | None = None  # tasks of another trial, in whose parts these are played: they then share its program
 
     def regret(self, agent: Agent, agent_seed: int = 0, label: str = "agent") -> np.ndarray:
         """Cumulative pseudo-regret [N, T] float64."""
@@ -57,7 +58,7 @@ class Trial:
         self, agent: Agent, agent_seed: int = 0, label: str = "agent", fields: tuple[str, ...] = Curves._fields
     ) -> dict[str, np.ndarray]:
         """The named ``Curves`` [N, T] float32, and "over" [N, T] bool: whether a step ended an episode."""
-        count, size = len(self.tasks), _part_size(len(self.tasks), tasks_side_by_side(agent))
+        count, size = len(self.tasks), _part_size(self.like or len(self.tasks), tasks_side_by_side(agent))
         mesh, curves_of = data_mesh(size), _curves_quickly if self.quick else _curves
         agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
 

@@ -50,7 +50,7 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run, reopen
 from icrl.recipes.task_split import task_split, tasks_for
 from icrl.recipes.tournament import MatchUp, Pretrained, Tournament, regrets_of
-from icrl.recipes.tuning import TUNE, Tuner, check_tuning
+from icrl.recipes.tuning import TUNE, Tuner
 from icrl.reports.sections.worlds import world_title
 from icrl.training.step import FitSettings
 
@@ -85,13 +85,12 @@ class LeaderboardSettings(Checked):
         NONE, choices=TUNINGS, help="settings of agents: none, their defaults; grid, the best of a small grid each"
     )
     tune_tasks: int | None = setting(
-        None, low=2, high=10**7, help="tasks behind a tuned setting, no test tasks; none: as many as are evaluated"
+        None, low=2, high=10**7, help="tasks behind a tuned setting, no test tasks; at most, and by default, num_tasks"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
-        check_tuning(self.tune, self.tune_tasks, None)
         for name in self.environments:
             environments.entry(name)
         for name in (*self.agents, *self.slow_agents, *self.collectors):
@@ -133,8 +132,10 @@ class LeaderboardSettings(Checked):
             return None
         split = task_split(match.env, DataSettings())
         ids = None if split is None else split[0]
-        tasks = tasks_for(match.env, ids, seed, TUNE, self.tune_tasks or match.num_tasks)
-        return Tuner(Trial(match.env, tasks, match.num_steps, seed, quick=True, purpose=TUNE), ledger)
+        count = min(self.tune_tasks or match.num_tasks, match.num_tasks)
+        tasks = tasks_for(match.env, ids, seed, TUNE, count)
+        trial = Trial(match.env, tasks, match.num_steps, seed, quick=True, purpose=TUNE, like=match.num_tasks)
+        return Tuner(trial, ledger)
 
     def who_plays(self, env: Environment, guest: Pretrained, steps: int) -> tuple[dict[str, Agent], dict[str, str]]:
         """The agents in ``env``, and why the others do not play."""
@@ -168,6 +169,7 @@ class Leaderboard(Tournament[LeaderboardSettings]):
             fit=FitSettings(train_steps=1500, batch_size=64, learning_rate=3e-3),
             slow_agents=("opsrl",),
             tune=GRID,
+            tune_tasks=500,
         ),
         "paper": LeaderboardSettings(
             env=GaussianBandit(horizon=500),

@@ -56,7 +56,8 @@ def tuner_of(recipe: Recipe, seed: int, quick: bool, ledger: Ledger) -> Tuner | 
     ids = None if recipe.task_ids is None else recipe.task_ids[0]
     count = settings.tune_tasks or recipe.num_held_out
     tasks = tasks_for(recipe.env, ids, seed, TUNE, count, settings.rollouts_per_task)
-    return Tuner(Trial(recipe.env, tasks, recipe.eval_steps, seed, quick, TUNE), ledger)
+    like = recipe.num_held_out * settings.rollouts_per_task
+    return Tuner(Trial(recipe.env, tasks, recipe.eval_steps, seed, quick, TUNE, like), ledger)
 
 
 class Rollouts(NamedTuple):

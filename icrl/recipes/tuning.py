@@ -26,7 +26,6 @@ TUNE = "tune"  # of the tasks and draws
 
 def check_tuning(tune: str, tune_tasks: int | None, split: Split | None) -> None:
     """Raise ``InputError`` unless there are as many tuning tasks as are asked for, two at least for an interval."""
-    require(tune_tasks is None or tune == GRID, "tune_tasks", tune_tasks, f"none with tune {tune}", "use --tune grid")
     if tune == GRID and split is not None:
         count, least = len(split[0]), tune_tasks or 2
         hint = "settings are tuned in training tasks, at least two for an interval"
