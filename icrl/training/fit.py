@@ -5,6 +5,7 @@ no other randomness, and a checkpoint holds parameters, optimiser state and step
 ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
 """
 
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from icrl.storage.metrics_log import (
     Head,
     append_jsonl,
     head_of,
+    last_step,
     require_rows,
     truncate_jsonl,
 )
@@ -37,6 +39,8 @@ from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
 from icrl.training.step import FitSettings, TrainState, initial_state, train_step
+
+_log = logging.getLogger("icrl")
 
 
 class Diverged(IcrlError):
@@ -153,6 +157,8 @@ def restore(settings: FitSettings, policy: Policy, folder: Path, seed: int) -> P
     state, head = _newest_state(settings, policy, saves, {"seed": seed, **identity_of(folder)})
     if os.path.lexists(metrics):  # who acts with a model that was handed on has none
         require_rows(metrics, seed, int(state.step), head)
+    if (reached := last_step(metrics, seed)) > int(state.step):
+        _log.warning("%s: its newest checkpoint is of step %d of %d", show(saves), int(state.step), reached)
     return _now(policy, state)
 
 
