@@ -18,7 +18,7 @@ from icrl.filters._selection import read_selection
 from icrl.storage import checkpoints
 from icrl.storage.documents import read_document
 from icrl.storage.lock import CONFIG
-from icrl.storage.metrics_log import TRAINING, Head, read_jsonl, require_rows
+from icrl.storage.metrics_log import TRAINING, Head, last_step, read_jsonl, require_rows
 from icrl.storage.paths import explained, show
 from icrl.storage.run_folder import identity_of, read_config
 from icrl.storage.typed import conform
@@ -161,8 +161,10 @@ def _verify_model(folder: Path, name: str, owner: dict[str, Any]) -> str:
     steps, heads = _verify_steps(folder / "checkpoints" / name, owner)
     if not heads:
         raise IncompleteError(f"{show(folder / 'checkpoints' / name)}: missing: a checkpoint; go on with --resume")
-    newest = max(heads)
-    require_rows(folder / METRICS, owner["seed"], newest, heads[newest])
+    newest, seed = max(heads), owner["seed"]
+    require_rows(folder / METRICS, seed, newest, heads[newest])
+    if (folder / RESULTS).exists() and (reached := last_step(folder / METRICS, seed)) > newest:
+        raise IncompleteError(f"{show(folder / 'checkpoints' / name)}: missing: the checkpoint of step {reached}")
     return f"{name}: {steps}"
 
 

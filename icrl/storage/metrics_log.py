@@ -100,6 +100,12 @@ def require_rows(path: Path | str, seed: int, step: int, head: Head) -> None:
         )
 
 
+def last_step(path: Path | str, seed: int) -> int:
+    """The last step of which the record has a row of ``seed``; 0 without any."""
+    rows = read_jsonl(path, TRAINING) if os.path.lexists(path) else []
+    return max((row["step"] for row in rows if row["seed"] == seed), default=0)
+
+
 def truncate_jsonl(path: Path | str, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite the record with only the rows that ``keep``, so that a resumed run writes no step twice.
 

@@ -6,6 +6,7 @@ ends in the same bits as one that was left alone (same versions, same machine ki
 """
 
 import abc
+import logging
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,7 @@ from icrl.storage.metrics_log import (
     Head,
     append_jsonl,
     head_of,
+    last_step,
     require_rows,
     truncate_jsonl,
 )
@@ -34,6 +36,9 @@ from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
 from icrl.training.step import FitSettings, TrainState
+
+
+_log = logging.getLogger("icrl")
 
 
 class Diverged(IcrlError):
@@ -154,6 +159,8 @@ def restore(learner: Learner, folder: Path, seed: int) -> Policy:
     state, head = _newest_state(learner, saves, {"seed": seed, **identity_of(folder)})
     if os.path.lexists(metrics):  # who acts with a model that was handed on has none
         require_rows(metrics, seed, int(state.step), head)
+    if (reached := last_step(metrics, seed)) > int(state.step):
+        _log.warning("%s: its newest checkpoint is of step %d of %d", show(saves), int(state.step), reached)
     return learner.policy(state)
 
 

@@ -32,6 +32,11 @@ def icrl(*words: str, **options) -> subprocess.CompletedProcess:
         (("run", "--config", LONG), 2),
         *((((verb, LONG)), 2) for verb in ("report", "evaluate", "verify", "inspect", "show")),
         (("export", LONG, "out-v0"), 2),
+        (("report", "dpt", "-" * 3000 + "1"), 2),
+        (("list", "--json", "-" * 3000 + "=" + LONG), 2),
+        (("run", "--config", 20 * LONG), 2),
+        (("verify", 20 * LONG), 2),
+        (("show", "ad", "--preset=--"), 2),
     ],
 )
 def test_what_is_too_long_is_one_short_line(words, code, capsys, tmp_path, monkeypatch):

@@ -144,6 +144,12 @@ def test_bad_observations(field, value, message):
     assert agent.predict(np.ones(1))[1].agent_state.count.sum() == 1  # the refused step taught nothing
 
 
+@pytest.mark.parametrize("settings", [1.0, "x", np.ones(3), [("num_arms", 3)]], ids=str)
+def test_settings_of_an_environment_that_are_no_dictionary(settings):
+    with pytest.raises(InputError, match=r"env_settings: got .*, allowed: a dictionary, or None"):
+        make_agent("ucb", env_settings=settings)
+
+
 def test_bad_calls_of_an_agent():
     agent = make_agent("ucb")
     with pytest.raises(InputError, match=r"call reset\(\) first"):

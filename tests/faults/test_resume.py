@@ -194,6 +194,16 @@ def test_a_record_that_is_gone_is_refused_where_training_goes_on(mine):
     assert not (mine / "metrics.jsonl").exists()
 
 
+def test_a_model_older_than_its_record_acts_with_a_warning(mine, caplog):
+    """Its newest checkpoint is gone."""
+    before = sorted((mine / "checkpoints" / "seed-0").iterdir())
+    smoke_restore(mine)
+    assert not caplog.text
+    shutil.rmtree(before[-1])
+    smoke_restore(mine)
+    assert "its newest checkpoint is of step 20 of 40" in caplog.text
+
+
 def test_a_record_of_other_numbers_is_refused(mine):
     """Written by this package, but not by this run."""
     rows = read_jsonl(mine / "metrics.jsonl")

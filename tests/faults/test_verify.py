@@ -178,6 +178,10 @@ def lose_every_step(run):
         shutil.rmtree(step)
 
 
+def lose_the_newest_step(run):
+    shutil.rmtree(run / "checkpoints" / "seed-0" / "step-00000004")
+
+
 def half_a_set(run):
     card = read_document(one(run, "data/source-*/card.json"))
     (data,) = run.glob("data/source-*")
@@ -210,6 +214,7 @@ def two_things(run):
         (views_outside, 3, "expected names inside the folder"),
         (lose_checkpoints, 6, "missing: checkpoints/seed-0, of which metrics.jsonl tells"),
         (lose_every_step, 6, "seed-0: missing: a checkpoint"),
+        (lose_the_newest_step, 6, "seed-0: missing: the checkpoint of step 4"),
         (half_a_set, 6, "incomplete: 0 of 6 tasks"),
         (two_things, 3, "reward.npy: sha256"),
         (two_things, 3, "missing: results.json"),

@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from icrl.core.errors import InputError
@@ -86,6 +87,14 @@ def test_unknown_names_get_the_near_ones(package):
     with pytest.raises(InputError, match="known: ant, bee, beetle"):
         registry["zzzz"]
     assert "zzzz" not in registry
+
+
+@pytest.mark.parametrize("name", [0, float("nan"), None, [], {}, np.ones(2), ("a",)], ids=str)
+def test_what_is_no_name_is_refused(name):
+    for registry in KINDS.values():
+        with pytest.raises(InputError, match=f"^{registry.kind}: got .*, allowed: the name of a registered") as caught:
+            registry[name]
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", "-a", "a\n", "ä", "a" * 65])

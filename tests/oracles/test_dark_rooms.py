@@ -348,7 +348,7 @@ def test_bad_tasks_are_refused(env):
         env.validate_task(other.task(0))
 
 
-@pytest.mark.parametrize("indices", [[], [81], [-1, 3], [0.0], [[1, 2]], 3, "3", [True]], ids=str)
+@pytest.mark.parametrize("indices", [[], [81], [-1, 3], [0.0], [[1, 2]], [[1], [1, 2]], 3, "3", [True]], ids=str)
 def test_bad_task_numbers_are_refused(indices):
     with pytest.raises(InputError, match=r"^indices: got "):
         TaskSet.of(DarkRoom(), indices)

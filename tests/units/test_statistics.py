@@ -192,6 +192,10 @@ def test_an_agent_against_itself_has_ratio_one_exactly():
     [
         (lambda: interval(np.array([[1.0, np.nan, 2.0]])), "x: got '1 non-finite of 3 values'"),
         (lambda: task_interval([1.0]), "N >= 2"),
+        (lambda: task_interval("x"), "x: got 'x', allowed: an array of numbers"),
+        (lambda: interval([[1.0], [1.0, 2.0]]), "allowed: an array of numbers"),
+        (lambda: interval(10**400), "allowed: an array of numbers"),
+        (lambda: ratio_interval([1.0, 2.0], {}), "b: got {}, allowed: an array of numbers"),
         (lambda: interval(3.0), r"\[S, N, ...\]"),
         (lambda: interval(np.ones((3, 1))), "N >= 2"),
         (lambda: interval(np.ones((0, 5))), "S >= 1"),
