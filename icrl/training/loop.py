@@ -37,7 +37,6 @@ from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
 from icrl.training.step import FitSettings, TrainState
 
-
 _log = logging.getLogger("icrl")
 
 
