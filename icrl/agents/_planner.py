@@ -14,6 +14,8 @@ from icrl.core.precision import in_32_bits
 from icrl.core.threefry import split
 from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 
+MAX_STATES = 2**14  # of which a table is kept
+
 
 class Counts(NamedTuple):
     """Sufficient statistics of the transitions seen, at whatever step of an episode."""
@@ -114,9 +116,9 @@ class Planner(Agent):
 
 
 def finite_spec(env: Environment) -> EnvSpec:
-    """The spec of an environment whose observations number finitely many states; others raise ``InputError``."""
-    found = "real-valued observations"
-    require(
-        bool(env.spec.obs_nvec), f"environment {env.name}", found, "one with numbered states", "this agent needs it"
-    )
+    """The spec of an environment whose observations number few enough states; others raise ``InputError``."""
+    where, allowed = f"environment {env.name}", f"one with numbered states, at most {MAX_STATES:,}"
+    states = env.spec.num_states or 0
+    found = f"{states:.3g} states" if states else "real-valued observations"
+    require(0 < states <= MAX_STATES, where, found, allowed, "this agent has a table of them")
     return env.spec

@@ -52,7 +52,9 @@ class CardGame(Levelled):
 
     def cards_spec(self, num_actions: int, num_steps: int, *nvec: int) -> EnvSpec:
         """The spec of a game whose observation is numbers 0 .. n - 1, one for each n of ``nvec``."""
-        return EnvSpec(type(self).__name__, num_actions, (len(nvec),), 0.0, max(nvec) - 1.0, num_steps, nvec)
+        return EnvSpec(
+            type(self).__name__, num_actions, (len(nvec),), 0.0, max(nvec) - 1.0, num_steps, nvec, observes_state=False
+        )
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, EnvState]:
         del params

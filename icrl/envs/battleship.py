@@ -53,7 +53,7 @@ class Battleship(Levelled):
     @property
     def spec(self) -> EnvSpec:
         cells = self.side**2
-        return EnvSpec(type(self).__name__, cells, (1,), 0.0, 1.0, cells, (2,), ends_early=True)
+        return EnvSpec(type(self).__name__, cells, (1,), 0.0, 1.0, cells, (2,), ends_early=True, observes_state=False)
 
     @property
     def cost(self) -> float:

@@ -60,8 +60,8 @@ class CartPole(Levelled):
     @property
     def spec(self) -> EnvSpec:
         high = 2 * X_LIMIT if self.shows == "position" else FASTEST
-        shape = (len(SHOWN[self.shows]),)
-        return EnvSpec(type(self).__name__, 2, shape, -high, high, self.num_steps, ends_early=True)
+        shape, sees = (len(SHOWN[self.shows]),), self.shows == "all" and self.noise == 0.0
+        return EnvSpec(type(self).__name__, 2, shape, -high, high, self.num_steps, ends_early=True, observes_state=sees)
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, CartPoleState]:
         del params

@@ -59,7 +59,9 @@ class Concentration(Levelled):
     def spec(self) -> EnvSpec:
         n, values = self.num_cards, self.kinds + 1
         nvec = (values,) * n
-        return EnvSpec(type(self).__name__, n, (n,), 0.0, self.kinds, self.num_steps, nvec, ends_early=True)
+        return EnvSpec(
+            type(self).__name__, n, (n,), 0.0, self.kinds, self.num_steps, nvec, ends_early=True, observes_state=False
+        )
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, ConcentrationState]:
         del params

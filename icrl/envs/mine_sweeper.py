@@ -64,9 +64,8 @@ class MineSweeper(Levelled):
     @property
     def spec(self) -> EnvSpec:
         values = min(self.num_mines, 9) + 1
-        return EnvSpec(
-            type(self).__name__, self.side**2, (1,), 0.0, values - 1.0, self.num_clear, (values,), ends_early=True
-        )
+        flags = {"ends_early": True, "observes_state": False}
+        return EnvSpec(type(self).__name__, self.side**2, (1,), 0.0, values - 1.0, self.num_clear, (values,), **flags)
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MineSweeperState]:
         del params

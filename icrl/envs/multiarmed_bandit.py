@@ -44,7 +44,7 @@ class MultiarmedBandit(Levelled):
     @property
     def spec(self) -> EnvSpec:
         arms = self.by_level(self.num_arms, 10, 20, 30)
-        return EnvSpec(type(self).__name__, arms, (1,), 0.0, 1.0, self.num_steps, (2,))
+        return EnvSpec(type(self).__name__, arms, (1,), 0.0, 1.0, self.num_steps, (2,), observes_state=False)
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MultiarmedBanditState]:
         del params
