@@ -63,9 +63,9 @@ class MineSweeper(Levelled):
 
     @property
     def spec(self) -> EnvSpec:
-        values = min(self.num_mines, 9) + 1
-        flags = {"ends_early": True, "observes_state": False}
-        return EnvSpec(type(self).__name__, self.side**2, (1,), 0.0, values - 1.0, self.num_clear, (values,), **flags)
+        name, cells, values = type(self).__name__, self.side**2, min(self.num_mines, 9) + 1
+        nvec, high = (values,), values - 1.0
+        return EnvSpec(name, cells, (1,), 0.0, high, self.num_clear, nvec, ends_early=True, observes_state=False)
 
     def reset_env(self, key: Array, params: TaskParams) -> tuple[Array, MineSweeperState]:
         del params
