@@ -7,6 +7,7 @@ number of workers, with the same result. Purposes are words; two purposes never 
 import zlib
 
 import jax
+import numpy as np
 
 from icrl.core.errors import require_int
 from icrl.core.forks import refuse_after_fork
@@ -15,7 +16,7 @@ from icrl.core.types import Array
 MAX_SEED = 2**32 - 1  # jax.random.key takes 32 bits without x64 and wraps larger seeds silently
 
 
-def key_for(seed: int, purpose: str, *ids: int | Array) -> Array:
+def key_for(seed: int, purpose: str, *ids: int | np.uint32 | Array) -> Array:
     """Return the typed key of ``purpose`` (and of ``ids``, folded in one by one) under the root ``seed``.
 
     All that draws begins here, so that a process in which jax cannot compute any more is told so here.

@@ -28,7 +28,7 @@ DATASETS = (
     Mutant("returns of the stretch before", "datasets/_episodes.py", "cell = last[finished] // stretch",
            "cell = starts[finished] // stretch", "datasets/test_episodes.py"),
     Mutant("verify does not look at the record", "datasets/verify.py",
-           '    require_rows(folder / METRICS, owner["seed"], newest, heads[newest])\n', "", "faults/test_verify.py -k named"),
+           '    require_rows(folder / METRICS, seed, newest, heads[newest])\n', "", "faults/test_verify.py -k named"),
     Mutant("a report is drawn from half a record", "datasets/verify.py",
            '            require_rows(folder / METRICS, seed, step, _head(saves, step, contents["meta"]))\n', "            pass\n",
            "faults/test_verify.py -k half_a_record"),
