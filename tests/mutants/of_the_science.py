@@ -11,7 +11,7 @@ CORE = (
            "oracles/test_ends.py -k host_loop"),
     Mutant("regret of the state after the step", "core/interact.py", "regret = env.regret(task, env_state, action)",
            "regret = env.regret(task, env.step(fold_in(key_steps, t), env_state, action, task)[1], action)",
-           "gym/test_gym.py -k same_regret"),
+           "laws/test_environments.py -k nothing_at_the_optimum"),
     Mutant("a truncated episode goes on", "core/types.py", "over = terminated | truncated", "over = terminated",
            "laws/test_environments.py -k end_and_restart"),
     Mutant("a round of threefry less", "core/threefry.py", "for group in range(5):", "for group in range(4):",
