@@ -13,6 +13,7 @@ from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
 MAX_DIGITS = 20  # of a number on the command line
+MAX_LINE = 900  # characters of a refusal
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
 )
@@ -38,7 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except IcrlError as error:
-        say(f"icrl: {' '.join(str(error).split())}")
+        line = " ".join(str(error).split())
+        if isinstance(error, InputError) and len(line) > MAX_LINE:  # somebody's words, given back
+            line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 4 :]}"
+        say(f"icrl: {line}")
         return error.exit_code
     except MemoryError as error:
         say(f"icrl: out of memory: {error}")

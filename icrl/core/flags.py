@@ -103,7 +103,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # no text, or a path that cannot be spelled
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"config: got {shown(str(path))}, allowed: a TOML file ({reason})") from error
     try:

@@ -5,7 +5,6 @@ number of workers, with the same result. Purposes are words; two purposes never 
 """
 
 import zlib
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +16,7 @@ from icrl.core.types import Array
 MAX_SEED = 2**32 - 1  # jax.random.key takes 32 bits without x64 and wraps larger seeds silently
 
 
-def key_for(seed: int, purpose: str, *ids: int | np.integer[Any] | Array) -> Array:
+def key_for(seed: int, purpose: str, *ids: int | np.uint32 | Array) -> Array:
     """Return the typed key of ``purpose`` (and of ``ids``, folded in one by one) under the root ``seed``.
 
     All that draws begins here, so that a process in which jax cannot compute any more is told so here.

@@ -37,6 +37,11 @@ def icrl(*words: str, **options) -> subprocess.CompletedProcess:
         (("run", "--config", 20 * LONG), 2),
         (("verify", 20 * LONG), 2),
         (("show", "ad", "--preset=--"), 2),
+        (("list", 20 * LONG), 2),
+        (("run", 20 * LONG), 2),
+        (("export", "x", "y", f"--tasks={20 * LONG}"), 2),
+        (("run", "dpt", "--config", "\x00"), 2),
+        (("run", "dpt", "--config=\ud800"), 2),
     ],
 )
 def test_what_is_too_long_is_one_short_line(words, code, capsys, tmp_path, monkeypatch):

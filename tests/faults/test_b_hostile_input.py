@@ -37,6 +37,7 @@ from icrl.storage.metrics_log import read_jsonl
 from icrl.storage.run_folder import read_config
 
 LINES, CALLS = trials(10_000), trials(10_000)
+OURS = ("runs", ".cache", ".config")  # the default of --out, and what matplotlib keeps of fonts in the home folder
 MEMORY = 2**30  # bytes that all of them may take
 PLAIN = ("1", "2", "0.5", "3", "true", "none", "5", "s5", "mamba", "ad", "dpt", "uniform", "ucb,oracle", "smoke")
 HOSTILE = ("", "-1", "nan", "inf", "1e999", "9" * 30, "9" * 5000, "1e9", "0x10", "1_000", " 7 ", "٣", "x" * 300)
@@ -134,7 +135,7 @@ def test_b_command_lines(run, tmp_path, monkeypatch, no_work):
             continue
         if code and (code not in (2, 3, 4, 5, 6) or said.count("\n") != 1 or len(said) > 2000):
             faults.append((words, code, said[-500:]))
-        strangers = [path for folder in (home, here) for path in folder.iterdir() if path.name != "runs"]
+        strangers = [path for folder in (home, here) for path in folder.iterdir() if path.name not in OURS]
         if strangers:
             faults.append((words, [path.name for path in strangers]))
             for path in strangers:

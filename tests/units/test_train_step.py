@@ -66,6 +66,28 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     assert [x.tobytes() for x in jax.tree.leaves(one)] == [x.tobytes() for x in jax.tree.leaves(two)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """An objective that is only what it draws."""
+
+    def loss(self, policy, batch, key):
+        return jax.random.uniform(key) + 0.0 * sum(leaf.sum() for leaf in jax.tree.leaves(policy.params))
+
+
+def test_every_step_has_draws_of_its_own_and_the_same_ones_again():
+    fit = dataclasses.replace(SETTINGS.fit, micro_batch=16)
+    policy, batch = start()
+
+    def losses():
+        state = initial_state(fit, policy)
+        for _ in range(4):
+            state = train_step(fit, Draw(), policy.structure, state, batch, KEY)
+        return np.asarray(state.recent[:4]).tolist()
+
+    assert len(set(losses())) == 4
+    assert losses() == losses()
+
+
 def test_the_second_step_compiles_nothing():
     stepped()
     known = module._gradient._cache_size(), module._updated._cache_size()
