@@ -112,7 +112,7 @@ AGENTS = (
            "return FadedStats(jnp.where(pulled, self.discount * state.count + 1, state.count), total)",
            "units/test_index_formulas.py"),
     Mutant("the posterior over rooms keeps what was refuted", "agents/posterior_task.py",
-           "recent = state.recent & explains", "recent = state.recent", "oracles/test_room_agents.py -k posterior"),
+           "state.recent & explains, over)", "state.recent, over)", "oracles/test_room_agents.py -k posterior"),
 )  # fmt: skip
 
 MODELS = (
@@ -196,8 +196,8 @@ EVALUATION = (
     Mutant("an episode counts the step after its end", "evaluation/online.py", "number = np.cumsum(over, axis=-1) - over",
            "number = np.cumsum(over, axis=-1)", "oracles/test_ends.py -k first_episodes"),
     Mutant("agents meet noise of their own", "evaluation/online.py",
-           'keys = keys_for(key_for(self.seed, "evaluation"), part.ids)',
-           'keys = keys_for(key_for(self.seed, "evaluation", agent_seed), part.ids)', "laws/test_environments.py -k noise"),
+           'keys = keys_for(key_for(self.seed, self.purpose), part.ids)',
+           'keys = keys_for(key_for(self.seed, self.purpose, agent_seed), part.ids)', "laws/test_environments.py -k noise"),
     Mutant("a trailing mean over one point more", "evaluation/learning_curves.py", "total[..., :-window]  #",
            "np.pad(total[..., : -window - 1], [(0, 0)] * (total.ndim - 1) + [(1, 0)])  #", "datasets/test_filters.py -k trailing"),
 )  # fmt: skip
