@@ -265,8 +265,11 @@ def exact_agents(env: Environment) -> tuple[str, str]:
 def curve(
     name: str, field: str, measured: Interval, models: dict[str, str], ideal: str, policy: str = ""
 ) -> dict[str, Any]:
-    """One agent's curve in a section of the results; ``models`` are labels, the others as in ``exact_agents``."""
-    kinds = {ideal: "ideal", policy: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
+    """One agent's curve in a section of the results; ``models`` are labels, the others as in ``exact_agents``.
+
+    The ideal is the Bayes-optimal policy where it is known, else the exact sampler.
+    """
+    kinds = {policy or ideal: "ideal", "oracle": "oracle", "": "baseline"} | dict.fromkeys(models, "model")
     base = name if name in models else base_name(name)
     if name in models:
         label = models[name]

@@ -56,7 +56,7 @@ def _draw_returns(curves: dict[str, Training]) -> Any:
     for index, (seed, curve) in enumerate(curves.items()):
         values = np.asarray(curve["trial_return"])
         _draw_smoothed(axes, np.asarray(curve["step"]), values, look_of("model", index), _label(seed))
-    axes.legend(frameon=False, fontsize=9.5, loc="lower right", ncols=math.ceil(len(curves) / 6))
+    axes.legend(frameon=False, fontsize=9.5, loc="best", ncols=math.ceil(len(curves) / 6))
     figure.subplots_adjust(right=0.97)
     return figure
 
