@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 SIZE_INCHES, DPI = (8.0, 4.8), 160  # 1280 x 768 pixels
+EDGE = 6.0  # pixels that stay free at the left
 STRONG = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MUTED = ("#332288", "#44AA99", "#AA4499", "#999933", "#88CCEE", "#882255", "#CC6677", "#117733", "#DDCC77")
 DASHES: tuple[Any, ...] = ("solid", (0, (6, 1.5, 1.2, 1.5)), (0, (1.2, 1.2)))
@@ -62,7 +63,17 @@ def to_pixels(figure: Any) -> np.ndarray:
     """Render a figure as [height, width, 3] uint8, a chart as [768, 1280, 3]."""
     with _any_script():
         figure.canvas.draw()
+        if (hidden := _hidden_on_the_left(figure)) > 0:
+            figure.subplots_adjust(left=figure.subplotpars.left + hidden)
+            figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+
+
+def _hidden_on_the_left(figure: Any) -> float:
+    """How far the name of a y axis, pushed out by wide numbers, is off the figure, as a share of its width."""
+    renderer = figure.canvas.get_renderer()
+    edges = [axes.yaxis.label.get_window_extent(renderer).x0 for axes in figure.axes if axes.get_ylabel()]
+    return float(max(0.0, EDGE - min(edges, default=EDGE)) / figure.bbox.width)
 
 
 @contextlib.contextmanager
@@ -101,7 +112,9 @@ def canvas(title: str, subtitle: str, height: float = SIZE_INCHES[1]) -> Any:
 
     figure = Figure(figsize=(SIZE_INCHES[0], height), dpi=DPI)
     FigureCanvasAgg(figure)
-    figure.text(0.02, 1 - 0.12 / height, title, va="top", fontsize=13, fontweight="bold", color=INK, parse_math=False)
+    large: dict[str, Any] = {"va": "top", "fontsize": 13, "fontweight": "bold", "color": INK, "parse_math": False}
+    head = figure.text(0.02, 1 - 0.12 / height, title, **large)
+    head.set_fontsize(13 * min(1.0, 0.97 / widest(figure, [head])))
     small: dict[str, Any] = {"va": "top", "fontsize": 9, "color": QUIET, "parse_math": False}
     figure.text(0.02, 1 - 0.375 / height, shorten(subtitle, 110), **small)
     return figure

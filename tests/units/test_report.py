@@ -18,6 +18,7 @@ import pytest
 from resealing import OTHER_KINDS, places, put
 
 from icrl.core.errors import DamagedError, InputError
+from icrl.reports.charts import chart, to_pixels
 from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.lines import spread
@@ -473,3 +474,14 @@ def test_a_check_that_could_not_be_computed_is_a_row():
     results = check_results({**sample_results(), "checks": [row]})
     assert "NOT OK" in render_html(results, {})
     assert "0 of 1 checks hold" in render_html(results, {})
+
+
+def test_long_titles_and_wide_numbers_stay_inside_of_a_chart():
+    figure, axes = chart("Return of each episode while learning " * 3, "", "episode", "return")
+    axes.plot([1, 5], [-1e6, 1e6])
+    axes.ticklabel_format(style="plain")
+    to_pixels(figure)
+    renderer = figure.canvas.get_renderer()
+    for text in (figure.texts[0], axes.yaxis.label):
+        box = text.get_window_extent(renderer)
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, text.get_text()
