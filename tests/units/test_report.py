@@ -484,4 +484,4 @@ def test_long_titles_and_wide_numbers_stay_inside_of_a_chart():
     renderer = figure.canvas.get_renderer()
     for text in (figure.texts[0], axes.yaxis.label):
         box = text.get_window_extent(renderer)
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, text.get_text()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, (text.get_text(), box)
