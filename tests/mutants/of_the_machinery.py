@@ -50,7 +50,7 @@ TRAINING = (
     Mutant("a rollout is read from an empty memory", "training/ppo.py", "None if trials.rollouts == 1 else start.agent_state.carry",
            "None", "laws/test_reinforced.py -k what_acted"),
     Mutant("every rollout begins its trial anew", "training/ppo.py", "partial(jnp.where, part == 0)", "partial(jnp.where, part >= 0)",
-           "laws/test_reinforced.py -k nothing_counts"),
+           "laws/test_reinforced.py -k what_acted"),
     Mutant("a resumed run keeps rows beyond its checkpoint", "training/loop.py", 'or row["step"] <= done)', "or True)",
            "faults/test_resume.py -k fell_back"),
     Mutant("checkpoints of another run are taken", "training/loop.py", "checkpoints.restore(saves, state, owner=owner)",
