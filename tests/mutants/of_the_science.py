@@ -11,7 +11,7 @@ CORE = (
            "oracles/test_ends.py -k host_loop"),
     Mutant("regret of the state after the step", "core/interact.py", "regret = env.regret(task, env_state, action)",
            "regret = env.regret(task, env.step(fold_in(key_steps, t), env_state, action, task)[1], action)",
-           "laws/test_environments.py -k nothing_at_the_optimum"),
+           "oracles/test_ends.py -k taken_in"),
     Mutant("a truncated episode goes on", "core/types.py", "over = terminated | truncated", "over = terminated",
            "laws/test_environments.py -k end_and_restart"),
     Mutant("a round of threefry less", "core/threefry.py", "for group in range(5):", "for group in range(4):",
@@ -112,7 +112,7 @@ AGENTS = (
            "return FadedStats(jnp.where(pulled, self.discount * state.count + 1, state.count), total)",
            "units/test_index_formulas.py"),
     Mutant("the posterior over rooms keeps what was refuted", "agents/posterior_task.py",
-           "recent = state.recent & explains", "recent = state.recent", "oracles/test_room_agents.py -k posterior"),
+           "state.recent & explains, over)", "state.recent, over)", "oracles/test_room_agents.py -k posterior"),
 )  # fmt: skip
 
 MODELS = (
@@ -196,8 +196,8 @@ EVALUATION = (
     Mutant("an episode counts the step after its end", "evaluation/online.py", "number = np.cumsum(over, axis=-1) - over",
            "number = np.cumsum(over, axis=-1)", "oracles/test_ends.py -k first_episodes"),
     Mutant("agents meet noise of their own", "evaluation/online.py",
-           'keys = keys_for(key_for(self.seed, "evaluation"), part.ids)',
-           'keys = keys_for(key_for(self.seed, "evaluation", agent_seed), part.ids)', "laws/test_environments.py -k noise"),
+           'keys = keys_for(key_for(self.seed, self.purpose), part.ids)',
+           'keys = keys_for(key_for(self.seed, self.purpose, agent_seed), part.ids)', "laws/test_environments.py -k noise"),
     Mutant("a trailing mean over one point more", "evaluation/learning_curves.py", "total[..., :-window]  #",
            "np.pad(total[..., : -window - 1], [(0, 0)] * (total.ndim - 1) + [(1, 0)])  #", "datasets/test_filters.py -k trailing"),
 )  # fmt: skip
