@@ -197,7 +197,7 @@ EVALUATION = (
            "number = np.cumsum(over, axis=-1)", "oracles/test_ends.py -k first_episodes"),
     Mutant("agents meet noise of their own", "evaluation/online.py",
            'keys = keys_for(key_for(self.seed, self.purpose), part.ids)',
-           'keys = keys_for(key_for(self.seed, self.purpose, agent_seed), part.ids)', "laws/test_environments.py -k noise"),
+           'keys = keys_for(key_for(self.seed, self.purpose, agent_seed), part.ids)', "units/test_online.py"),
     Mutant("a trailing mean over one point more", "evaluation/learning_curves.py", "total[..., :-window]  #",
            "np.pad(total[..., : -window - 1], [(0, 0)] * (total.ndim - 1) + [(1, 0)])  #", "datasets/test_filters.py -k trailing"),
 )  # fmt: skip
