@@ -120,5 +120,5 @@ def finite_spec(env: Environment) -> EnvSpec:
     where, allowed = f"environment {env.name}", f"one with numbered states, at most {MAX_STATES:,}"
     states = env.spec.num_states or 0
     found = f"{states:.3g} states" if states else "real-valued observations"
-    require(0 < states <= MAX_STATES, where, found, allowed, "this agent has a table of them")
+    require(0 < states <= MAX_STATES, where, found, allowed, "this agent needs a table of them")
     return env.spec

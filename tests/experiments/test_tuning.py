@@ -24,7 +24,7 @@ from icrl.reports.sections.worlds import leaderboard
 
 BANDIT = GaussianBandit(num_arms=3, horizon=20)
 UNTUNED = {  # agents with numbers to set that nobody competes with, or whose number is another agent's name
-    "annealed-oracle", "mixture", "posterior-pool",
+    "annealed-oracle", "exact-imitator", "mixture", "posterior-pool",
 }  # fmt: skip
 
 

@@ -212,7 +212,7 @@ def test_types_are_promoted_as_jax_does_by_default():
 
     with jax.numpy_dtype_promotion("strict"):
         assert in_32_bits(mixed)().dtype == "float32"
-        with pytest.raises(TypeError, match="promotion path"):
+        with pytest.raises(jax.dtypes.TypePromotionError, match="promotion path"):
             mixed()
 
 
