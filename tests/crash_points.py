@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,17 @@ def fail_at(k: int, number: int, only: tuple[str, ...] = ("open", "write", "fsyn
                 raise OSError(number, os.strerror(number))
 
     return before, lambda: calls < k
+
+
+@contextlib.contextmanager
+def full_disk(size: int):
+    """Nothing is written beyond ``size`` bytes of a file, whoever writes it: the error is that of a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores the signal that comes with it
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def child_environment() -> dict[str, str]:

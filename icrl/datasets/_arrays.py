@@ -44,7 +44,10 @@ def _read(text: str) -> np.dtype | None:
 
 
 def save(path: Path, array: np.ndarray) -> None:
-    """Write ``array``, C-contiguous, as ``np.save`` would, but so that a full disk is known by its error number."""
+    """Write ``array``, C-contiguous, as ``np.save`` would, but so that a full disk is known by its error number.
+
+    (``np.save`` does not notice one at all if only the last bytes did not fit, which C buffers until it closes.)
+    """
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     write_new(path, header.getvalue(), array.reshape(-1).view(np.uint8).data if array.size else b"")
@@ -88,17 +91,27 @@ def load(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
       DamagedError: what is in the file is no array, or of another form than it is declared to have.
     """
-    offset, stored, found = _header(path)
-    small = stored == dtype or (stored.kind in "iu" and dtype.kind in "iuf")
-    broadcasts = len(found) == len(shape) and all(n in (1, m) for n, m in zip(found, shape, strict=True))
-    size, expected = path.stat().st_size, offset + math.prod(found) * stored.itemsize
+    array = stored(path)
+    small = array.dtype == dtype or (array.dtype.kind in "iu" and dtype.kind in "iuf")
+    broadcasts = array.ndim == len(shape) and all(n in (1, m) for n, m in zip(array.shape, shape, strict=True))
     if not small or not broadcasts or math.prod(shape) * dtype.itemsize > _LARGEST:
-        raise DamagedError(f"{show(path)}: expected {dtype}{list(shape)}, found {stored}{list(found)}")
+        raise DamagedError(f"{show(path)}: expected {dtype}{list(shape)}, found {array.dtype}{list(array.shape)}")
+    return array
+
+
+def stored(path: Path) -> np.ndarray:
+    """The array in ``path``, memory-mapped unless small, whatever its form.
+
+    Raises:
+      DamagedError: what is in the file is no array, or not all of one.
+    """
+    offset, dtype, shape = _header(path)
+    size, expected = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
     if size != expected:
         raise DamagedError(f"{show(path)}: expected the {expected} bytes that its header tells of, found {size}")
     if size == offset:
-        return np.empty(found, stored)
-    array = np.memmap(path, stored, "r", offset, found)
+        return np.empty(shape, dtype)
+    array = np.memmap(path, dtype, "r", offset, shape)
     return np.array(array) if array.nbytes <= SMALL else array
 
 

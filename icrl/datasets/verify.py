@@ -142,7 +142,7 @@ def _verify_run(folder: Path) -> str:
     trained = {row["seed"] for row in rows or []}
     for seed in sorted(trained - saves.keys()):
         found.missing.append(f"{where}: missing: checkpoints/seed-{seed}, of which metrics.jsonl tells")
-    told += _verify_data(folder, config, found)
+    told += _verify_data(folder, config, found, len(saves))
     if not (folder / RESULTS).exists():
         found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with --resume")
     elif (results := found.of(lambda: read_document(folder / RESULTS))) is not None:
@@ -168,8 +168,11 @@ def _verify_model(folder: Path, name: str, owner: dict[str, Any]) -> str:
     return f"{name}: {steps}"
 
 
-def _verify_data(folder: Path, config: dict[str, Any], found: _Findings) -> list[str]:
-    """The sets and selections of a run; a selection must be of sets that are there, or of those the settings name."""
+def _verify_data(folder: Path, config: dict[str, Any], found: _Findings, models: int) -> list[str]:
+    """The sets and selections of a run with so many ``models``.
+
+    A selection must be of sets that are there, or of those the settings name; each model trained on histories has one.
+    """
     sets, chosen = [], []
     data = folder / "data"
     for path in sorted(data.iterdir()) if data.is_dir() else []:
@@ -178,7 +181,10 @@ def _verify_data(folder: Path, config: dict[str, Any], found: _Findings) -> list
         elif path.suffix == ".json":
             chosen.append(path)
     digests = {found.of(partial(_whole_digest, path)) for path in sets}
-    elsewhere = config["settings"].get("data") not in (None, "", "contexts", "histories")
+    kind = config["settings"].get("data")
+    elsewhere = kind not in (None, "", "contexts", "histories")
+    if kind == "histories" and "data" not in str(config["settings"].get("vary")) and len(chosen) < models:
+        found.missing.append(f"{show(data)}: missing: {models - len(chosen)} of {models} selections")
     for path in chosen:
         origin = found.of(partial(_origin, path))
         strangers = set(str(origin["dataset"]).split("+")) - digests if origin else set()

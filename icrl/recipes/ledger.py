@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from icrl.core.errors import DamagedError
+from icrl.datasets._arrays import save, stored
 from icrl.storage.publish import discard_folder, make_folder, publishing_folder, verify_folder
 from icrl.storage.typed import conform
 
@@ -42,7 +43,7 @@ class Ledger:
         make_folder(self.folder)
         with publishing_folder(path, {"name": name, "curves": sorted(curves)}) as place:
             for field, values in curves.items():
-                np.save(place / f"{field}.npy", values)
+                save(place / f"{field}.npy", np.asarray(values, order="C"))
         return curves
 
     def clear(self) -> None:
@@ -59,4 +60,4 @@ def _read(path: Path, name: str) -> Curves:
     present = {each.name for each in path.iterdir()}
     if missing := [field for field in meta["curves"] if f"{field}.npy" not in present]:
         raise DamagedError(f"{path}: expected the curves {', '.join(meta['curves'])}, found no {missing[0]!r}")
-    return {field: np.load(path / f"{field}.npy", allow_pickle=False) for field in meta["curves"]}
+    return {field: np.array(stored(path / f"{field}.npy")) for field in meta["curves"]}

@@ -8,6 +8,7 @@ Layout: one run per training seed (``seed_0``, ...), so that TensorBoard overlay
 and one run ``evaluation`` with the regret curves, the figures, the summary and the custom charts.
 """
 
+import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from icrl.reports.charts import to_pixels
 from icrl.reports.figures import draw_figures
 from icrl.reports.schema import SECTIONS, Results, contents
 from icrl.reports.section import Curves, Table
+from icrl.storage.publish import make_folder, write_new
 from icrl.storage.views import replacing_files
 
 EVALUATION = "evaluation"
@@ -65,11 +67,53 @@ def _rows_by_seed(metrics_rows: Iterable[Mapping[str, Any]]) -> dict[int, dict[i
     return {seed: dict(sorted(by_seed[seed].items())) for seed in sorted(by_seed)}
 
 
+class _EventFile:
+    """An event file that stays in memory until it is whole.
+
+    The thread of tensorboardX would die of a full disk, and whoever has more to write waits for it for ever.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._data = path, io.BytesIO()
+
+    def write(self, data: bytes) -> None:
+        self._data.write(data)
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        """Write the file; a second call, which tensorboardX makes after a failed one, does nothing."""
+        data, self._data = self._data.getvalue(), io.BytesIO()
+        if data:
+            write_new(self._path, data)
+
+
+class _EventFiles:
+    """Where tensorboardX puts the files of a folder that is called ``icrl:FOLDER``."""
+
+    prefix = "icrl"
+
+    @classmethod
+    def name(cls, folder: Path) -> str:
+        return f"{cls.prefix}:{folder}"
+
+    @staticmethod
+    def directory_check(name: str) -> None:
+        make_folder(name.partition(":")[2])
+
+    @staticmethod
+    def open(name: str) -> _EventFile:
+        return _EventFile(Path(name.partition(":")[2]))
+
+
 def _writer(folder: Path) -> Any:
     # imported here: it pulls in torch where that is installed, which takes a second
     from tensorboardX import SummaryWriter
+    from tensorboardX.record_writer import register_writer_factory
 
-    return SummaryWriter(str(folder))
+    register_writer_factory(_EventFiles.prefix, _EventFiles)
+    return SummaryWriter(_EventFiles.name(folder))
 
 
 def _add_training(writer: Any, rows: Mapping[int, Mapping[str, float]]) -> None:

@@ -182,6 +182,7 @@ def test_return_threshold_per_history_and_per_task():
     assert select("return-threshold", table, fraction=0.8).index.tolist() == [2]
     assert select("return-threshold", table, fraction=0.0).index.tolist() == [0, 1, 2, 3, 4]
     assert select("return-threshold", table, per="task").index.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(ReturnThreshold(per="task").score(table), [0.4, 0.4, 0.4, 0.1, 0.1])
     with pytest.raises(InputError, match=r"fraction: got 0.9, allowed: at most 0.8, the best that any history reached"):
         select("return-threshold", table, fraction=0.9)
 

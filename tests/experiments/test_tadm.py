@@ -12,6 +12,7 @@ from icrl.core.errors import InputError
 from icrl.core.registry import agents
 from icrl.core.settings import replaced
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.experiments.ad import ADAnywhere
 from icrl.experiments.tadm_bernoulli import DPT_ON, IMITATES_UCB, TADMBernoulli
 from icrl.experiments.tadm_linear import TADMLinear
 from icrl.experiments.tadm_mdp import TADMMDP
@@ -20,7 +21,7 @@ from icrl.objectives.ad import AD
 from icrl.objectives.dpt import DPT
 from icrl.recipes import data
 from icrl.recipes.agent_names import agent_of
-from icrl.recipes.checks import order, regret_ratio
+from icrl.recipes.checks import improvement, order, regret_ratio
 from icrl.recipes.data import RunData, contexts_of
 from icrl.reports.report import read_results
 
@@ -101,12 +102,20 @@ def test_a_query_shows_the_arms():
 def test_checks_compare_on_the_same_tasks():
     noise = np.random.default_rng(0).normal(size=(1, 200))
     final = {"a": 20 + noise, "b": 10 + noise, "c": 10 - noise, "ts": 9.5 - noise}
-    measured = {name: {"regret": values[..., None]} for name, values in final.items()}
+    measured = {name: {"regret": np.stack([np.ones_like(values), values], -1)} for name, values in final.items()}
     promises = order("a", "b", "c"), regret_ratio("ts", 1.1, "c"), regret_ratio("ts", 1.0, "nobody")
     checks = [row for promise in promises for row in promise(SMOKE, measured)]
     assert [check["ok"] for check in checks] == [True, False, True]
     assert checks[0]["measured"]["mean"] == pytest.approx(10)
     assert checks[2]["measured"]["mean"] == pytest.approx((10 - noise.mean()) / (9.5 - noise.mean()))
+
+
+def test_a_gain_is_that_of_the_last_fifth_of_episodes_over_the_first():
+    """Ten episodes of H = 6 steps: two of 1 come first, two of 4 last."""
+    recipe = replaced(ADAnywhere.presets["smoke"], {"history_steps": 60, "eval_steps": 60})
+    returns = np.array([1.0, 1, 9, 9, 9, 0, 0, 0, 4, 4]) + np.zeros((1, 3, 1))
+    (row,) = improvement(recipe, {"AD": {"returns": returns}, "uniform": {"returns": -returns}})
+    assert row["measured"]["mean"] == 3 and row["ok"]
 
 
 @pytest.mark.nightly

@@ -1,7 +1,6 @@
 """F1, F2, F4, F5, F15, F17: real SIGKILLs at random moments of every command that writes; what goes on ends alike.
 
-The kills are made by this file as a script. It imports the package once and forks every command before jax starts its
-threads, so that a trial costs no imports; each command is a process of its own, and is killed as any other.
+The kills are made by this file as a script, which forks the commands.
 """
 
 import json
@@ -10,7 +9,6 @@ import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from crash_points import child_environment
+from forked_commands import finished, forked, import_what_all_need, told_by
 from trials import trials, verdict
 
-KILLS, RESUMES = trials(300), trials(50)
+KILLS, RESUMES = trials(300), trials(60)
 TRAIN_STEPS, SAVE_EVERY = 12, 3
 BRIEF = ("--preset", "smoke", "--log-every", "1", "--warmup-steps", "1", "--competitors", "uniform")
 BRIEF += ("--train-steps", str(TRAIN_STEPS), "--save-every", str(SAVE_EVERY))
+ACKNOWLEDGED = 2  # tasks of a set that is made longer
 COLLECT = ("collect", "ad", "--preset", "smoke", "--num-tasks")
 MODELS = {  # of F4: what is trained
     "distillation": ("run", "ad", *BRIEF),
@@ -32,35 +31,8 @@ MODELS = {  # of F4: what is trained
     "s5": ("run", "dpt", *BRIEF, "--model", "s5"),
     "mamba": ("run", "dpt", *BRIEF, "--model", "mamba"),
     "moe": ("run", "dpt", *BRIEF, "--moe", "token-task"),
+    "rl2": ("run", "rl2", *BRIEF, "--rollout-steps", "10"),  # half a trial: checkpoints hold environments and memories
 }
-
-
-# --- Commands in forked processes ---
-
-
-def forked(words: tuple[str, ...], log: Path) -> int:
-    """The process id of ``icrl`` with these words."""
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(descriptor, 1), os.dup2(descriptor, 2)
-            from icrl.cli import main
-
-            code = main(list(words))
-            sys.stdout.flush()
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-            sys.stderr.flush()
-        os._exit(code)
-    return child
-
-
-def finished(words: tuple[str, ...], log: Path) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(forked(words, log), 0)[1])
 
 
 def killed(words: tuple[str, ...], log: Path, seconds: float) -> bool:
@@ -112,8 +84,8 @@ def placed(words: tuple[str, ...], place: Path) -> tuple[str, ...]:
 
 RUN = MODELS["distillation"]
 STAGES = {
-    "collect": Stage((*COLLECT, "12"), of_set),
-    "grow": Stage((*COLLECT, "12"), of_set, before=(*COLLECT, "5")),
+    "collect": Stage((*COLLECT, "6"), of_set),
+    "grow": Stage((*COLLECT, "6"), of_set, before=(*COLLECT, str(ACKNOWLEDGED))),
     "run": Stage(RUN, of_run, again=("--resume",)),
     "evaluate": Stage(("evaluate",), of_run, before=RUN),
     "report": Stage(("report",), of_run, before=RUN),
@@ -141,8 +113,8 @@ def audit(stage: Stage, place: Path, log: Path) -> Iterator[str]:
         yield f"verify ends with {code}: {log.read_text()[-300:]}"
     if stage.outcome is of_run:
         yield from lost_steps(place)
-    elif stage.before and (has := int(re.search(r"([\d,]+)( of [\d,]+)? tasks", log.read_text())[1])) < 5:
-        yield f"{5 - has} acknowledged tasks are gone"
+    elif stage.before and (has := int(re.search(r"([\d,]+)( of [\d,]+)? tasks", log.read_text())[1])) < ACKNOWLEDGED:
+        yield f"{ACKNOWLEDGED - has} acknowledged tasks are gone"
 
 
 def trial(stage: Stage, root: Path, whole: Any, duration: float, chance: random.Random) -> tuple[bool, list[str]]:
@@ -161,19 +133,9 @@ def trial(stage: Stage, root: Path, whole: Any, duration: float, chance: random.
     return at_work, faults
 
 
-def child(name: str, root: Path, numbers: range) -> None:
-    """Kill one stage once for each of the ``numbers``, and tell of each trial in a line."""
-    import matplotlib.figure  # noqa: F401
-    import orbax.checkpoint  # noqa: F401
-    import tensorboardX  # noqa: F401
-    from jax._src import xla_bridge
-
-    import icrl.experiments.ad
-    import icrl.experiments.dpt
-    import icrl.reports.report
-    import icrl.training.fit  # noqa: F401
-
-    assert not xla_bridge.backends_are_initialized()
+def child(name: str, root: Path, count: int) -> None:
+    """Kill one stage ``count`` times, and tell of each trial in a line."""
+    import_what_all_need()
     stage, log = STAGES[name], root / "log"
     root.mkdir(parents=True, exist_ok=True)
     if stage.before:
@@ -186,15 +148,13 @@ def child(name: str, root: Path, numbers: range) -> None:
         assert finished(placed(stage.words, root / "whole"), log) == 0, log.read_text()
         duration = time.monotonic() - began
     whole = stage.outcome(root / "whole")
-    for number in numbers:
+    for number in range(count):
         at_work, faults = trial(stage, root, whole, duration, random.Random(f"{name} {number}"))
         print(json.dumps({"stage": name, "trial": number, "at_work": at_work, "faults": faults}), flush=True)
 
 
 def kills(name: str, count: int, root: Path) -> None:
-    words = [sys.executable, __file__, name, str(root), "0", str(count)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, env=child_environment(), check=True)
-    told = [json.loads(line) for line in done.stdout.splitlines()]
+    told = told_by(__file__, name, root, count)
     print(f"\n{name}: {sum(each['at_work'] for each in told)} of {len(told)} were at work", flush=True)
     assert len(told) == count
     verdict(f"kills of {name}", count, [each for each in told if each["faults"]])
@@ -213,4 +173,4 @@ def test_f4_f15_f17_what_goes_on_ends_in_the_same_bits(name, tmp_path):
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], Path(sys.argv[2]), range(*map(int, sys.argv[3:])))
+    child(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))

@@ -1,85 +1,90 @@
-"""F9: two processes that begin, go on, or collect in one folder at once: one wins, the other is told who holds it."""
+"""F9: two processes that begin, go on, or collect in one folder at once: one wins, the other is told who holds it.
 
+The races are made by this file as a script, which forks the commands.
+"""
+
+import json
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from forked_commands import ended, finished, forked, import_what_all_need, told_by
 from small_runs import RUN, results
 from trials import trials, verdict
 
-from icrl.cli import main
-
 RACES = trials(60)
-SECONDS = 5  # in which the loser has ended after both had imported what they need
+SECONDS = 5  # in which the loser has ended
+LAGS = (0.0, 0.0, 0.01, 0.1, 0.5)  # seconds between the two
 KINDS = ("new", "resume", "collect")
+COLLECT = ("collect", "ad", "--preset", "smoke", "--num-tasks", "6")
 HOLDER = re.compile(r"^icrl: \S+: pid \d+ on \S+, run [^,]+, since \S+, is writing here; wait for it, or use another")
-WAITS = "import sys, icrl.recipes.run, icrl.experiments.ad; sys.stdin.readline(); from icrl.cli import main; "
-WAITS += "sys.exit(main(sys.argv[1:]))"  # imports are over before the race begins
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Results of a run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("f9") / "run"
-    assert main([*RUN, "--out", str(folder)]) == 0
-    return results(folder)
+def race(words: tuple[str, ...], lag: float, root: Path) -> list[tuple[int, str, float]]:
+    """(exit code, what it said, seconds) of both, the one that ended first first."""
+    at, logs = time.monotonic() + 0.5, {}
+    for number, begin in enumerate((at, at + lag)):
+        log = root / f"log-{number}"
+        logs[forked(words, log, lambda begin=begin: time.sleep(max(0.0, begin - time.monotonic())))] = log, begin
+    both = []
+    while logs:
+        number, status = os.wait()
+        log, begin = logs.pop(number)
+        both.append((os.waitstatus_to_exitcode(status), log.read_text(), time.monotonic() - begin))
+    return both
 
 
-def contestant(words) -> subprocess.Popen:
-    command = [sys.executable, "-c", WAITS, *map(str, words)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True, env=os.environ)
-
-
-def race(words, chance: random.Random) -> list[tuple[int, str, float]]:
-    """(exit code, stderr, seconds) of both, the one that ended first first."""
-    both = [contestant(words) for _ in range(2)]
-    time.sleep(4)
-    began = time.monotonic()
-    for each in both:
-        each.stdin.write("\n")
-        each.stdin.flush()
-        time.sleep(chance.choice((0.0, 0.0, 0.01, 0.1, 0.5)))
-    ended = {}
-    while len(ended) < 2:
-        for each in both:
-            if each not in ended and each.poll() is not None:
-                ended[each] = time.monotonic() - began
+def begun_and_killed(words: tuple[str, ...], place: Path, log: Path) -> None:
+    """Leave a run that has begun."""
+    number = forked(words, log)
+    while not (place / "config.json").exists():
         time.sleep(0.01)
-    return [(each.returncode, each.stderr.read(), seconds) for each, seconds in ended.items()]
+    os.kill(number, signal.SIGKILL)
+    ended(number)
+
+
+def trial(kind: str, lag: float, root: Path) -> tuple[float, list[str]]:
+    """Seconds until the loser ended, and what went wrong."""
+    place, faults = root / "place", []
+    words = (*(COLLECT if kind == "collect" else RUN), "--out", str(place))
+    if kind == "resume":
+        begun_and_killed(words, place, root / "log")
+        words += ("--resume",)
+    (code, said, seconds), (won, winner_said, _) = race(words, lag, root)
+    if code != 4 or not HOLDER.search(said) or seconds > SECONDS:
+        faults.append(f"the loser ended with {code} after {seconds:.1f} s: {said[-500:]}")
+    if won:
+        faults.append(f"the winner ended with {won}: {winner_said[-500:]}")
+    elif finished(("verify", str(place)), root / "log"):
+        faults.append(f"mixed: {(root / 'log').read_text()[-500:]}")
+    elif kind != "collect" and results(place) != results(root / "whole"):
+        faults.append("ends differently")
+    shutil.rmtree(place)
+    return seconds, faults
+
+
+def child(root: Path, count: int) -> None:
+    import_what_all_need()
+    assert finished((*RUN, "--out", str(root / "whole")), root / "log") == 0, (root / "log").read_text()
+    for number in range(count):
+        kind, lag = KINDS[number % len(KINDS)], random.Random(number).choice(LAGS)
+        seconds, faults = trial(kind, lag, root)
+        print(json.dumps({"kind": kind, "lag": lag, "seconds": seconds, "faults": faults}), flush=True)
 
 
 @pytest.mark.nightly
-def test_f9_two_writers_never_mix_and_the_loser_learns_who_holds(whole, tmp_path):
-    faults, latest = [], 0.0
-    for number in range(RACES):
-        chance, place, kind = random.Random(number), tmp_path / "place", KINDS[number % len(KINDS)]
-        words = [*RUN, "--out", place]
-        if kind == "resume":
-            child = contestant(words)
-            child.stdin.write("\n")
-            child.stdin.flush()
-            while not (place / "config.json").exists():
-                time.sleep(0.01)
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            words.append("--resume")
-        if kind == "collect":
-            words = ["collect", "ad", "--preset", "smoke", "--num-tasks", 24, "--out", place]
-        (code, said, seconds), (won, _, _) = race(words, chance)
-        latest = max(latest, seconds)
-        if code != 4 or not HOLDER.search(said) or seconds > SECONDS:
-            faults.append((kind, code, said[-400:], seconds))
-        if won:
-            faults.append((kind, "the winner ended with", won))
-        elif main(["verify", str(place)]) or (kind != "collect" and results(place) != whole):
-            faults.append((kind, "mixed"))
-        shutil.rmtree(place)
-    print(f"\nthe last loser ended after {latest:.1f} s", flush=True)
-    verdict("F9", RACES, faults)
+def test_f9_two_writers_never_mix_and_the_loser_learns_who_holds(tmp_path):
+    told = told_by(__file__, tmp_path, RACES)
+    print(f"\nthe last loser ended after {max(each['seconds'] for each in told):.1f} s", flush=True)
+    assert len(told) == RACES
+    verdict("F9", RACES, [each for each in told if each["faults"]])
+
+
+if __name__ == "__main__":
+    child(Path(sys.argv[1]), int(sys.argv[2]))

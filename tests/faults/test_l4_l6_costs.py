@@ -23,6 +23,7 @@ from icrl.training.fit import fit
 from icrl.training.step import FitSettings, initial_state
 
 STEPS, TURNS = trials(20_000), trials(10)
+PART = max(200, STEPS // 4)
 MIB = 2**20
 
 
@@ -49,10 +50,10 @@ def test_l4_memory_does_not_grow_with_steps(tmp_path, save_every):
     points = []
     for part in range(4):
         place = tmp_path / str(part)
-        train(place, max(200, STEPS // 16), save_every)
+        train(place, PART, save_every)
         points.append(resident())
         shutil.rmtree(place)
-    slope = np.polyfit(np.arange(4) * max(200, STEPS // 16) / 1000, np.array(points) / MIB, 1)[0]
+    slope = np.polyfit(np.arange(4) * PART / 1000, np.array(points) / MIB, 1)[0]
     print(f"\nL4, a save every {save_every}: {slope:.2f} MiB per 1 000 steps, {points[-1] / MIB:.0f} MiB", flush=True)
     assert len(os.listdir("/proc/self/fd")) < 200
     if STEPS >= 5000:

@@ -124,6 +124,10 @@ def foreign_selection(run):
     write_document(path, body)
 
 
+def lose_the_selection(run):
+    one(run, "data/selection-*.json").unlink()
+
+
 def put_a_link(run):
     (run / "figures" / "mine.png").symlink_to("/etc/hostname")
 
@@ -215,6 +219,7 @@ def two_things(run):
         (lose_checkpoints, 6, "missing: checkpoints/seed-0, of which metrics.jsonl tells"),
         (lose_every_step, 6, "seed-0: missing: a checkpoint"),
         (lose_the_newest_step, 6, "seed-0: missing: the checkpoint of step 4"),
+        (lose_the_selection, 6, "data: missing: 1 of 1 selections"),
         (half_a_set, 6, "incomplete: 0 of 6 tasks"),
         (two_things, 3, "reward.npy: sha256"),
         (two_things, 3, "missing: results.json"),

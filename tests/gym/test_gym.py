@@ -80,6 +80,14 @@ def test_same_seed_same_life_and_fresh_noise_in_the_next_episode():
     assert len(set(once[0][1:] + once[1][1:])) == 8  # every step of either episode has noise of its own
 
 
+def test_every_reset_and_step_draws_by_a_number_of_its_own():
+    env, clocks = IcrlEnv(BANDIT, horizon=2), []
+    for act in (lambda: env.reset(seed=1), lambda: env.step(0), lambda: env.step(1), env.reset, lambda: env.step(0)):
+        act()
+        clocks.append(int(env._life.clock))
+    assert clocks == [1, 2, 3, 4, 5]
+
+
 def test_first_reset_without_seed_draws_from_the_operating_system():
     assert not np.array_equal(*(means_of(env) for env in (IcrlEnv(), IcrlEnv()) if env.reset()))
 

@@ -12,7 +12,7 @@ from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.interact import interact
 from icrl.core.registry import agents, layouts
-from icrl.core.types import History
+from icrl.core.types import History, Transition
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.models._token_policy import Policy, TokenPolicy
@@ -61,6 +61,24 @@ def one_by_one(agent, history: History):
         return agent.update(state, transition), agent.logits(state, transition.obs)
 
     return jax.lax.scan(step, agent.init(jax.random.key(0)), history)[1]
+
+
+def test_the_tokens_of_a_step_worked_out_by_hand():
+    """Of a room of two by two cells: coordinates and actions one-hot, rewards as they are, marks in front or behind."""
+    here, there, left, no = [1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0, 0], [0] * 5
+    obs, after = jnp.array([0.0, 1.0]), jnp.array([1.0, 1.0])
+    past = Transition(obs, jnp.int32(2), jnp.float32(0.5), after, jnp.bool_(False), jnp.bool_(True))
+    expected = {  # the token in front of a step at ``after``, and those behind the step that led there
+        "query-first": ([], [[*here, *left, *there, 0.5]]),
+        "pairs": ([[1, *there, *no, *[0] * 5]], [[0, *here, *left, *there, 0.5]]),
+        "interleaved": ([[1, *there, *no, 0]], [[0, *[0] * 4, *left, 0], [0, *[0] * 4, *no, 0.5]]),
+        "steps": ([[*there, *left, 0.5, 1, 0]], []),
+    }
+    assert expected.keys() == set(layouts)
+    for name, (before, behind) in expected.items():
+        layout = layouts[name](DarkRoom(size=2).spec)
+        for found, tokens in ((layout.before(after, past), before), (layout.after(past), behind)):
+            np.testing.assert_array_equal(found, np.reshape(tokens, (len(tokens), layout.token_dim)), name)
 
 
 def test_sequence_has_the_promised_length_and_decisions_stand_before_their_actions(case):

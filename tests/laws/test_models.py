@@ -20,6 +20,7 @@ from icrl.core.registry import models
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers import attention, recurrence
 from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
+from icrl.models.layers.self_attention import Place, SelfAttention
 
 TOKEN, ACTIONS, CAPACITY = 8, 5, 320
 PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
@@ -416,6 +417,16 @@ def test_attention_is_its_formula(kind, window):
     for low, now in zip(lows, few, strict=True):
         np.testing.assert_allclose(cached(q[now], low, first[now]), expected[now], atol=4e-6)
     np.testing.assert_allclose(jax.vmap(cached)(q[few], lows, first[few]), expected[few], atol=4e-6)
+
+
+def test_rotary_attention_depends_on_distances_alone():
+    layer = SelfAttention(8, 2, nnx.Rngs(0), rotary=True)
+    u, positions = jax.random.normal(jax.random.key(0), (6, 8)), jnp.arange(6)
+    near, far, apart = (
+        layer(u, Place(jnp.int32(0), None, at), None)[0] for at in (positions, positions + 9, 3 * positions)
+    )
+    np.testing.assert_allclose(near, far, atol=1e-5)
+    assert np.abs(near - apart).max() > 1e-3
 
 
 @pytest.mark.parametrize("window", [0, 30])

@@ -115,7 +115,7 @@ REPORTS = (
 GYM = (
     Mutant("the clock stands still at a reset", "gym/rollout.py",
            "    life = life._replace(clock=life.clock + 1, state=state)\n    return life, Seen(obs, jnp.zeros(4",
-           "    life = life._replace(state=state)\n    return life, Seen(obs, jnp.zeros(4", "gym/test_gym.py -k fresh_noise"),
+           "    life = life._replace(state=state)\n    return life, Seen(obs, jnp.zeros(4", "gym/test_gym.py -k number_of_its_own"),
     Mutant("regret of the state after the step", "gym/rollout.py",
            "regret = env.regret(life.task, life.state, action) if with_oracle else 0.0",
            "regret = env.optimal_return(life.task) if with_oracle else 0.0", "gym/test_gym.py -k same_regret"),
@@ -128,7 +128,7 @@ GYM = (
 )  # fmt: skip
 
 RECIPES = (
-    Mutant("a ratio to the first task alone", "recipes/checks.py",
+    Mutant("a ratio at the first step", "recipes/checks.py",
            'ratio_interval(measured[name]["regret"][..., -1], measured[other]["regret"][0, :, -1])',
            'ratio_interval(measured[name]["regret"][..., 0], measured[other]["regret"][0, :, 0])',
            "experiments/test_recipes.py experiments/test_tadm.py -k checks_compare"),
@@ -136,7 +136,7 @@ RECIPES = (
            "experiments/test_tadm.py -k checks_compare"),
     Mutant("improvement the other way round", "recipes/checks.py",
            "returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1)", "returns[..., :fifth].mean(-1) - returns[..., -fifth:].mean(-1)",
-           "experiments"),
+           "experiments/test_tadm.py -k last_fifth"),
     Mutant("all variants train on the data of the first", "recipes/pretraining.py",
            'return train(recipe.learner(run.seed, train_seed, batches, held_out), run.folder, number)',
            'return train(recipe.learner(run.seed, train_seed, batches, held_out), run.folder, 0)',

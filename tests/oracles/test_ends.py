@@ -218,6 +218,16 @@ def test_a_posterior_that_refutes_every_task_begins_again():
     assert bool(state.known.all() & state.recent.all())
 
 
+def test_the_regret_of_a_step_is_that_of_the_state_it_was_taken_in():
+    """Of the fork: its first state is worth 1, and .1 by action 0; nothing is lost elsewhere."""
+    env = Fork()
+    task = env.sample_task(key_for(0, "fork"))
+    lived = interact(key_for(0, "regret"), env, task, agents["uniform"].for_env(env), 24)
+    lost = np.asarray((lived.history.obs[:, 0] == 0) & (lived.history.action == 0))
+    assert lost.sum() > 3 and (lived.history.obs[:, 0] > 0).sum() > 3
+    np.testing.assert_allclose(lived.curves.regret, np.where(lost, 0.9, 0.0), atol=1e-6)
+
+
 # -- the host ---------------------------------------------------------------------------------------------------------
 
 
