@@ -9,7 +9,7 @@ Reward of a trial, in 200 rollouts where no number is given:
 - ``--train-steps 2500`` (8 minutes), five Bernoulli arms, 100 pulls, 1 000 tasks: 76.6 [75.5, 77.6], Gittins 78.2, UCB
   76.5, Thompson sampling 75.2. Duan et al. have 78.7, Gittins 78.3 (table 1). For 35 pulls it is Gittins.
 - ``--env RepeatPrevious-v0 --vary model=s5,mlp --train-steps 1500`` (2 minutes a model): S5 .994 [.991, .996], without
-  memory -.50. ``--env RepeatFirst-v0``, as long: S5 .999, without memory .49, as the last action tells of the first card.
+  memory -.50. ``--env RepeatFirst-v0``, as long: S5 .999, without memory .49: its last action tells it the card.
 - ``--env MemoryLen-v0 --length 64 --train-steps 800``: .990 [.963, 1.01].
 - ``--env TMaze-v0 --length 50 --train-steps 600``: 1.00, the optimum; without memory -1.01, nothing learned.
 - ``--env Tiger-v0 --train-steps 600`` (50 s): 18.7 [10.9, 24.7] in 20 steps, belief-optimal play 20.7 [14.0, 25.9].
