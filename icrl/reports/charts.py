@@ -114,8 +114,9 @@ def canvas(title: str, subtitle: str, height: float = SIZE_INCHES[1]) -> Any:
     FigureCanvasAgg(figure)
     large: dict[str, Any] = {"va": "top", "fontsize": 13, "fontweight": "bold", "color": INK, "parse_math": False}
     head = figure.text(0.02, 1 - 0.12 / height, title, **large)
-    while widest(figure, [head]) > 0.97 and head.get_fontsize() > 6:  # letters keep to whole pixels: not in one go
-        head.set_fontsize(head.get_fontsize() - 0.5)
+    for size in np.arange(12.5, 6.0, -0.5):  # letters keep to whole pixels: not in one go
+        if widest(figure, [head]) > 0.97:
+            head.set_fontsize(size)
     small: dict[str, Any] = {"va": "top", "fontsize": 9, "color": QUIET, "parse_math": False}
     figure.text(0.02, 1 - 0.375 / height, shorten(subtitle, 110), **small)
     return figure
