@@ -30,7 +30,8 @@ class ProjectedCartPole(Environment[ProjectedTask]):
 
     The task also says which action pushes to which side: the paper projects actions too, its released code does not
     (``projects="observations"``). Each step earns 1 / T, the fall of the pole ends the episode, T = 200. In a trial,
-    several episodes of one task, the first have to find out what the later ones can use.
+    several episodes of one task, the first have to find out what the later ones can use. Each step pays, so RL^2 wants
+    ``--across-episodes false`` here.
 
     Departures: every episode begins anew (the released code begins all of a trial in the same state), and reward and
     ends are not part of the observation, as they are in every layout's tokens.

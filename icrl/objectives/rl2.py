@@ -13,9 +13,11 @@ class RL2(Objective):
     """The discounted return of a trial, which is C steps in one task however many episodes they are.
 
     Rewards of later episodes count for the actions of earlier ones, so that exploring can pay; where a trial ends
-    nothing follows. Maximised by PPO: clipped surrogate, clipped values, generalised advantages, normalised in each
-    minibatch of whole rollouts. ``--num-epochs 1 --minibatches 1`` is A2C, whose gradient PPO's then is (Huang et al.
-    2022).
+    nothing follows. Where every step pays until a fall ends the episode, they had better not (``across_episodes``):
+    what a fall costs is then only seen at the end of the trial, behind the discount.
+
+    Maximised by PPO: clipped surrogate, clipped values, generalised advantages, normalised in each minibatch of whole
+    rollouts. ``--num-epochs 1 --minibatches 1`` is A2C, whose gradient PPO's then is (Huang et al. 2022).
     """
 
     is_reinforced = True
@@ -31,6 +33,7 @@ class RL2(Objective):
     clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays")
     value_weight: float = setting(0.5, low=0.0, help="weight of the value loss")
     entropy_weight: float = setting(0.01, low=0.0, help="weight of the entropy bonus")
+    across_episodes: bool = setting(True, help="rewards of later episodes of a trial count; false: memory alone stays")
     max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient")
     reward_scale: float | None = setting(
         None, low=0.0, open_low=True, help="rewards are multiplied by it; none: so that values are about 1 at most"

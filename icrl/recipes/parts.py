@@ -140,6 +140,9 @@ class Prediction(Checked):
     clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays (rl2)")
     value_weight: float = setting(0.5, low=0.0, help="weight of the value loss (rl2)")
     entropy_weight: float = setting(0.01, low=0.0, help="weight of the entropy bonus (rl2)")
+    across_episodes: bool = setting(
+        True, help="rewards of later episodes of a trial count; false: memory alone stays (rl2)"
+    )
     max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient (rl2)")
     reward_scale: float | None = setting(
         None, low=0.0, open_low=True, help="rewards are multiplied by it; none: values are about 1 at most (rl2)"

@@ -161,7 +161,7 @@ def _step(trials: Trials, state: TrainState, agent: InContextAgent, ids: Array |
     lived, start, tasks_end = rollout(trials, agent, ids, key, key_rollout, state.step, state.more["meeting"])
     samples = samples_of(trials, agent, lived, start, tasks_end)
     params, opt_state, told = _updated(trials, policy, state.opt_state, samples, key_order)
-    told["trial_return"] = trials.rollouts * jnp.sum(lived.curves.reward, 1).mean()
+    told["trial_return"] = _trial_return(trials, lived)
     slot = state.step % trials.settings.log_every
     records = {name: values.at[slot].set(told[name]) for name, values in state.more["records"].items()}
     meeting = () if trials.rollouts == 1 else Meeting(lived.agent_state, lived.next_state, lived.next_obs)
@@ -212,10 +212,20 @@ def samples_of(trials: Trials, agent: InContextAgent, lived: Interaction, start:
     read = Samples(tokens, flags, carry, history.action, empty, empty, empty, empty)
     logits, value = jax.lax.map(partial(_read, trials, agent.policy, agent.policy.params), _parts(trials, read))
     logits, value = (x.reshape(-1, *x.shape[2:]) for x in (logits, value))
-    cut = ended.at[:, -1].set(ended[:, -1] | is_last)
+    cut = ended if trials.objective.across_episodes else over
+    cut = cut.at[:, -1].set(cut[:, -1] | is_last)
     advantage = _advantages(trials, history.reward, value, cut)
     log_prob, value = _log_prob(logits[:, :-1], history.action), value[:, :-1]
     return read._replace(log_prob=log_prob, value=value, advantage=advantage, target=advantage + value)
+
+
+def _trial_return(trials: Trials, lived: Interaction) -> Array:
+    """Mean reward of C steps or, where episodes end early, of as many episodes as C steps hold at least."""
+    if not trials.env.spec.ends_early:
+        return trials.rollouts * jnp.sum(lived.curves.reward, 1).mean()
+    episodes = jnp.sum(lived.history.terminated | lived.history.truncated)
+    count = trials.trial_steps // trials.env.spec.max_steps_in_episode
+    return count * jnp.sum(lived.curves.reward) / jnp.maximum(episodes, 1)
 
 
 def _parts(trials: Trials, samples: Samples) -> Samples:

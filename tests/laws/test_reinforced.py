@@ -144,6 +144,19 @@ def test_nothing_counts_from_behind_a_trial():
     assert not np.allclose(np.asarray(first.target)[:, -1], trials.reward_scale * lived.history.reward[:, -1])
 
 
+def test_rewards_of_later_episodes_count_only_if_they_are_to():
+    """With discount 1 an episode's targets sum to its own rewards, or to those of all that follows."""
+    learner = recipe_of("s5", discount=1.0, gae_lambda=1.0, across_episodes=False).learner(0, 0)
+    second, *_, last = lived_in(learner, louder(learner))[1]
+    reward = learner.trials.reward_scale * np.asarray(last.history.reward)
+    over = np.asarray(last.history.terminated | last.history.truncated)
+    expected, follows = np.zeros_like(reward), np.zeros(B)
+    for t in reversed(range(N)):
+        follows = expected[:, t] = reward[:, t] + np.where(over[:, t], 0.0, follows)
+    assert over[:, :-1].any()
+    np.testing.assert_allclose(second.target, expected, atol=1e-5)
+
+
 def test_a_stopped_training_goes_on_with_the_same_bits(tmp_path):
     """The environments, tasks and memories under way are in the checkpoint, in the middle of a trial too."""
     recipe = recipe_of("s5")
