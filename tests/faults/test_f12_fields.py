@@ -140,4 +140,6 @@ def test_f12_every_field_of_every_document_is_looked_at(run, tmp_path, monkeypat
             faults += [(at, value, fault)] if fault else []
             done += 1
         shutil.rmtree(copy)
+        if number % 500 == 499:
+            print(f"F12 {name}: {len(faults)} faults in {done}", flush=True)
     verdict(f"F12 {name}", done, faults)
