@@ -23,8 +23,9 @@ KILLS, RESUMES = trials(300), trials(60)
 TRAIN_STEPS, SAVE_EVERY = 12, 3
 BRIEF = ("--preset", "smoke", "--log-every", "1", "--warmup-steps", "1", "--competitors", "uniform")
 BRIEF += ("--train-steps", str(TRAIN_STEPS), "--save-every", str(SAVE_EVERY))
-ACKNOWLEDGED = 2  # tasks of a set that is made longer
-COLLECT = ("collect", "ad", "--preset", "smoke", "--num-tasks")
+COLLECT = ("collect", "ad", "--preset", "smoke", "--num-tasks", "6")
+GROW = ("collect", "dpt", "--preset", "smoke", "--num-tasks")  # only contexts are made longer
+ACKNOWLEDGED = 5  # tasks of a set that is made longer
 MODELS = {  # of F4: what is trained
     "distillation": ("run", "ad", *BRIEF),
     "transformer": ("run", "dpt", *BRIEF),
@@ -84,8 +85,8 @@ def placed(words: tuple[str, ...], place: Path) -> tuple[str, ...]:
 
 RUN = MODELS["distillation"]
 STAGES = {
-    "collect": Stage((*COLLECT, "6"), of_set),
-    "grow": Stage((*COLLECT, "6"), of_set, before=(*COLLECT, str(ACKNOWLEDGED))),
+    "collect": Stage(COLLECT, of_set),
+    "grow": Stage((*GROW, "12"), of_set, before=(*GROW, str(ACKNOWLEDGED))),
     "run": Stage(RUN, of_run, again=("--resume",)),
     "evaluate": Stage(("evaluate",), of_run, before=RUN),
     "report": Stage(("report",), of_run, before=RUN),

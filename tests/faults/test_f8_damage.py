@@ -169,7 +169,7 @@ def trial(copy, whole, action, passed, told):
         passed.lines.clear()
         (code, said), outcome = action(copy)
         if code:
-            if code not in (2, 3, 6) or said.count("icrl: ") != 1 or not said.splitlines()[-1].startswith("icrl: "):
+            if code not in (2, 3, 6) or [line[:6] for line in said.splitlines()].count("icrl: ") != 1:
                 yield action.__name__, code, said
         elif outcome(copy) != whole.get(outcome, whole[None]) and not passed.lines:
             yield action.__name__, "silent"

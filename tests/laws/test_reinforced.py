@@ -134,10 +134,12 @@ def test_advantages_are_the_sums_they_stand_for():
 
 
 def test_nothing_counts_from_behind_a_trial():
-    """Two rollouts of a trial: the first is followed by the second, the second by nothing."""
+    """Two rollouts of a trial: the second goes on where the first ended, and nothing follows it."""
     learner = recipe_of("s5", discount=1.0, gae_lambda=1.0).learner(0, 0)
     trials, agent = learner.trials, louder(learner)
     (first, *_, lived), (second, *_, last) = lived_in(learner, agent)
+    assert any(np.asarray(leaf).any() for leaf in jax.tree.leaves(second.carry)), "an empty memory is like a new one"
+    jax.tree.map(np.testing.assert_array_equal, second.carry, lived.agent_state.carry)
     to_come = trials.reward_scale * np.cumsum(np.asarray(last.history.reward)[:, ::-1], 1)[:, ::-1]
     quiet = ~np.asarray(last.history.terminated | last.history.truncated)[:, :-1].any(1)
     np.testing.assert_allclose(np.asarray(second.target)[quiet], to_come[quiet], atol=1e-5)

@@ -87,6 +87,10 @@ def test_dpt_asks_its_one_query_or_each_prefix_its_own(policy):
     layout, ids = Pairs(ENV.spec), np.arange(4)
     stream = IndependentContexts(ENV, np.arange(16), 5, seed=0, num_queries=6)
     contexts = stream.fetch(ids)
+    logits = jax.random.normal(jax.random.key(0), (len(contexts.label), layout.num_tokens(5), ENV.num_actions))
+    log_p = jax.nn.log_softmax(logits[:, layout.decisions(5)])
+    asked = np.take_along_axis(np.asarray(log_p), np.asarray(contexts.label)[..., None], -1)[..., 0]
+    np.testing.assert_allclose(DPT(layout).scores(logits, contexts), -asked, atol=1e-5)
     found = np.asarray(cross_entropy(DPT(layout), policy, contexts))
     assert found.shape == (4, 6)
     for prefix in (0, 3, 5):
