@@ -287,7 +287,9 @@ def test_agents_read_off_the_environment_what_they_may_know():
     assert (lin_ts.prior_var, lin_ts.noise_std, lin_ts.features) == (1.0, 1.5, None)
     shown_less = environments["ShownLinearBandit-v0"](noise_std=0.5)
     assert [agents["linucb"].for_env(env).beta for env in (environments["LinearBandit-v0"](), shown)] == [1.0, 2.0]
-    assert agents["linucb"].for_env(fixed).beta == pytest.approx(2 / 3)  # of Lee et al.'s, as the noise is
+    noisier = environments["LinearBandit-v0"](noise_std=0.6)
+    assert agents["linucb"].for_env(noisier).beta == pytest.approx(2.0)  # twice Lee et al.'s, as the noise is
+    assert agents["linucb"].for_env(fixed).beta == 1.0  # no less under less noise
     assert agents["linucb"].for_env(shown_less).beta == pytest.approx(2 / 3)  # of Lin et al.'s 2 under 1.5
     assert agents["oful"].for_env(shown).length == pytest.approx(5**0.5)
     assert agents["oful"].for_env(environments["LinearBandit-v0"]()).length == pytest.approx(np.log(20) ** 0.5)
