@@ -4,6 +4,12 @@ DPT on Gaussian bandits, for attention without positions and for recurrent model
 and with the latest T steps of it (``rolling``). Lu et al. 2023 report that S5 holds from 16 to 32 trials where a GRU
 falls; that Mamba collapses behind its training length is reported of language models.
 
+Measured, preset cpu, seed 0, one training seed (2026-11-30, two cores, 4 minutes; T = 50, 200 tasks, 400 steps): regret a
+step in the stretches to T, 2 T, 4 T and 8 T with all of the past: GRU .101, .055, .051, .051; transformer .117, .079,
+.076, .075; Mamba-2 .116, .082, .082, .082; S5 .207, .173, .175, .172; exact posterior sampling .093, .029, .017, .010.
+Nobody falls behind T, and nobody gets better there: what is lost against the posterior grows from .03 to .21 nats for
+GRU, .06 to .32, .04 to .36, .21 to 1.08. Forgetting (rolling) is worse for all but S5, which learned least here.
+
 ``--model transformer --vary positions=none,rotary,learned`` asks what positions do, ``--model s5 --vary
 clip_eigs=true,false`` what it is worth to hold eigenvalues below zero. Trials of RL^2: ``icrl run rl2 --env
 ProjectedCartPole-v0 --context-steps 800 --eval-steps 6400 --context whole,rolling``.
