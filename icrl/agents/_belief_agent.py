@@ -1,15 +1,16 @@
 """What agents share that keep an exact belief over (task, state) of a finite POMDP."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
 
 from icrl.agents._clock import next_step
 from icrl.core import struct
 from icrl.core.errors import require
+from icrl.core.fields import check_array
 from icrl.core.types import Agent, Array, Environment, EnvSpec, Transition
 from icrl.planning.belief import prior, seen_first, spread, task_posterior, updated
-from icrl.planning.pomdp import Tables
+from icrl.planning.pomdp import Tables, mdp_values
 
 
 class BeliefState(NamedTuple):
@@ -50,6 +51,22 @@ class BeliefAgent(Agent):
         step, over = next_step(self.spec.max_steps_in_episode, state.step, transition)
         begun = spread(self.tables, task_posterior(self.tables, after))
         return BeliefState(jnp.where(over, begun, after), step, state.episode + over)
+
+
+@struct.dataclass
+class StateValueAgent(BeliefAgent):
+    """Base of those that weigh by the belief what one who sees the state would earn."""
+
+    q: Array = struct.field(kw_only=True)  # Q* [H, S, K] float32, of one who sees the state
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_array("q", self.q, (None, None, None))
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        q = mdp_values(tables_of(env), env.spec.max_steps_in_episode)
+        return cls(**{**known(env), "q": q, **settings})
 
 
 def tables_of(env: Environment) -> Tables:

@@ -7,6 +7,7 @@ from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents, layouts, objectives
 from icrl.core.types import Environment
 from icrl.models.layers.moe import MoEConfig
+from icrl.objectives.rl2 import RL2
 from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
@@ -99,26 +100,27 @@ def _check_label(recipe: Recipe) -> None:
 
 def _check_trials(recipe: Recipe, alone: bool) -> None:
     """A policy that makes its own data; ``alone``: no variant is trained on others'."""
-    prediction, plain = recipe.prediction, DataSettings()
+    plain = DataSettings()
     own = {"context_steps", "most_steps", "train_fraction", "split", "split_seed", "rule"}
     for each in dataclasses.fields(DataSettings):
         value, default = getattr(recipe.data, each.name), getattr(plain, each.name)
         hint = "its policy makes its own data"
         fits = not alone or each.name in own or value == default
         require(fits, each.name, value, f"{default or 'none'} with objective rl2", hint)
-    steps, episode, rollout = recipe.context_steps, recipe.episode, prediction.rollout_steps
+    steps, episode = recipe.context_steps, recipe.episode
     require(steps % episode == 0, "context_steps", steps, f"a trial, a multiple of an episode's {episode} steps")
-    require_int("rollout_steps", rollout or steps, 1, steps)
-    require(steps % (rollout or steps) == 0, "rollout_steps", rollout, f"a divisor of a trial's {steps} steps")
-    batch, parts = recipe.fit.batch_size, prediction.minibatches
-    require(batch % parts == 0, "minibatches", parts, f"a divisor of batch_size {batch}")
+    objective = recipe.objective()
+    assert isinstance(objective, RL2)
+    recipe.trials(objective)
     require(recipe.fit.micro_batch is None, "micro_batch", recipe.fit.micro_batch, "none with objective rl2")
     mixture = getattr(recipe.backbone, "mixture", MoEConfig())
     hint = "the experts' own losses are those of batches"
     require(mixture.moe == MoEConfig().moe, "moe", mixture.moe, f"{MoEConfig().moe} with objective rl2", hint)
     layout = recipe.layout
     others = " or ".join(name for name in layouts if layouts[name](recipe.env.spec).num_before)
-    require(layout.num_before > 0, "layout", prediction.layout, others, "rl2 reads what it acts upon at every step")
+    require(
+        layout.num_before > 0, "layout", recipe.prediction.layout, others, "rl2 reads what it acts upon at every step"
+    )
 
 
 def _check_prediction(recipe: Recipe, used: set[str]) -> None:

@@ -16,6 +16,7 @@ from icrl.core.settings import check_following, follows
 from icrl.datasets.store import StoredRecords
 from icrl.envs._splits import SPLITS
 from icrl.filters._table import Filter
+from icrl.objectives.rl2 import TrialSettings
 from icrl.recipes.agent_names import check_agent
 
 CONTEXTS, HISTORIES = "contexts", "histories"
@@ -117,7 +118,7 @@ def _kind_of(folder: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction(Checked):
+class Prediction(TrialSettings):
     """What is predicted from what, and how transitions become tokens."""
 
     objective: str = setting(
@@ -128,24 +129,6 @@ class Prediction(Checked):
     label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad)")
     mask_prob: float = setting(
         0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training (ad)"
-    )
-
-    rollout_steps: int | None = setting(
-        None, low=1, high=2**24, help="n, steps between updates, a divisor of C; none: C, whole trials (rl2)"
-    )
-    num_epochs: int = setting(4, low=1, high=1000, help="passes over a rollout (rl2)")
-    minibatches: int = setting(4, low=1, high=2**20, help="updates in a pass, each on a part of the batch (rl2)")
-    discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later (rl2)")
-    gae_lambda: float = setting(0.95, low=0.0, high=1.0, help="lambda of generalised advantage estimation (rl2)")
-    clip: float = setting(0.2, low=0.0, open_low=True, help="largest change of the probability ratio that pays (rl2)")
-    value_weight: float = setting(0.5, low=0.0, help="weight of the value loss (rl2)")
-    entropy_weight: float = setting(0.01, low=0.0, help="weight of the entropy bonus (rl2)")
-    across_episodes: bool = setting(
-        True, help="rewards of later episodes of a trial count; false: memory alone stays (rl2)"
-    )
-    max_grad: float = setting(0.5, low=0.0, open_low=True, help="largest global norm of the gradient (rl2)")
-    reward_scale: float | None = setting(
-        None, low=0.0, open_low=True, help="rewards are multiplied by it; none: values are about 1 at most (rl2)"
     )
 
     def __post_init__(self) -> None:

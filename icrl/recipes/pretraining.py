@@ -68,12 +68,13 @@ class RecipeExperiment(Experiment[Recipe]):
     @classmethod
     def validate(cls, settings: Recipe, seed: int) -> None:
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
-        for label, variant in cls.variants(settings).items():
+        variants = cls.variants(settings)
+        for label, variant in variants.items():
             require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
             reinforced = cls.predicts and variant.is_reinforced
             require(not reinforced, "objective", variant.prediction.objective, "one that predicts from data here")
             try:
-                check_fit(variant, cls.variants(settings).values())
+                check_fit(variant, variants.values())
                 check_memory(variant)
                 data.check_stored(variant, seed)
             except InputError as refusal:

@@ -265,6 +265,10 @@ class Recipe(Checked):
         query = self.env.reset(jax.random.key(0))[0]
         return {"policy": policy, "query": query, "layout": self.layout, "max_steps": max_steps}
 
+    def trials(self, objective: RL2) -> Trials:
+        """What is compiled of a recipe that learns by acting; ``InputError`` for rollouts that do not fit its trials."""
+        return Trials(self.fit, objective, self.env, self.context_steps)
+
     def learner(self, seed: int, train_seed: int, batches: Any = None, held_out: Any = None) -> Learner:
         """What training seed ``train_seed`` trains; without ``batches`` a supervised one can only be restored."""
         policy, key = self.new_policy(seed, train_seed), key_for(seed, "objective", train_seed)
@@ -274,7 +278,7 @@ class Recipe(Checked):
         assert isinstance(objective, RL2)
         agent = InContextAgent(**self._reader(policy, self.context_steps), trial_episodes=self.trial_episodes)
         ids = None if self.task_ids is None else self.task_ids[0]
-        return Reinforcement(Trials(self.fit, objective, self.env, self.context_steps), agent, key, ids)
+        return Reinforcement(self.trials(objective), agent, key, ids)
 
     def variants(self) -> dict[str, "Recipe"]:
         """The recipes that ``vary`` makes of this one, by label; only itself, called by its objective, if it is empty.

@@ -54,9 +54,15 @@ class Trials:
     env: Environment
     trial_steps: int
 
+    def __post_init__(self) -> None:
+        batch, parts, steps = self.settings.batch_size, self.objective.minibatches, self.trial_steps
+        require(batch % parts == 0, "minibatches", parts, f"a divisor of batch_size {batch}")
+        whole = steps % self.rollout_steps == 0
+        require(whole, "rollout_steps", self.rollout_steps, f"a divisor of a trial's {steps} steps")
+
     @property
     def rollout_steps(self) -> int:
-        """N."""
+        """Steps of a rollout, n."""
         return self.objective.rollout_steps or self.trial_steps
 
     @property
@@ -109,12 +115,6 @@ class Reinforcement(Learner):
     agent: InContextAgent
     key: Array
     task_ids: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        trials = self.trials
-        batch, parts, steps = trials.settings.batch_size, trials.objective.minibatches, trials.rollout_steps
-        require(batch % parts == 0, "minibatches", parts, f"a divisor of batch_size {batch}")
-        require(trials.trial_steps % steps == 0, "rollout_steps", steps, f"a divisor of a trial's {trials.trial_steps}")
 
     @property
     def settings(self) -> FitSettings:  # type: ignore[override]

@@ -115,9 +115,9 @@ def test_the_gradient_is_that_of_the_steps_one_after_the_other():
 
 def test_advantages_are_the_sums_they_stand_for():
     """Against sums of discounted errors written out, with a trial's end in the middle of one row."""
-    trials = dataclasses.replace(
-        recipe_of("s5", discount=0.9, gae_lambda=0.8, reward_scale=2.0).learner(0, 0).trials, trial_steps=5
-    )
+    trials = recipe_of("s5", discount=0.9, gae_lambda=0.8, reward_scale=2.0).learner(0, 0).trials
+    objective = dataclasses.replace(trials.objective, rollout_steps=None)
+    trials = dataclasses.replace(trials, objective=objective, trial_steps=5)
     rng = np.random.default_rng(0)
     reward, value = rng.normal(size=(2, 5)), rng.normal(size=(2, 6))
     cut = np.zeros((2, 5), bool)
