@@ -6,8 +6,9 @@ registered agent that fits. A trial is ``--context-steps`` steps in one task, it
 Measured, preset cpu, seed 0, one training seed (2026-11-30, two cores with much else to do; minutes are of CPU time).
 Reward of a trial, in 200 rollouts where no number is given:
 
-- ``--train-steps 2500`` (at .19 s of CPU a step 8 minutes), five Bernoulli arms, 100 pulls, 1 000 tasks: 76.6 [75.5, 77.6], Gittins 78.2, UCB
-  76.5, Thompson sampling 75.2. Duan et al. have 78.7, Gittins 78.3 (table 1). For 35 pulls it is Gittins.
+- ``--train-steps 2500`` (8 minutes, at the 0.19 s a step that were timed), five Bernoulli arms, 100 pulls, 1 000
+  tasks: 76.6 [75.5, 77.6], Gittins 78.2, UCB 76.5, Thompson sampling 75.2. Duan et al. have 78.7, Gittins 78.3 (table
+  1). For 35 pulls it is Gittins.
 - ``--env RepeatPrevious-v0 --vary model=s5,mlp --train-steps 1500`` (2 minutes a model): S5 .994 [.991, .996], without
   memory -.50. ``--env RepeatFirst-v0``, as long: S5 .999, without memory .49: its last action tells it the card.
 - ``--env MemoryLen-v0 --length 64 --train-steps 800``: .990 [.963, 1.01].

@@ -266,7 +266,7 @@ class Recipe(Checked):
         return {"policy": policy, "query": query, "layout": self.layout, "max_steps": max_steps}
 
     def trials(self, objective: RL2) -> Trials:
-        """What is compiled of a recipe that learns by acting; ``InputError`` for rollouts that do not fit its trials."""
+        """What is compiled of a recipe that learns by acting; ``InputError`` for rollouts that do not fit."""
         return Trials(self.fit, objective, self.env, self.context_steps)
 
     def learner(self, seed: int, train_seed: int, batches: Any = None, held_out: Any = None) -> Learner:
