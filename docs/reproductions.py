@@ -26,7 +26,7 @@ from icrl.recipes.checks import SMOOTHED
 from icrl.reports.numbers import short_number
 from icrl.reports.report import read_results
 from icrl.storage.documents import read_document, write_document
-from icrl.storage.publish import read_json
+from icrl.storage.publish import make_folder, read_json
 from icrl.storage.run_folder import CONFIG, read_config
 
 HERE = Path(__file__).parent
@@ -203,6 +203,7 @@ def keep(folder: Path) -> Path:
     found = kept(folder)
     require(found["preset"] != "smoke", "preset", "smoke", "cpu or paper", "seconds of training promise nothing")
     path = KEPT / f"{found['experiment']}-{found['preset']}.json"
+    make_folder(path.parent)
     write_document(path, found)
     return path
 

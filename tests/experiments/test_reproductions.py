@@ -181,3 +181,10 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
         reproductions.kept(tmp_path)
     assert reproductions.main(["keep"]) == 2
     assert "allowed: keep FOLDER, or none" in capsys.readouterr().err
+
+
+def test_the_first_run_that_is_kept_makes_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(reproductions, "KEPT", tmp_path / "results")
+    monkeypatch.setattr(reproductions, "kept", lambda folder: {"experiment": "dpt-bandit", "preset": "cpu"})
+    assert reproductions.keep(tmp_path) == tmp_path / "results" / "dpt-bandit-cpu.json"
+    assert (tmp_path / "results" / "dpt-bandit-cpu.json").is_file()
