@@ -246,7 +246,8 @@ def equations(jaxpr):
 
 
 # what may have a result in bfloat16: rounding itself, products, and what only moves numbers
-IN_BFLOAT16 = {"convert_element_type", "dot_general", "reshape", "transpose", "slice", "squeeze", "broadcast_in_dim"}
+MOVED = {"reshape", "transpose", "slice", "dynamic_slice", "squeeze", "broadcast_in_dim", "pad", "jit"}
+IN_BFLOAT16 = {"convert_element_type", "dot_general", *MOVED}
 
 
 @pytest.mark.parametrize("name", models)
@@ -417,6 +418,48 @@ def test_attention_is_its_formula(kind, window):
     for low, now in zip(lows, few, strict=True):
         np.testing.assert_allclose(cached(q[now], low, first[now]), expected[now], atol=4e-6)
     np.testing.assert_allclose(jax.vmap(cached)(q[few], lows, first[few]), expected[few], atol=4e-6)
+
+
+def dense_attention(q, k, v, first, kind, window):
+    """All pairs of positions at once."""
+    time = jnp.arange(q.shape[0])
+    visible = (time[None] <= time[:, None]) & (time[None] >= first[:, None])
+    visible &= time[None] > time[:, None] - (window or len(time))
+    scores = jnp.einsum("thd,shd->hts", q, k)
+    weights = jnp.where(visible[None], jnp.exp(scores / q.shape[-1] ** 0.5) if kind == "softmax" else scores, 0)
+    weights = jnp.maximum(weights, 0)
+    total = jnp.sum(weights, -1) if kind == "softmax" else jnp.sum(visible, -1)[None]
+    return jnp.einsum("hts,shd->thd", weights / total[..., None], v)
+
+
+@pytest.mark.parametrize("window", [0, 30])
+@pytest.mark.parametrize("kind", ["softmax", "relu"])
+def test_attention_has_the_gradient_of_its_formula(kind, window):
+    """The pass backwards is written by hand: against autodiff of all pairs at once, both in float64."""
+    with jax.enable_x64(True):
+        q, k, v, weight = (
+            jax.random.normal(key, (150, 2, 4), jnp.float64) for key in jax.random.split(jax.random.key(0), 4)
+        )
+        start = jax.random.bernoulli(jax.random.key(1), 0.02, (150,))
+        first = jax.lax.cummax(jnp.where(start, jnp.arange(150, dtype=jnp.int32), 0))
+
+        def slopes(attention):
+            total = lambda *qkv: jnp.sum(weight * attention(*qkv, first, kind, window))  # noqa: E731
+            return jax.jit(jax.grad(total, (0, 1, 2)))(q, k, v)
+
+        for found, expected in zip(slopes(causal_attention), slopes(dense_attention), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_the_program_of_attention_does_not_grow_with_time():
+    def program(length):
+        q = jax.ShapeDtypeStruct((length, 2, 4), jnp.float32)
+        return jax.jit(jax.grad(lambda q: jnp.sum(causal_attention(q, q, q)))).lower(q)
+
+    short, long = program(2048), program(16384)
+    assert len(short.as_text().splitlines()) == len(long.as_text().splitlines())
+    memory = [each.compile().memory_analysis().temp_size_in_bytes for each in (short, long)]
+    assert memory[1] < 9 * memory[0]  # 64 times as much where all pairs are kept
 
 
 def test_rotary_attention_depends_on_distances_alone():

@@ -17,14 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.types import Array
+from icrl.models.layers.tiled_attention import LOWEST, tiled_attention
 
 KINDS = ("softmax", "relu")
-QUERY_BLOCK = 64  # a [64, 64..T] score tile of a few sequences stays in a CPU core's cache
-WIDE_BLOCK = 1024  # elsewhere: few and large kernels
 FUSED_FEATURES = 128  # a head's, at most and in multiples of 8, for cuDNN's kernel on every GPU that has it
 PREFIXES = 8  # parts of a cache: a step reads as many of them as are begun
 SHORTEST_PREFIX = 64  # slots that are not worth dividing
-LOWEST = -1e30  # a score that weighs nothing, and still can be subtracted
 
 
 def causal_attention(
@@ -39,28 +37,16 @@ def causal_attention(
       window: when positive, positions see at most so many, themselves included.
 
     Returns:
-      [T, H, d], of q's type or float32. Queries are taken in blocks, each against its own past only (half the work of
-      a full square), and the division by the sum of the weights comes after the product with v, where it costs d
-      instead of T. On CUDA factors in bfloat16 go through cuDNN's fused kernel, whose memory grows with T and not
-      with its square, unless a start hides a part of the past.
+      [T, H, d], of q's type or float32. Memory grows with T and not with its square: tile by tile, or, on CUDA with
+      factors in bfloat16 and unless a start hides a part of the past, in cuDNN's fused kernel.
     """
     if first is None and _is_fused(q, kind):
         return _fused(q, k, v, window)
-    length, q = q.shape[0], _scaled(q, kind)
-    size = QUERY_BLOCK if jax.default_backend() == "cpu" else WIDE_BLOCK
+    length = q.shape[0]
+    first = jnp.zeros(length, jnp.int32) if first is None else first
     if window:
-        reach = jnp.arange(length) - (window - 1)
-        first = reach if first is None else jnp.maximum(first, reach)
-    blocks = []
-    for low in range(0, length, size):
-        high = min(low + size, length)
-        seen = slice(max(low - window + 1, 0) if window else 0, high)
-        visible = jnp.arange(seen.start, high)[None, :] <= jnp.arange(low, high)[:, None]
-        if first is not None:
-            visible &= jnp.arange(seen.start, high)[None, :] >= first[low:high, None]
-        keys, values = k[seen].swapaxes(0, 1), v[seen].swapaxes(0, 1)
-        blocks.append(_attended(q[low:high], keys, values, "hsd", visible, kind))
-    return jnp.concatenate(blocks)
+        first = jnp.maximum(first, jnp.arange(length) - (window - 1))
+    return tiled_attention(_scaled(q, kind), k, v, first, kind, window or length)
 
 
 def _is_fused(q: Array, kind: str) -> bool:
