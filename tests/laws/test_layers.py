@@ -17,7 +17,7 @@ LAYERS = (
     "planning models storage",
     "envs agents gym",
     "layouts filters",
-    "datasets objectives",
+    "datasets objectives testing",
     "training",
     "evaluation",
     "reports",
