@@ -154,6 +154,7 @@ models = Registry("model", "icrl.models")
 layouts = Registry("layout", "icrl.layouts")
 objectives = Registry("objective", "icrl.objectives")
 filters = Registry("filter", "icrl.filters")
+importers = Registry("importer", "icrl.datasets.importers")
 experiments = Registry("experiment", "icrl.experiments")
 
 KINDS = {
@@ -163,5 +164,6 @@ KINDS = {
     "layouts": layouts,
     "objectives": objectives,
     "filters": filters,
+    "importers": importers,
     "experiments": experiments,
 }

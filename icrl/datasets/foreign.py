@@ -29,7 +29,7 @@ from icrl.datasets._checks import (
     shifted,
 )
 from icrl.datasets.histories import RECORDED
-from icrl.datasets.store import store_records
+from icrl.datasets.store import COUNT, StoredRecords, store_records
 from icrl.envs._recorded import RecordedEnvironment
 from icrl.storage.paths import show
 from icrl.storage.publish import discard_folder
@@ -44,6 +44,13 @@ SEGMENTS = 20  # that filters see of a history in which no episode ends
 Arrays = Mapping[str, Any]  # names of ``_checks`` to arrays [R, T, ...] of one task, or R of them [T, ...]
 
 
+class Exported(NamedTuple):
+    """What a set of ours said of itself when it was exported as a whole."""
+
+    card: dict[str, Any]
+    digest: str
+
+
 class Found(NamedTuple):
     """Histories as they were found, one form for all N tasks."""
 
@@ -56,6 +63,7 @@ class Found(NamedTuple):
     source: str = "unknown"  # who acted
     origin: Mapping[str, Any] = {}  # where they come from
     assumed: tuple[str, ...] = ()  # what is not recorded, a sentence each
+    exported: Exported | None = None  # of a set of ours, to become the same again
 
     def store(self, folder: Path) -> None:
         """Write them under ``folder``; of a set that turns out to be wrong nothing stays.
@@ -63,12 +71,23 @@ class Found(NamedTuple):
         Raises:
           InputError: something in them, named by its place, or a folder that holds other data.
         """
-        folder, new = Path(folder), not Path(folder).exists()
+        folder = Path(folder)
+        if self.exported is None:
+            self._write(folder, self.card())
+            return
+        self._write(folder, _made_by(self.exported.card))
+        if StoredRecords(folder, verify=False).digest != self.exported.digest:
+            discard_folder(folder)
+            changed = f"not the set of digest {self.exported.digest} any more, which it says it was"
+            self._replace(exported=None, assumed=(*self.assumed, changed)).store(folder)
+
+    def _write(self, folder: Path, card: dict[str, Any]) -> None:
+        new = not folder.exists()
         size = self.num_histories * self.num_steps * (2 * FLOAT * self.spec.obs_dim + 4 * FLOAT)
         require_memory(Need("a task of the import", COPIES * size, "history_steps, or cut the source"))
         shard_tasks = max(1, SHARD_BYTES // size)
         try:
-            store_records(folder, self.fetch, len(self.task_ids), self.card(), shard_tasks, "importing")
+            store_records(folder, self.fetch, len(self.task_ids), card, shard_tasks, "importing")
         except InputError:
             if new and folder.is_dir():
                 discard_folder(folder)
@@ -292,6 +311,11 @@ def _spec(
     shape, name = first.obs_shape or (1,), str((origin or {}).get("env") or RECORDED)
     low, high = (float(np.clip(end, -LARGEST, LARGEST)) for end in (first.low, first.high))
     return EnvSpec(name, num_actions, shape, low, high, horizon, nvec_of(shape), ends_early=ends_early)
+
+
+def _made_by(card: dict[str, Any]) -> dict[str, Any]:
+    """A card without what the store adds to it."""
+    return {name: value for name, value in card.items() if name not in ("shard_tasks", "format", COUNT)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -228,6 +228,13 @@ class StoredHistories(StoredRecords):
         record = self.fetch(np.array([position]))
         return [History(*(record[name][0, place] for name in History._fields)) for place in range(self.num_histories)]
 
+    def propensities(self, position: int) -> np.ndarray:
+        """How likely each action of the task at ``position`` was, [R, T] float32; ``InputError`` if no log said so."""
+        hint = "import a log with a column of propensities"
+        require(PROPENSITY in self.fields, "data", str(self.folder), "histories with propensities", hint)
+        found: np.ndarray = self.fetch(np.array([position]))[PROPENSITY][0]
+        return found
+
     def table(self, count: int | None = None) -> HistoryTable:
         """What filters look at: the episode returns of each history and the limits of its task.
 

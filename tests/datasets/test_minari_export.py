@@ -84,7 +84,7 @@ def test_the_dataset_knows_its_environment_and_where_it_came_from(data, exported
         assert all(map(env.action_space.contains, episode.actions))
         assert episode.actions.dtype == env.action_space.dtype
     stored, metadata = StoredHistories(data), exported.storage.metadata
-    assert metadata["icrl"] == {"digest": stored.digest, "card": stored.card}
+    assert metadata["icrl"] == {"digest": stored.digest, "card": stored.card, "whole": False}
     assert metadata["algorithm_name"] == "QLearning"
     assert metadata["author"] == {"Ada"}
     assert list(minari.list_local_datasets()) == ["room-v1"]
