@@ -100,6 +100,8 @@ def _dispatch(argv: list[str]) -> int:
         return _inspect(_path(args.folder), args.png)
     if args.command == "export":
         return _export(args)
+    if args.command == "evaluate-logs":
+        return _evaluate_logs(args)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -167,6 +169,11 @@ def _top_parser() -> _Parser:
     taking.add_argument("source", help="a file, or a folder, of a layout in `icrl list importers`")
     taking.add_argument("out", help="folder of the set, a new one")
     taking.add_argument("--format", default="", help="its layout, which brings its own flags (default: by its name)")
+    logs = commands.add_parser("evaluate-logs", help="what agents would have earned on an imported log of a bandit")
+    logs.add_argument("folder", help="a folder of `icrl import` with propensities")
+    logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
+    logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
+    logs.add_argument("--seed", default="0", help="of their draws")
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
@@ -285,6 +292,22 @@ def _import(args: argparse.Namespace, rest: list[str]) -> int:
     stored = StoredRecords(_path(args.out), verify=False)
     objective = "dpt" if "query" in stored.fields else "ad"
     print(f"data: {args.out}, {stored.num_tasks:,} tasks   train on it: icrl run {objective} --data {args.out}")
+    return 0
+
+
+def _evaluate_logs(args: argparse.Namespace) -> int:
+    from icrl.core.errors import require_float
+    from icrl.core.settings import plain_value
+    from icrl.datasets.histories import StoredHistories
+    from icrl.recipes.logged import evaluate_logs
+    from icrl.reports.report import print_tables
+
+    learned = require_float("learn", plain_value(args.learn), 0.0, 1.0, open_low=True, open_high=True)
+    names = [name.strip() for name in args.agent.split(",") if name.strip()]
+    stored = StoredHistories(_path(args.folder))
+    table = evaluate_logs(stored, names, _integer("seed", args.seed), learned)
+    print_tables([table])
+    print(table["note"])
     return 0
 
 

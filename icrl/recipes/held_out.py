@@ -5,13 +5,15 @@ guesses cost that read no history.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from icrl.core.types import History
+from icrl.datasets.histories import PROPENSITY
 from icrl.datasets.windows import windows_at
-from icrl.evaluation.offline import model_cross_entropy
+from icrl.evaluation.off_policy import Log, logged_value, off_policy_value, table_of
+from icrl.evaluation.offline import model_cross_entropy, model_probabilities
 from icrl.evaluation.statistics import Interval, interval
 from icrl.models._token_policy import Policy
 from icrl.recipes.data import RunData, source_histories
@@ -26,13 +28,14 @@ EACH, MOST = 8, 1024  # windows of a held-out history, and of all
 def held_out_sections(groups: Groups, folder: Path, seed: int) -> dict[str, Any]:
     """The sections of the results: cross-entropy by prefix of the first variant, and a table of all."""
     label, (recipe, _) = next(iter(groups.items()))
-    windows, units = held_out_windows(recipe, folder, seed)
+    held_out = held_out_windows(recipe, folder, seed)
+    windows, units = held_out.windows, held_out.units
     losses = {name: _losses(each, own, windows, units) for name, (each, own) in groups.items()}
     count, steps = losses[label].shape[1:]
     over = f"{count:,} held-out {'histories' if recipe.task_ids is None else 'tasks'}"
     at = np.unique(np.concatenate([[0, steps - 1], np.geomspace(1, steps - 1, 24).round()]).astype(int))
     guesses = _guesses(recipe, folder, windows, units)
-    tables = [_table(losses, guesses, over)]
+    tables = [_table(losses, guesses, over), *_off_policy_tables(groups, folder, held_out)]
     tables += filter_tables({name: each for name, (each, _) in groups.items()}, folder, seed)
     ours = ", ".join(f"{name} {_in_words(interval(values.mean(-1)))}" for name, values in losses.items())
     others = ", ".join(f"{name} {float(values.mean()):.3f}" for name, values in guesses.items())
@@ -57,11 +60,17 @@ def held_out_sections(groups: Groups, folder: Path, seed: int) -> dict[str, Any]
     }
 
 
-def held_out_windows(recipe: Recipe, folder: Path, seed: int) -> tuple[History, np.ndarray]:
-    """Windows [B, C, ...], evenly spread over the held-out histories, and the number of the task of each [B].
+class HeldOut(NamedTuple):
+    """B windows of C steps that no model was trained on."""
 
-    Where single histories are held out, not tasks, each of them has a number of its own.
-    """
+    windows: History  # [B, C, ...]
+    units: np.ndarray  # [B] numbers of their tasks, or where single histories are held out of those
+    rows: np.ndarray  # [B] of the set, and
+    starts: np.ndarray  # [B] their first steps
+
+
+def held_out_windows(recipe: Recipe, folder: Path, seed: int) -> HeldOut:
+    """Windows evenly spread over the held-out histories."""
     table, source, _ = RunData(folder, seed).union(recipe)
     rows = split_rows(recipe, len(table.task))[1]
     last = source.shape[1] - recipe.context_steps
@@ -71,7 +80,11 @@ def held_out_windows(recipe: Recipe, folder: Path, seed: int) -> tuple[History, 
     starts = np.linspace(0, last, each).round().astype(np.int64)
     all_rows, all_starts = np.repeat(rows, each), np.tile(starts, len(rows))
     units = all_rows if recipe.task_ids is None else all_rows // recipe.data.histories
-    return windows_at(source, all_rows, all_starts, recipe.context_steps), np.unique(units, return_inverse=True)[1]
+    windows, units = (
+        windows_at(source, all_rows, all_starts, recipe.context_steps),
+        np.unique(units, return_inverse=True)[1],
+    )
+    return HeldOut(windows, units, all_rows, all_starts)
 
 
 def _losses(recipe: Recipe, policies: list[Policy], windows: History, units: np.ndarray) -> np.ndarray:
@@ -118,6 +131,27 @@ def _table(losses: dict[str, np.ndarray], guesses: dict[str, np.ndarray], over: 
         "note": f"Means over {over}, which no model was trained on. 95 % intervals over them. "
         "The least that can be reached is unknown.",
     }
+
+
+def _off_policy_tables(groups: Groups, folder: Path, held_out: HeldOut) -> list[dict[str, Any]]:
+    """What the first model of each variant would have earned, where the data are a log with propensities."""
+    recipe = next(iter(groups.values()))[0]
+    stored = source_histories(recipe, folder)
+    if PROPENSITY not in stored.fields:
+        return []
+    steps = held_out.starts[:, None] + np.arange(held_out.windows.action.shape[1])
+    task, place = np.divmod(held_out.rows[:, None], recipe.data.histories)
+    chance = stored.read(task, place, steps)[PROPENSITY]
+    seen = np.asarray(held_out.windows.obs).reshape(chance.size, -1)
+    action, reward = (np.asarray(field).reshape(-1) for field in (held_out.windows.action, held_out.windows.reward))
+    log, num_actions = Log(seen, action, reward, chance.reshape(-1)), recipe.env.num_actions
+    values = {}
+    for label, (each, policies) in groups.items():
+        given = model_probabilities(each.objective(), policies[0], held_out.windows)
+        values[label] = off_policy_value(log, given.reshape(-1, num_actions))
+    values["all actions alike"] = off_policy_value(log, np.full((chance.size, num_actions), 1 / num_actions))
+    note = "On held-out rows. A model chooses on the logged decisions of its window, not on its own."
+    return [table_of(values, logged_value(log), note)]
 
 
 def _in_words(value: Interval) -> str:

@@ -81,7 +81,7 @@ def test_no_model_is_trained_on_what_it_is_judged_by(trained):
     assert len(held_out) == 3 * EACH and not set(train) & set(held_out)
     chosen = json.loads(next((trained / "data").glob("selection-*.json")).read_text())["index"]
     assert set(chosen) <= set(train.tolist()) and len(set(chosen)) > 1
-    windows, units = held_out_windows(recipe, trained, 0)
+    windows, units, *_ = held_out_windows(recipe, trained, 0)
     given = improving()["actions"].reshape(-1, STEPS)
     for row, action in zip(np.repeat(held_out, len(units) // len(held_out)), np.asarray(windows.action), strict=True):
         cuts = np.lib.stride_tricks.sliding_window_view(given[row], len(action))
