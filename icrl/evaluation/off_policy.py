@@ -35,10 +35,10 @@ SUMS_TO_ONE = 1e-4  # how far probabilities of float32 may be from it
 class Log(NamedTuple):
     """Decisions of the logging policy."""
 
-    context: Floats  # [n, d]
+    context: np.ndarray  # [n, d]
     action: np.ndarray  # [n] integers in 0 .. K - 1
-    reward: Floats  # [n]
-    propensity: Floats  # [n] in (0, 1], of the action that was chosen
+    reward: np.ndarray  # [n]
+    propensity: np.ndarray  # [n] in (0, 1], of the action that was chosen
 
 
 class OffPolicy(NamedTuple):
