@@ -105,6 +105,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _collect(args, rest)
     if args.command == "filter":
         return _filter(args, rest)
+    if args.command == "import":
+        return _import(args, rest)
     if rest:
         raise InputError(shortened(f"unrecognized arguments: {' '.join(rest)}"))
     if args.command == "show":
@@ -119,6 +121,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _export(args)
     if args.command == "export-agent":
         return _export_agent(args)
+    if args.command == "evaluate-logs":
+        return _evaluate_logs(args)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -191,6 +195,15 @@ def _top_parser() -> _Parser:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
         )
+    taking = commands.add_parser("import", help="store histories that others recorded", allow_abbrev=False)
+    taking.add_argument("source", help="a file, or a folder, of a layout in `icrl list importers`")
+    taking.add_argument("out", help="folder of the set, a new one")
+    taking.add_argument("--format", default="", help="its layout, which brings its own flags (default: by its name)")
+    logs = commands.add_parser("evaluate-logs", help="what agents would have earned on an imported log of a bandit")
+    logs.add_argument("folder", help="a folder of `icrl import` with propensities")
+    logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
+    logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
+    logs.add_argument("--seed", default="0", help="of their draws")
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
@@ -301,6 +314,36 @@ def _filter(args: argparse.Namespace, rest: list[str]) -> int:
     seed, rule = _integer("seed", args.seed), filters[args.filter]()
     rule, table = replaced(rule, values_of(rule, rest)), StoredHistories(_path(args.folder)).table()
     print(describe_effects(effects(table, rule.select(table, np.random.default_rng([seed, 0, 0])))))
+    return 0
+
+
+def _import(args: argparse.Namespace, rest: list[str]) -> int:
+    from icrl.core.flags import values_of
+    from icrl.core.registry import importers
+    from icrl.datasets.importing import import_histories, importer_for
+    from icrl.datasets.store import StoredRecords
+
+    importer = importer_for(_path(args.source), args.format)
+    import_histories(args.source, args.out, importers.name_of(type(importer)), **values_of(importer, rest))
+    stored = StoredRecords(_path(args.out), verify=False)
+    objective = "dpt" if "query" in stored.fields else "ad"
+    print(f"data: {args.out}, {stored.num_tasks:,} tasks   train on it: icrl run {objective} --data {args.out}")
+    return 0
+
+
+def _evaluate_logs(args: argparse.Namespace) -> int:
+    from icrl.core.errors import require_float
+    from icrl.core.settings import plain_value
+    from icrl.datasets.histories import StoredHistories
+    from icrl.recipes.logged import evaluate_logs
+    from icrl.reports.report import print_tables
+
+    learned = require_float("learn", plain_value(args.learn), 0.0, 1.0, open_low=True, open_high=True)
+    names = [name.strip() for name in args.agent.split(",") if name.strip()]
+    stored = StoredHistories(_path(args.folder))
+    table = evaluate_logs(stored, names, _integer("seed", args.seed), learned)
+    print_tables([table])
+    print(table["note"])
     return 0
 
 

@@ -20,6 +20,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Contexts, History
 from icrl.datasets.contexts import (
     Batches,
+    ChosenContexts,
     ContextGenerator,
     ContextSource,
     HeldContexts,
@@ -27,7 +28,7 @@ from icrl.datasets.contexts import (
     StoredContexts,
     store_contexts,
 )
-from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.datasets.windows import Windows, WindowSource
@@ -40,6 +41,7 @@ from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
 from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.recorded import check_recorded, opened, split_rows
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
@@ -81,8 +83,8 @@ class RunData:
             return self._windows(recipe, train_seed, label)
         together, pool, size = recipe.backbone.sequences_per_task, recipe.data.pool, recipe.fit.batch_size
         if recipe.data.folder:
-            stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, self.seed))
-            count = stored.num_tasks // together
+            stored, rows = self._stored_contexts(recipe)
+            count = rows // together
             shuffle, pool = recipe.data.shuffle, min(pool or count, count)
             made = Batches(stored, size, self.seed + train_seed, pool, shuffle, together)
         else:
@@ -96,9 +98,27 @@ class RunData:
         """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
         if recipe.data.kind != CONTEXTS:
             windows, seed = self._windows(recipe, train_seed), (self.seed, train_seed, 2)
+            if recipe.env.is_recorded:  # of histories that no model is trained on
+                index = split_rows(recipe, len(self.union(recipe)[0].task))[1]
+                windows = dataclasses.replace(windows, index=index, first=None)
             return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=None)(0)
+        if recipe.env.is_recorded:
+            stored = StoredContexts(recipe.data.folder, verify=False)
+            rows = split_rows(recipe, stored.num_tasks)[1]
+            made = stored.fetch(rows[:VALIDATION_CONTEXTS])
+            return made if recipe.needs_labels else made.history
         made = contexts_of(recipe, self.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
         return made if recipe.needs_labels else made.history
+
+    def _stored_contexts(self, recipe: Recipe) -> tuple[ContextSource, int]:
+        """The stored contexts that a recipe is trained on, and how many they are."""
+        if not recipe.data.is_foreign:
+            stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, self.seed))
+            return stored, stored.num_tasks
+        everything = StoredContexts(recipe.data.folder)
+        rows = np.arange(everything.num_tasks)
+        rows = split_rows(recipe, len(rows))[0] if recipe.env.is_recorded else rows
+        return ChosenContexts(everything, rows), len(rows)
 
     def union(self, recipe: Recipe) -> Union:
         """The recipe's histories, random players in place of the last of each task."""
@@ -142,7 +162,13 @@ def filter_effects(recipe: Recipe, folder: Path, seed: int) -> list[dict[str, Ef
 
 
 def _selection(recipe: Recipe, table: HistoryTable, seed: int, train_seed: int) -> Selection:
-    return recipe.data.rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+    """What the filter keeps, where nothing else is held out of the rows that are for training."""
+    draws = np.random.default_rng([seed, train_seed, 0])
+    if not recipe.env.is_recorded:
+        return recipe.data.rule.select(table, draws)
+    rows = split_rows(recipe, len(table.task))[0]
+    chosen = recipe.data.rule.select(HistoryTable(*(column[rows] for column in table)), draws)
+    return chosen._replace(index=rows[chosen.index])
 
 
 def _pooled(recipe: Recipe, folder: Path) -> tuple[PooledHistories, str]:
@@ -214,7 +240,7 @@ def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
 
 def histories_by_source(recipe: Recipe) -> dict[str, int]:
     """How many of a task's histories each source makes, in the order in which they are stored: about as many each."""
-    share, more = divmod(recipe.data.histories, len(recipe.sources))
+    share, more = divmod(recipe.data.histories, max(1, len(recipe.sources)))
     return {name: share + (number < more) for number, name in enumerate(recipe.sources)}
 
 
@@ -239,6 +265,9 @@ def check_stored(recipe: Recipe, seed: int) -> None:
     """Raise ``InputError`` for stored data that were made with other settings than the recipe's."""
     if not recipe.data.folder:
         return
+    if recipe.data.is_foreign:
+        check_recorded(recipe, opened(recipe.data.folder))
+        return
     if recipe.data.kind == CONTEXTS:
         StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
         return
@@ -256,7 +285,7 @@ def store_part(recipe: Recipe, folder: Path, name: str, seed: int, num_tasks: in
     made = HistoryGenerator(recipe.env, parts, recipe.history_steps, ids, seed, _drawn(recipe))
     check_disk(recipe.env, folder, len(ids) * made.num_histories * recipe.history_steps)
     card = {**_part_card(recipe, recipe.sources if name == "source" else (UNIFORM,), parts), "seed": seed}
-    store_histories(folder, made, card, recipe.segment)
+    store_collected(folder, made, card, recipe.segment)
 
 
 def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:
