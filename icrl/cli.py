@@ -98,6 +98,8 @@ def _dispatch(argv: list[str]) -> int:
         return _inspect(_path(args.folder), args.png)
     if args.command == "export":
         return _export(args)
+    if args.command == "report" and args.csv is not None:
+        return _csv(_path(args.folder), args.csv)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -144,6 +146,8 @@ def _top_parser() -> _Parser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", help="output folder of a run")
+        if name == "report":
+            command.add_argument("--csv", default=None, help="write its numbers as one flat table instead; - is stdout")
     verify = commands.add_parser("verify", help="check every byte of a run, of collected data or of checkpoints")
     verify.add_argument("folder", help="output folder of a run, of `icrl collect`, of checkpoints, or a selection")
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
@@ -265,6 +269,18 @@ def _filter(args: argparse.Namespace, rest: list[str]) -> int:
     seed, rule = _integer("seed", args.seed), filters[args.filter]()
     rule, table = replaced(rule, values_of(rule, rest)), StoredHistories(_path(args.folder)).table()
     print(describe_effects(effects(table, rule.select(table, np.random.default_rng([seed, 0, 0])))))
+    return 0
+
+
+def _csv(folder: Path, out: str) -> int:
+    from icrl.recipes.public import read_results
+
+    results = read_results(folder)
+    if out == "-":
+        sys.stdout.write(results.csv())
+    else:
+        results.to_csv(_path(out))
+        print(f"{len(results.rows()):,} rows: {out}")
     return 0
 
 

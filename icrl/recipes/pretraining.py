@@ -41,7 +41,17 @@ class Model(NamedTuple):
 
 
 # settings that the dashboard compares models by, besides those in which they differ
-TOLD = ("batch_size", "context_steps", "env", "filter", "learning_rate", "model", "num_layers", "objective", "source")
+TOLD: tuple[str, ...] = (
+    "batch_size",
+    "context_steps",
+    "env",
+    "filter",
+    "learning_rate",
+    "model",
+    "num_layers",
+    "objective",
+    "source",
+)
 TOLD += ("train_steps", "width")
 Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant: its recipe, and a policy for each seed
 
