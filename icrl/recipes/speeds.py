@@ -18,13 +18,13 @@ from icrl.models._sizes import size_of
 from icrl.models._token_policy import Policy
 from icrl.recipes.checks import Measured
 from icrl.recipes.data import RunData
+from icrl.recipes.held_out import Groups
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.training.step import initial_state, train_step
 
 ACTING = 64  # tasks side by side when acting is timed
 TIMINGS = {"smoke": 1, "cpu": 5, "paper": 5}  # turns in which every model's speed is measured; the median counts
-Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant
 
 
 def table_of_models(recipe: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:

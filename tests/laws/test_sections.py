@@ -17,7 +17,7 @@ from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
 from icrl.reports.report import print_summary
-from icrl.reports.schema import SECTIONS, Results, contents
+from icrl.reports.schema import SECTIONS, Results, contents, numbers
 from icrl.reports.section import Figure, Head, Table
 from icrl.reports.tensorboard import write_tensorboard
 
@@ -76,6 +76,14 @@ def test_every_file_is_in_the_list():
 @pytest.mark.parametrize("path", WRITERS, ids=lambda path: path.name)
 def test_no_writer_knows_a_section_by_name(path):
     assert named_sections(path.read_text()) == []
+
+
+def test_the_flat_table_has_every_section_of_numbers_and_each_number_once():
+    found = list(numbers(check_results(document())))
+    assert {section.key for section in SECTIONS if section.numbers is None} == {"published", "env"}
+    assert {number.section for number in found} == set(KEYS) - {"published", "env"}
+    assert len({number[:7] for number in found}) >= len(found) - 1  # two checks of the sample have one name
+    assert {number.env for number in found} == {"RiverSwim-v0", *document()["worlds"]}
 
 
 def named_sections(source):
@@ -186,13 +194,14 @@ def test_tensorboard_shows_all_tables_and_figures(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     write_tensorboard(tmp_path, [], check_results(document()))
-    accumulator = EventAccumulator(str(tmp_path / "evaluation"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    accumulator = EventAccumulator(str(tmp_path / "report"), size_guidance={"tensors": 0, "images": 0}).Reload()
     assert set(accumulator.Tags()["images"]) == {f"figures/{figure.name}" for figure in shown(Figure)}
     text = accumulator.Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
     for table in shown(Table):
         assert f"\n**{table.title}**\n" in text and table.note in text
         for row in table.rows:
             assert "| " + " | ".join(cell.replace("|", r"\|") for cell in row.cells) + " |\n" in text + "\n"
+    curves = EventAccumulator(str(tmp_path / "eval model")).Reload().Tags()["scalars"]
     for section in SECTIONS:
         if section.curves:
-            assert f"{section.curves.field}/model" in accumulator.Tags()["scalars"]
+            assert f"{section.curves.field}/mean" in curves

@@ -107,7 +107,7 @@ def _forward(
     wide = jnp.promote_types(q.dtype, jnp.float32)
     qt, vt = q.swapaxes(1, 2), v.swapaxes(1, 2)
 
-    def softmax(sums: tuple[Array, Array, Array], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
+    def softmax(sums: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         peak, total, weighted = sums
         tile = _Tile(block, *pair)
         scores = tile.scores(kind, k, qt, first)
@@ -147,7 +147,7 @@ def _backward(
     slope = slope.astype(v.dtype)
     qt, kt, slope_t = (x.swapaxes(1, 2) for x in (q, k, slope))
 
-    def add(sums: tuple[Array, Array, Array], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
+    def add(sums: tuple[Array, ...], pair: tuple[Array, Array]) -> tuple[tuple[Array, ...], None]:
         dqt, dk, dv = sums
         tile = _Tile(block, *pair)
         scores = tile.scores(kind, k, qt, first)
