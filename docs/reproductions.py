@@ -239,12 +239,15 @@ def page() -> str:
     """The page, from the files that are there."""
     parts = [HEAD]
     for name in experiments:
-        published = experiments[name].published
-        if published:
-            rows = [cells for each in published for cells in _rows(name, each)]
-            lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-            parts += [f"## {name}\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
+        if experiments[name].published:
+            parts += [f"## {name}\n", *table(name), ""]
     return "\n".join(parts)
+
+
+def table(name: str) -> list[str]:
+    """The lines of the table of one experiment: a row for each claim and kept run."""
+    rows = [cells for each in experiments[name].published for cells in _rows(name, each)]
+    return [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
 
 
 def kept_runs(name: str) -> list[dict[str, Any]]:
