@@ -212,11 +212,17 @@ def keep(folder: Path) -> Path:
 
 HEAD = f"""# Published numbers, and ours
 
-Made by `python docs/reproductions.py` from the files in `docs/results`; each is made of a run by
-`python docs/reproductions.py keep FOLDER`. Ours: the mean and its 95 % interval. A claim is "met" where our interval
-reaches the published number or is better; a competitor's, where our interval and theirs overlap. What cannot be
-expected at another size than the paper's is said to be so. "{NOT_RUN}": no run is kept here; the docstrings
-of the experiments tell of earlier ones. Settings that differ from the preset's stand behind it.
+Made by `python docs/reproductions.py` from the files in `docs/results`; each is made of a finished run:
+
+```bash
+icrl run dpt-bandit
+python docs/reproductions.py keep runs/dpt-bandit
+```
+
+Ours: the mean and its 95 % interval. A claim is "met" where our interval reaches the published number or is better; a
+competitor's, where our interval and theirs overlap. What cannot be expected at another size than the paper's is said to
+be so. "{NOT_RUN}": no run is kept here; the docstrings of the experiments tell of earlier ones. Settings that
+differ from the preset's stand behind it.
 """
 COLUMNS = ("claim", "theirs", "ours", "preset", "run", "verdict", "figure")
 
