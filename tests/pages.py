@@ -26,7 +26,7 @@ DOCS = ROOT / "docs"
 STUBS = ("pip", "python", "tensorboard", "mkdocs", "pytest", "source")
 BANDIT = {"num-arms": "5", "horizon": "200"}
 TINY = {
-    "train-steps": "2", "log-every": "1", "save-every": "2", "warmup-steps": "0", "batch-size": "4", "eval-tasks": "4",
+    "train-steps": "2", "log-every": "1", "save-every": "2", "warmup-steps": "0", "batch-size": "8", "eval-tasks": "4",
     "offline-tasks": "4", "offline-competitors": "", "competitors": "uniform", "tune-tasks": "4", "num-tasks": "2",
     "environments": "GaussianBandit-v0,RiverSwim-v0", "agents": "uniform,ucb",
 }  # fmt: skip
