@@ -7,41 +7,47 @@ Importing the package imports no jax; it only tells gymnasium which environments
 ``gymnasium.make("icrl:icrl/GaussianBandit-v0")`` and ``gymnasium.make_vec(...)`` work.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
+
+from icrl.core.registry import Entry, environments
 
 if TYPE_CHECKING:
     from icrl.gym.environments import make_agent as make_agent
     from icrl.recipes.run import load_agent as load_agent
 
 __version__ = "0.1.0"
+_HOMES = {  # of the public names, which are imported when they are asked for
+    "load_agent": "icrl.recipes.run",
+    "make_agent": "icrl.gym.environments",
+}
 __all__ = ["load_agent", "make_agent"]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "make_agent":
-        from icrl.gym.environments import make_agent
-
-        return make_agent
-    if name == "load_agent":
-        from icrl.recipes.run import load_agent
-
-        return load_agent
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'icrl' has no attribute {name!r}")
 
 
-def _register_with_gymnasium() -> None:
+def _register_with_gymnasium(name: str, env_id: str) -> None:
+    """Let gymnasium know the environment registered as ``name``, which ``env_id`` finds in any process."""
     import gymnasium
 
-    from icrl.core.registry import environments
-
-    for declared in environments.declared():
-        gymnasium.register(
-            id=f"icrl/{declared.name}",
-            entry_point="icrl.gym.environments:IcrlEnv",
-            vector_entry_point="icrl.gym.environments:IcrlVectorEnv",
-            kwargs={"env_id": declared.name},
-            disable_env_checker=True,  # wraps the first steps in slow checks; our tests run check_env on every id
-        )
+    gymnasium.registry.pop(f"icrl/{name}", None)  # of a cell of a notebook that is run again
+    gymnasium.register(
+        id=f"icrl/{name}",
+        entry_point="icrl.gym.environments:IcrlEnv",
+        vector_entry_point="icrl.gym.environments:IcrlVectorEnv",
+        kwargs={"env_id": env_id},
+        disable_env_checker=True,  # wraps the first steps in slow checks; our tests run check_env on every id
+    )
 
 
-_register_with_gymnasium()
+def _watch(entry: Entry) -> None:
+    _register_with_gymnasium(entry.name, f"{entry.file}:{entry.name}")
+
+
+for _declared in environments.declared():
+    _register_with_gymnasium(_declared.name, _declared.name)
+environments.watchers.append(_watch)

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from icrl.core import foreign
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
 MAX_DIGITS = 20  # of a number on the command line
 MAX_LINE = 900  # characters of a refusal
+TAKE_NAMES = ("run", "collect", "filter", "list")  # commands whose words may be MODULE:NAME
+READ_FILES = ("run", "collect", "show", "evaluate", "report", "inspect", "filter", "export")  # that may hold such names
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
 )
@@ -80,6 +83,20 @@ def _dispatch(argv: list[str]) -> int:
     for name, value in vars(args).items():
         if isinstance(value, list):  # what argparse makes of --NAME=--
             raise InputError(f"--{name.replace('_', '-')}: got '--', allowed: a value")
+    _allow_modules(args, argv)
+    with foreign.stored_names():  # what the words name is allowed by now
+        return _called(args, rest)
+
+
+def _allow_modules(args: argparse.Namespace, argv: list[str]) -> None:
+    """Allow what ``--allow-import`` names, and modules of names that are typed where files name none."""
+    if getattr(args, "allow_import", None) is not None:
+        foreign.allow(part.strip() for part in args.allow_import.split(","))
+    if args.command in TAKE_NAMES:
+        foreign.allow_typed(argv)
+
+
+def _called(args: argparse.Namespace, rest: list[str]) -> int:
     if args.command == "run":
         return _run(args, rest)
     if args.command == "collect":
@@ -161,6 +178,10 @@ def _top_parser() -> _Parser:
     export.add_argument("--tasks", default=None, help="FIRST:END, places in the set (default all)")
     export.add_argument("--histories", default=None, help="FIRST:END, of each task (default all)")
     export.add_argument("--author", default="icrl", help="author in the dataset's metadata (default icrl)")
+    for name in READ_FILES:
+        commands.choices[name].add_argument(
+            "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
+        )
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
@@ -281,10 +302,13 @@ def _export(args: argparse.Namespace) -> int:
 
 def _check_experiment(name: str | None) -> None:
     """Refuse an unknown experiment before jax is imported."""
-    names = [row.name for row in _declared("experiments")]
+    from icrl.core.registry import experiments
+
+    names = [row.name for row in experiments.declared()]
     if name is None:
         raise InputError(f"experiment: missing; known: {', '.join(names)}")
-    if name not in names:
+    known = name in names or foreign.parsed(name) is not None
+    if not known and all(row.name.rpartition(":")[2] != name for row in experiments.listed()):
         raise InputError(f"unknown experiment {name!r}; {near_names(name, names)}")
 
 
@@ -323,18 +347,12 @@ def _print_settings(args: argparse.Namespace, defaults: Any, rest: list[str]) ->
     print(f"\n{args.experiment}, preset {args.preset}\n\n{doc}\n{help_text(settings)}")
 
 
-def _declared(kind: str) -> list[Any]:
-    from icrl.core.registry import KINDS
-
-    return KINDS[kind].declared()
-
-
 def _list(kind: str | None, as_json: bool) -> int:
     from icrl.core.registry import KINDS
 
     if kind is not None and kind not in KINDS:
         raise InputError(f"unknown kind {kind!r}; {near_names(kind, KINDS)}")
-    rows = {name: _declared(name) for name in ([kind] if kind else KINDS)}
+    rows = {name: KINDS[name].listed() for name in ([kind] if kind else KINDS)}
     sizes = _model_sizes([row.name for row in rows["models"]]) if kind == "models" else {}
     if as_json:
         listed = {name: [row._asdict() | sizes.get(row.name, {}) for row in found] for name, found in rows.items()}

@@ -1,5 +1,6 @@
 """TaskSet: a stacked ``params`` pytree with its provenance. Train, test and shifted tasks are sets of one family."""
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -11,9 +12,10 @@ from icrl.core import struct
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.precision import in_32_bits
 from icrl.core.seeding import key_for, keys_for
-from icrl.core.types import Array, Environment
+from icrl.core.types import Array, Environment, TaskParams
 
 MAX_TASKS = 2**31 - 1
+MAX_STEPS = 2**24  # of an episode
 
 
 @struct.dataclass
@@ -103,3 +105,16 @@ class TaskSet:
 def sample_tasks(env: Environment, key: Array, ids: Array) -> Any:
     """Stacked tasks for ids [N] under ``key``; traceable, so a pretraining stream can call it inside ``jit``."""
     return jax.vmap(env.sample_task)(keys_for(key, ids))
+
+
+def require_like_drawn(env: Environment, params: TaskParams) -> None:
+    """Refuse ``params`` that are no task of ``env``'s class and shapes, or hold a number that is not finite."""
+    expected = jax.eval_shape(env.sample_task, jax.random.key(0))
+    require(type(params) is type(expected), "task", type(params).__name__, type(expected).__name__)
+    for name, wanted in dataclasses.asdict(expected).items():
+        found = np.asarray(getattr(params, name))
+        if name == "max_steps_in_episode":
+            require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, MAX_STEPS)
+            continue
+        require(found.shape == wanted.shape, f"task.{name}", found.shape, f"shape {wanted.shape}")
+        require(bool(np.isfinite(found).all()), f"task.{name}", found.tolist(), "finite numbers")

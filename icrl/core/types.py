@@ -116,8 +116,8 @@ class Environment(Checked, abc.ABC, Generic[Task]):
     """A family of tasks in gymnax 1.x's calling convention; ``params`` is the task, so ``vmap`` over it is tasks.
 
     Subclasses are frozen dataclasses (settings as fields, validated on construction), which makes them static
-    arguments of ``jit``. They implement ``spec``, ``sample_task``, ``reset_env``, ``step_env`` and the oracles.
-    No policy may read the oracle methods; ``interact`` uses them for the regret curve.
+    arguments of ``jit``. They implement ``spec``, ``sample_task``, ``reset_env``, ``step_env``, ``is_truncated`` and
+    the oracles. No policy may read the oracle methods; ``interact`` uses them for the regret curve.
     """
 
     @property
@@ -128,10 +128,6 @@ class Environment(Checked, abc.ABC, Generic[Task]):
     @abc.abstractmethod
     def sample_task(self, key: Array) -> Task:
         """Draw one task from the family's prior."""
-
-    @abc.abstractmethod
-    def validate_task(self, params: Task) -> None:
-        """Raise ``InputError`` on the host when ``params`` is not a task of this family (shape, range, NaN)."""
 
     @abc.abstractmethod
     def reset_env(self, key: Array, params: Task) -> tuple[Array, EnvState]:
@@ -158,6 +154,15 @@ class Environment(Checked, abc.ABC, Generic[Task]):
     @abc.abstractmethod
     def optimal_return(self, params: Task) -> Array:
         """Expected return of the optimal policy over one episode, [] float32."""
+
+    def validate_task(self, params: Task) -> None:
+        """Raise ``InputError`` on the host when ``params`` is not a task of this family (shape, range, NaN).
+
+        Default: it is of the class and the shapes of one that is drawn, and its numbers are finite.
+        """
+        from icrl.core.tasks import require_like_drawn
+
+        require_like_drawn(self, params)
 
     @property
     def num_tasks(self) -> int | None:

@@ -8,12 +8,10 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
@@ -94,22 +92,6 @@ class Bandit(Environment[BanditTask]):
     def scene(self, params: BanditTask, state: BanditState, episode: Episode) -> Arms:
         del state
         return Arms(np.asarray(self.arm_means(params)), episode.counts, episode.sums)
-
-    def validate_task(self, params: BanditTask) -> None:
-        require_like_drawn(self, params)
-
-
-def require_like_drawn(env: Environment, params: TaskParams) -> None:
-    """Refuse ``params`` that are no task of ``env``'s class and shapes, or hold a number that is not finite."""
-    expected = jax.eval_shape(env.sample_task, jax.random.key(0))
-    require(type(params) is type(expected), "task", type(params).__name__, type(expected).__name__)
-    for name, wanted in dataclasses.asdict(expected).items():
-        found = np.asarray(getattr(params, name))
-        if name == "max_steps_in_episode":
-            require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, MAX_HORIZON)
-            continue
-        require(found.shape == wanted.shape, f"task.{name}", found.shape, f"shape {wanted.shape}")
-        require(bool(np.isfinite(found).all()), f"task.{name}", found.tolist(), "finite numbers")
 
 
 def _select(values: Array, index: Array) -> Array:

@@ -16,7 +16,7 @@ from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
-from icrl.envs._bandit import MAX_ARMS, BanditState, require_like_drawn
+from icrl.envs._bandit import MAX_ARMS, BanditState
 
 MAX_PATH = 2**20  # means in a path
 
@@ -77,7 +77,7 @@ class Drifting(Environment[DriftingTask]):
         return Arms(np.asarray(params.means[state.time]), episode.counts, episode.sums)
 
     def validate_task(self, params: DriftingTask) -> None:
-        require_like_drawn(self, params)
+        super().validate_task(params)
         means = np.asarray(params.means)
         require(bool(((means >= 0) & (means <= 1)).all()), "task.means", "numbers outside", "means in [0, 1]")
         require_int("task.max_steps_in_episode", params.max_steps_in_episode, 1, self.horizon)

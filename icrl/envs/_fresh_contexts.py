@@ -16,7 +16,7 @@ from icrl.core.fields import setting
 from icrl.core.scenes import Arms, Episode
 from icrl.core.threefry import split, uniform
 from icrl.core.types import Array, Environment, TaskParams
-from icrl.envs._bandit import MAX_HORIZON, require_like_drawn
+from icrl.envs._bandit import MAX_HORIZON
 
 ContextTask = TypeVar("ContextTask", bound=TaskParams)
 
@@ -82,6 +82,3 @@ class FreshContexts(Environment[ContextTask]):
 
     def scene(self, params: ContextTask, state: ContextState, episode: Episode) -> Arms:
         return Arms(np.asarray(self.arm_means(params, state.context)), episode.counts, episode.sums)
-
-    def validate_task(self, params: ContextTask) -> None:
-        require_like_drawn(self, params)

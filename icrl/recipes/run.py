@@ -6,7 +6,7 @@ The folder holds ``config.json`` (all settings, versions, seed, device), ``metri
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from icrl.core.console import stdout_may_fail
 from icrl.core.devices import device_name
 from icrl.core.errors import DamagedError, InputError, require, require_int
+from icrl.core.foreign import UntrustedError, allow, stored_names
 from icrl.core.registry import experiments
 from icrl.core.seeding import MAX_SEED
 from icrl.core.settings import flat, replaced
@@ -103,11 +104,13 @@ def start(
     return Run(open_run_folder(out, config, resume, device=device, flags=flags), experiment, preset, seed, settings)
 
 
+@stored_names()
 def reopen(folder: Path) -> Run:
     """The run in ``folder`` as its ``config.json`` tells it.
 
     Raises:
-      InputError: no run there. DamagedError: its config is not one this version can read.
+      InputError: no run there, or one that needs a module that may not be imported.
+      DamagedError: its config is not one this version can read.
     """
     require(Path(folder).is_dir(), "folder", str(folder), "the output folder of a run")
     device_name()  # refuses a kind that is not there, before anything is read
@@ -119,6 +122,8 @@ def reopen(folder: Path) -> Run:
         names = (values.pop("experiment"), values.pop("preset"), values.pop("seed"))
         settings = settings_of(names[0], names[1], values)
         return Run(Path(folder), *names, settings)
+    except UntrustedError:
+        raise
     except (KeyError, TypeError, InputError) as error:
         raise DamagedError(f"{config}: not the settings of a run this version knows ({error})") from error
 
@@ -132,6 +137,7 @@ def execute(run: Run) -> Results:
         return _publish(run, results)
 
 
+@stored_names()
 def evaluate(run: Run) -> Results:
     """Evaluate the run's checkpoints again and rewrite its report."""
     with RunLock(run.folder, run.experiment):
@@ -140,6 +146,7 @@ def evaluate(run: Run) -> Results:
         return _publish(run, results)
 
 
+@stored_names()
 def report(run: Run) -> Results:
     """Draw the report and the dashboard again from ``results.json`` and ``metrics.jsonl``."""
     path = run.folder / RESULTS
@@ -165,16 +172,23 @@ def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out
     experiments[experiment].collect(settings, seed, out, num_tasks)
 
 
-def load_agent(folder: str | Path, seed: int | None = None) -> HostAgent:
+def load_agent(folder: str | Path, seed: int | None = None, allow_import: Iterable[str] = ()) -> HostAgent:
     """The agent that the run in ``folder`` pretrained, ready for a gymnasium loop.
 
     Args:
       folder: output folder of a finished (or at least checkpointed) run.
       seed: which training seed; None takes the first.
+      allow_import: modules of others that its settings may name; the folder itself imports nothing.
 
     Raises:
-      InputError: no run or no checkpoint there. DamagedError: nothing intact there.
+      InputError: no run or no checkpoint there, or one that needs another module. DamagedError: nothing intact there.
     """
+    allow(allow_import)
+    return _loaded(folder, seed)
+
+
+@stored_names()
+def _loaded(folder: str | Path, seed: int | None) -> HostAgent:
     require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run")
     run = reopen(Path(folder).expanduser())
     agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from icrl.core.errors import InputError, require
+from icrl.core.foreign import stored_names
 from icrl.core.registry import experiments
 from icrl.core.types import Agent, Environment
 from icrl.recipes.agent_names import RUN
@@ -12,6 +13,7 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import reopen
 
 
+@stored_names()
 def trained_agent(env: Environment, text: str) -> Agent:
     """The first model of the run that ``text`` names, frozen, as an agent that lives in ``env`` for any time.
 

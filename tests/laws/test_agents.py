@@ -6,7 +6,7 @@ A new file in icrl/agents is held to them at once. An agent may refuse an enviro
 
 import dataclasses
 import re
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,14 @@ from icrl.agents._arm_agent import ArmAgent, ArmStats
 from icrl.agents._linear_agent import eliminate
 from icrl.core import threefry
 from icrl.core.errors import InputError
-from icrl.core.interact import interact, replay
+from icrl.core.interact import interact
 from icrl.core.registry import agents, environments
 from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
+from icrl.testing import agents as laws
+from icrl.testing.agents import STEPS, one_of, rollouts_of
 
-STEPS, TASKS = 24, 8
 PAIRS = [(env, agent) for agent in agents for env in environments]
 
 
@@ -90,103 +91,33 @@ def family(request):
     return request.param
 
 
-TRACED = []  # by ``live``
-
-
-@partial(jax.jit, static_argnames="env")
-def live(key, env, task, agent):
-    """One life; an argument may be any setting of the agent that is a number."""
-    TRACED.append(agent)
-    return interact(key, env, task, agent, STEPS)
-
-
-@partial(jax.jit, static_argnames="env")
-def live_together(keys, env, tasks, agent):
-    return jax.vmap(lambda key, task: interact(key, env, task, agent, STEPS))(keys, tasks)
-
-
 @cache
 def lives(env_name: str, agent_name: str):
-    """(env, agent, keys, tasks, interactions) of TASKS lives side by side."""
-    env, agent = fit(env_name, agent_name)
-    keys = jax.random.split(key_for(0, "lives"), TASKS)
-    tasks = TaskSet.draw(env, 0, "tasks", TASKS).params
-    return env, agent, keys, tasks, live_together(keys, env, tasks, agent)
+    """The rollouts of a pair."""
+    return rollouts_of(*fit(env_name, agent_name))
 
 
-def one_of(tasks, i=0):
-    return jax.tree.map(lambda leaf: leaf[i], tasks)
-
-
-def test_actions_are_actions(pair):
-    env, _, _, _, lived = lives(*pair)
-    action = lived.history.action
-    assert (action.shape, action.dtype) == ((TASKS, STEPS), jnp.int32)
-    assert np.all((action >= 0) & (action < env.num_actions))
+@pytest.mark.parametrize("check", [laws.actions_are_actions, laws.state_keeps_its_form], ids=lambda law: law.__name__)
+def test_law(pair, check):
+    check(lives(*pair))
 
 
 def test_regret_is_never_negative(pair):
-    *_, lived = lives(*pair)
-    assert np.all(np.isfinite(lived.curves.regret))
-    assert np.all(lived.curves.regret >= 0)
+    laws.regret_is_never_negative(lives(*pair))
     if pair[1] == "oracle":
-        assert np.all(lived.curves.regret == 0)
-
-
-def plain(tree):
-    """Leaves with keys as their numbers, which NumPy can compare."""
-    is_key = [jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(tree)]
-    return [jax.random.key_data(x) if key else x for x, key in zip(jax.tree.leaves(tree), is_key, strict=True)]
+        assert np.all(lives(*pair).together.curves.regret == 0)
 
 
 def test_vmap_is_a_loop_and_the_key_decides(family):
-    """The same key gives the same life, alone or among others; ties of floats aside, so actions agree almost always."""
-    env, agent, keys, tasks, lived = lives(*family)
-    for i in (0, TASKS - 1):
-        alone = live(keys[i], env, one_of(tasks, i), agent)
-        again = live(keys[i], env, one_of(tasks, i), agent)
-        assert all(map(np.array_equal, plain(alone), plain(again)))
-        assert np.array_equal(alone.history.action, lived.history.action[i])
-        np.testing.assert_allclose(alone.curves.regret, lived.curves.regret[i], atol=1e-5)
-
-
-def test_state_keeps_its_form(pair):
-    _, agent, keys, _, lived = lives(*pair)
-    before = jax.eval_shape(agent.init, keys[0])
-    first = jax.tree.map(lambda leaf: leaf[0, 0], lived.history)
-    after = jax.eval_shape(agent.update, before, first)
-    assert jax.tree.structure(before) == jax.tree.structure(after)
-    assert [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(before)] == [
-        (leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(after)
-    ]
+    laws.vmap_is_a_loop_and_the_key_decides(lives(*family))
 
 
 def test_an_agent_that_saw_nothing_can_act(home):
-    env, agent, keys, tasks, _ = lives(*home)
-
-    @jax.jit
-    def choose(keys, task):
-        ready = agent.for_task(task)
-        obs, env_state = env.reset(keys[0], task)
-        state, seen = ready.init(keys[1]), env_state if ready.sees_env_state else obs
-        return ready.act(keys[2], state, seen), ready.act_greedy(keys[2], state, seen)
-
-    for action in choose(keys, one_of(tasks)):
-        assert (action.shape, action.dtype) == ((), jnp.int32)
-        assert 0 <= action < env.num_actions
+    laws.an_agent_that_saw_nothing_can_act(lives(*home))
 
 
 def test_no_key_is_used_twice(home):
-    """Read off the program, which need not run."""
-    env, agent, keys, tasks, _ = lives(*home)
-
-    @jax.jit
-    def life(keys, task):
-        lived = interact(keys[0], env, task, agent, 3)
-        return lived if agent.sees_env_state else replay(keys[1], agent, lived.history)
-
-    with jax.debug_key_reuse(True):
-        life.trace(keys, one_of(tasks))
+    laws.no_key_is_used_twice(lives(*home))
 
 
 @pytest.mark.parametrize(
@@ -198,11 +129,7 @@ def test_a_key_used_twice_is_seen(draw):
 
 
 def test_settings_are_swept_without_a_new_trace(family):
-    env, agent, keys, tasks, _ = lives(*family)
-    live(keys[0], env, one_of(tasks), agent)
-    traced = len(TRACED)
-    live(keys[1], env, one_of(tasks), jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, agent))
-    assert len(TRACED) == traced > 0
+    laws.settings_are_swept_without_a_new_trace(lives(*family))
 
 
 @pytest.mark.nightly
@@ -212,7 +139,9 @@ def test_sweep_over_a_setting_is_a_vmap(home):
     leaves = [field.name for field in dataclasses.fields(agent) if field.metadata.get("pytree_node", True)]
     names = [name for name in leaves if isinstance(getattr(agent, name), float)]
     for name in names[:1]:
-        swept = jax.vmap(lambda value, name=name: live(keys[0], env, one_of(tasks), agent.replace(**{name: value})))
+        swept = jax.vmap(
+            lambda value, name=name: laws.rollout(keys[0], env, one_of(tasks), agent.replace(**{name: value}))
+        )
         actions = swept(jnp.array([getattr(agent, name), 7.0])).history.action
         assert np.array_equal(actions[0], lived.history.action[0])
 

@@ -17,7 +17,7 @@ LAYERS = (
     "planning models storage",
     "envs agents gym",
     "layouts filters",
-    "datasets objectives",
+    "datasets objectives testing",
     "training",
     "evaluation",
     "reports",
@@ -86,3 +86,8 @@ def test_import_icrl_and_listing_names_need_no_jax():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_public_name_has_a_home():
+    assert sorted(icrl.__all__) == sorted(icrl._HOMES)
+    assert all(getattr(icrl, name).__doc__ for name in icrl.__all__)

@@ -1,8 +1,4 @@
-"""Laws of every sequence model: one call, three forms that agree, no leak between past, future, episodes and rows.
-
-What is compared is compiled in three programs a model, as compiling is what these tests cost: ``forms`` (all forms in
-float32), ``rows`` (many sequences at once, for what must hold bit by bit) and ``gradients`` (all forms in float64).
-"""
+"""Every sequence model, in some variants, under the laws of ``icrl.testing``; and what is ours: products, attention."""
 
 import importlib.util
 import sys
@@ -21,12 +17,26 @@ from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers import attention, recurrence
 from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
 from icrl.models.layers.self_attention import Place, SelfAttention
+from icrl.testing import BrokenLawError
+from icrl.testing import models as laws
+from icrl.testing._law import Subject
+from icrl.testing.models import (
+    ACTIONS,
+    CAPACITY,
+    FORMS,
+    LENGTH,
+    PIECE,
+    SMALL,
+    TOKEN,
+    TOLERANCE,
+    compiled,
+    forms,
+    parallel,
+    perturbed,
+    policy_of,
+    tokens_and_starts,
+)
 
-TOKEN, ACTIONS, CAPACITY = 8, 5, 320
-PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
-LENGTH = 7 * PIECE  # longer than all the chunks that models work in on a CPU
-ROWS, ROW = 256, 127
-TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value
 VARIANTS = {  # settings tried beside the defaults
     "transformer": [
         {"num_layers": 2},
@@ -37,7 +47,6 @@ VARIANTS = {  # settings tried beside the defaults
     "hybrid": [{"num_layers": 2, "recurrent": "gru"}],
     "s5": [{"num_layers": 2}, {"discretisation": "bilinear", "conj_sym": False}],
 }
-OPTIONS = {"xla_backend_optimization_level": 0}  # compiles faster; what is computed is the same
 
 
 def cases() -> list:
@@ -54,170 +63,30 @@ def as_case(value: tuple, title: str, day: bool = True):
 
 
 CASES = cases()
-compiled = partial(jax.jit, compiler_options=OPTIONS)
 
 
 def new_policy(name: str, settings: dict, capacity: int) -> TokenPolicy:
-    config = models[name].Config(**{"width": 16, "num_layers": 1, "init_std": 0.3, **settings})
-    rngs = nnx.Rngs(0)
-    return TokenPolicy(TOKEN, ACTIONS, models[name](config, capacity, rngs), 0.3, rngs)
+    return policy_of(models[name], models[name].Config(**{**SMALL, **settings}), capacity)
 
 
 @cache
 def build(case: tuple) -> Policy:
-    """The policy of a case, with no parameter left at the value 0 or 1 that many begin with."""
-    policy = Policy.split(new_policy(case[0], dict(case[1]), CAPACITY))
-    leaves, tree = jax.tree.flatten(policy.params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    return policy.replace(params=tree.unflatten(moved))
+    return perturbed(new_policy(case[0], dict(case[1]), CAPACITY))
 
 
-def tokens_and_starts(length: int = LENGTH, key=None):
-    """Random tokens, and starts at about one step in twenty."""
-    key_x, key_start = jax.random.split(jax.random.key(1) if key is None else key)
-    return jax.random.normal(key_x, (length, TOKEN)), jax.random.bernoulli(key_start, 0.05, (length,))
+def subject_of(case: tuple) -> Subject:
+    return Subject(case[0], build(case))
 
 
-def widened(tree):
-    """Real numbers in float64 and complex ones in complex128; integers stay."""
-    return jax.tree.map(lambda x: x.astype(jnp.promote_types(x.dtype, np.float64)) if is_inexact(x) else x, tree)
-
-
-def is_inexact(x) -> bool:
-    return jnp.issubdtype(x.dtype, jnp.inexact)
-
-
-def empty_past(policy, x):
-    return widened(policy.initial_carry()) if x.dtype == jnp.float64 else policy.initial_carry()
-
-
-def parallel(policy, x, start):
-    return policy(x, start)[0]
-
-
-def stepwise(policy, x, start):
-    """One step at a time, as in acting."""
-
-    def step(carry, item):
-        y, carry = policy(item[0][None], item[1][None], carry)
-        return carry, y[0]
-
-    return jax.lax.scan(step, empty_past(policy, x), (x, start))[1]
-
-
-def in_pieces(policy, x, start):
-    """PIECE steps at a time; the memory passes from piece to piece."""
-
-    def read(carry, item):
-        y, carry = policy(*item, carry)
-        return carry, y
-
-    pieces = jax.tree.map(lambda a: a.reshape(-1, PIECE, *a.shape[1:]), (x, start))
-    return jax.lax.scan(read, empty_past(policy, x), pieces)[1].reshape(len(x), -1)
-
-
-FORMS = {"parallel": parallel, "stepwise": stepwise, "in pieces": in_pieces}
-
-
-@compiled
-def forms(policy, x, start):
-    """Outputs of every form, and those of the shortest sequences, the first of them without starts."""
-    found = {name: form(policy, x, start) for name, form in FORMS.items()}
-    return found | {"one": parallel(policy, x[:1], None), "two": parallel(policy, x[:2], start[:2])}
-
-
-@compiled
-def rows(policy, x, start):
-    """Outputs [ROWS, ROW, K] of many sequences at once."""
-    return jax.vmap(parallel, in_axes=(None, 0, 0))(policy, x, start)
-
-
-@partial(compiled, static_argnames="names")
-def gradients(policy, x, start, names: tuple[str, ...]):
-    """By form: gradients of a random weighted sum of the outputs by parameters and tokens; and the outputs."""
-    weights = jax.random.normal(jax.random.key(3), (len(x), ACTIONS), x.dtype)
-
-    def weighted(params, x, name):
-        y = FORMS[name](policy.replace(params=params), x, start)
-        return jnp.sum(weights * y), y
-
-    return {name: jax.grad(weighted, argnums=(0, 1), has_aux=True)(policy.params, x, name) for name in names}
-
-
-def assert_close(found, expected, tolerance=TOLERANCE, what=""):
+def assert_close(found, expected, what=""):
     worst = float(jnp.abs(found - expected).max()) / float(jnp.abs(expected).max())
-    assert worst <= tolerance, f"{what}: off by {worst:.1e} of the largest value"
-
-
-def assert_same_tree(found, expected, tolerance, what):
-    pairs = zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True)
-    for (path, a), b in pairs:
-        assert_close(a, b, tolerance, what + jax.tree_util.keystr(path))
-
-
-def random_rows(seed: int):
-    """Tokens [ROWS, ROW, D] and starts [ROWS, ROW]."""
-    return jax.vmap(lambda key: tokens_and_starts(ROW, key))(jax.random.split(jax.random.key(seed), ROWS))
-
-
-def where_rows(mask, this, other):
-    """Rows of tokens and starts: those of ``this`` where the mask [ROWS, T] holds, else of ``other``."""
-    return jnp.where(mask[..., None], this[0], other[0]), jnp.where(mask, this[1], other[1])
-
-
-def check_gradients(case, names):
-    policy = build(case)  # kept for other tests: to be made in float32
-    with jax.enable_x64(True):
-        found = gradients(widened(policy), *widened(tokens_and_starts()), names)
-        for name in names:
-            assert_same_tree(found[name], found["parallel"], TOLERANCE_64, name)
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(found["parallel"])]
-    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in leaves)
+    assert worst <= TOLERANCE, f"{what}: off by {worst:.1e} of the largest value"
 
 
 @pytest.mark.parametrize("case", CASES)
-class TestLaws:
-    def test_all_forms_agree(self, case):
-        found = forms(build(case), *tokens_and_starts())
-        for what, y in found.items():
-            assert_close(y, found["parallel"][: len(y)], what=what)
-
-    def test_the_past_does_not_see_the_future(self, case):
-        policy, these = build(case), random_rows(0)
-        before, time = rows(policy, *these), jnp.arange(ROW)[None]
-        for seed in range(1, 3):  # 512 pairs
-            cut = jax.random.randint(jax.random.key(seed), (ROWS, 1), 1, ROW)
-            after = rows(policy, *where_rows(time < cut, these, random_rows(seed)))
-            assert float(jnp.abs(jnp.where((time < cut)[..., None], after - before, 0.0)).max()) == 0.0
-            assert bool(jnp.any(after[:, -1] != before[:, -1], axis=-1).all())  # the swap reached the model at all
-
-    def test_nothing_passes_over_a_start(self, case):
-        policy, (x, start) = build(case), random_rows(0)
-        time, cut = jnp.arange(ROW)[None], jax.random.randint(jax.random.key(7), (ROWS, 1), 1, ROW)
-        start = start | (time == cut)
-        found = rows(policy, x, start)
-        other = rows(policy, *where_rows(time >= cut, (x, start), random_rows(1)))
-        assert float(jnp.abs(jnp.where((time >= cut)[..., None], found - other, 0.0)).max()) == 0.0
-        shifted = (time + cut) % ROW
-        fresh = rows(policy, jnp.take_along_axis(x, shifted[..., None], 1), jnp.take_along_axis(start, shifted, 1))
-        found = jnp.take_along_axis(found, shifted[..., None], 1)
-        assert_close(*(jnp.where((time + cut < ROW)[..., None], y, 0.0) for y in (fresh, found)))
-
-    def test_rows_of_a_batch_do_not_meet(self, case):
-        policy, (x, start), (x_0, start_0) = build(case), random_rows(0), tokens_and_starts()
-        x, start = x.at[0].set(x_0[:ROW]), start.at[0].set(start_0[:ROW])
-        kept = jnp.arange(ROWS)[:, None] % 8 == 0
-        others = rows(policy, *where_rows(jnp.broadcast_to(kept, start.shape), (x, start), random_rows(1)))
-        found = rows(policy, x, start)
-        assert float(jnp.abs(jnp.where(kept[..., None], found - others, 0.0)).max()) == 0.0
-        assert_close(found[0], forms(policy, x_0, start_0)["parallel"][:ROW])  # alone
-
-    def test_a_step_is_compiled_once(self, case):
-        """The memory comes out of a step as it went in: shapes, types, and weak types."""
-        policy, (x, start) = build(case), tokens_and_starts(1)
-        carry = jax.eval_shape(lambda policy: policy.initial_carry(), policy)
-        assert jax.eval_shape(lambda policy, carry: policy(x, start, carry)[1], policy, carry) == carry
+@pytest.mark.parametrize("check", laws.LAWS[:-1], ids=lambda law: law.__name__)
+def test_law(case, check):
+    check(subject_of(case))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -348,12 +217,10 @@ def test_a_new_file_is_held_to_the_laws(toys):
     known = {case.id: case.values[0] for case in CASES}
     new = {case.id: case.values[0] for case in cases() if case.id not in known}
     assert set(new) == {"toy-fading", "toy-prophet"}
-    TestLaws().test_the_past_does_not_see_the_future(new["toy-fading"])
-    TestLaws().test_nothing_passes_over_a_start(new["toy-fading"])
-    with pytest.raises(AssertionError):
-        TestLaws().test_the_past_does_not_see_the_future(new["toy-prophet"])
-    with pytest.raises(AssertionError):
-        TestLaws().test_nothing_passes_over_a_start(new["toy-prophet"])
+    for check in (laws.the_past_does_not_see_the_future, laws.nothing_passes_over_a_start):
+        check(subject_of(new["toy-fading"]))
+        with pytest.raises(BrokenLawError, match=r"^toy-prophet breaks the law '.*': outputs be.*, right: not at all"):
+            check(subject_of(new["toy-prophet"]))
 
 
 def test_the_toys_are_gone():
@@ -366,7 +233,7 @@ MECHANISMS = ("deltanet", "hybrid-2-gru", "s5-2")
 
 @pytest.mark.parametrize("case", [as_case(*each.values, each.id, each.id in MECHANISMS) for each in CASES])
 def test_forms_and_their_gradients_agree_in_float64(case):
-    check_gradients(case, ("parallel", "in pieces"))
+    laws.gradients_of_the_forms_agree(subject_of(case))
 
 
 @pytest.mark.nightly
@@ -380,7 +247,7 @@ class TestLongLaws:
             assert_close(compiled(form)(policy, x, start), compiled(parallel)(policy, x, start), what=what)
 
     def test_gradients_of_every_form_in_float64(self, case):
-        check_gradients(case, tuple(FORMS))
+        laws.gradients_of_the_forms_agree(subject_of(case), tuple(FORMS))
 
     def test_a_memory_cut_anywhere(self, case):
         """Pieces of any size: 1, then 2, then the rest in three parts."""

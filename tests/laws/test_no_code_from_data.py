@@ -14,6 +14,8 @@ ROOT = PACKAGE.parent
 MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml", "torch", "tarfile"}
 CALLS = {"eval", "exec", "compile", "__import__", "literal_eval", "system", "popen"}
 IMPORTERS = {  # of modules by name, never by one that is stored
+    "__init__.py",  # the homes of the public names
+    "core/foreign.py",  # what somebody named: tests/laws/test_foreign.py
     "core/registry.py",  # the files of the package's own rooms
     "envs/_tables.py",  # packages of the extra ``data``
 }

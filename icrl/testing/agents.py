@@ -1,0 +1,198 @@
+"""Laws of agents, each in an environment that the agent fits: ``TASKS`` rollouts of ``STEPS`` steps side by side."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icrl.core.errors import InputError
+from icrl.core.interact import interact, replay
+from icrl.core.registry import agents, environments
+from icrl.core.seeding import key_for
+from icrl.core.tasks import TaskSet
+from icrl.core.types import Agent, Array, Environment, Interaction
+from icrl.testing._law import as_numbers, expect, expect_same, form_of, law, made, title_of
+
+STEPS, TASKS = 24, 8
+
+
+class Rollouts(NamedTuple):
+    """What an agent did in ``TASKS`` tasks of an environment."""
+
+    env: Environment
+    agent: Agent
+    keys: Array  # [TASKS] typed
+    tasks: Any  # leaves [TASKS, ...]
+    together: Interaction  # leaves [TASKS, STEPS, ...]
+
+    @property
+    def title(self) -> str:
+        """The agent and where it acted."""
+        return f"{title_of(self.agent)} in {self.env.name}"
+
+
+def check_agent(agent: Agent | type[Agent] | str, env: Environment | str = "BernoulliBandit-v0") -> None:
+    """Raise ``BrokenLawError`` for the first law of agents that ``agent`` does not obey in ``env``.
+
+    Args:
+      agent: an agent made for ``env``, or a class or a registered name, of which ``for_env`` makes one.
+      env: an environment that it fits, or its registered name; take one with episodes of a few steps.
+    """
+    env = made(environments, env)
+    cls = agents[agent] if isinstance(agent, str) else agent
+    agent = cls.for_env(env) if isinstance(cls, type) else cls
+    if not isinstance(agent, Agent):
+        raise InputError(f"agent: got {type(agent).__name__}, allowed: an agent, a class of them or a registered name")
+    is_a_pytree(agent)
+    settings_hash_into_one_structure(agent)
+    rollouts = rollouts_of(env, agent)
+    for each in LAWS:
+        each(rollouts)
+
+
+def rollouts_of(env: Environment, agent: Agent) -> Rollouts:
+    """The rollouts that the laws look at; ``BrokenLawError`` if there are none because something is raised."""
+    keys = jax.random.split(key_for(0, "lives"), TASKS)
+    tasks = TaskSet.draw(env, 0, "tasks", TASKS).params
+    found: list[Interaction] = []
+    it_can_act(agent, env, keys, tasks, found)
+    return Rollouts(env, agent, keys, tasks, found[0])
+
+
+TRACED: list[Agent] = []  # by ``rollout``
+
+
+@partial(jax.jit, static_argnames="env")
+def rollout(key: Array, env: Environment, task: Any, agent: Agent) -> Interaction:
+    """One rollout; an argument may be any setting of the agent that is a number."""
+    TRACED.append(agent)
+    return interact(key, env, task, agent, STEPS)
+
+
+@partial(jax.jit, static_argnames="env")
+def _side_by_side(keys: Array, env: Environment, tasks: Any, agent: Agent) -> Interaction:
+    return jax.vmap(lambda key, task: interact(key, env, task, agent, STEPS))(keys, tasks)
+
+
+def one_of(tasks: Any, i: int = 0) -> Any:
+    """Task ``i`` of stacked ones."""
+    return jax.tree.map(lambda leaf: leaf[i], tasks)
+
+
+@law
+def is_a_pytree(agent: Agent) -> None:
+    """Its numbers are leaves, which ``vmap`` runs over."""
+    right = "@icrl.core.struct.dataclass above the class"
+    expect("is_pytree" in vars(type(agent)), "class", "no pytree of ours", right)
+
+
+@law
+def settings_hash_into_one_structure(agent: Agent) -> None:
+    """Two agents of equal settings are one program."""
+    same = jax.tree.structure(agent) == jax.tree.structure(agent.replace())  # type: ignore[attr-defined]
+    hash(jax.tree.structure(agent))
+    expect(same, "structure of a copy", "another", "the same: static settings that compare")
+
+
+@law
+def it_can_act(agent: Agent, env: Environment, keys: Array, tasks: Any, found: list[Interaction]) -> None:
+    """The rollouts side by side, which are put into ``found``."""
+    found.append(_side_by_side(keys, env, tasks, agent))
+
+
+@law
+def actions_are_actions(seen: Rollouts) -> None:
+    """Numbers 0 .. K - 1 in int32."""
+    action, right = seen.together.history.action, f"int32 of shape {(TASKS, STEPS)}"
+    expect((action.shape, action.dtype) == ((TASKS, STEPS), jnp.int32), "actions", form_of(action), right)
+    inside = np.all((action >= 0) & (action < seen.env.num_actions))
+    expect(inside, "actions", np.unique(action), f"integers in [0, {seen.env.num_actions - 1}]")
+
+
+@law
+def regret_is_never_negative(seen: Rollouts) -> None:
+    """And finite; 0 for an oracle."""
+    regret = seen.together.curves.regret
+    expect(np.all(np.isfinite(regret)) and np.all(regret >= 0), "regret", np.min(regret), "finite, 0 or more")
+
+
+@law
+def vmap_is_a_loop_and_the_key_decides(seen: Rollouts) -> None:
+    """The same key gives the same rollout, alone or among others."""
+    for i in (0, TASKS - 1):
+        alone, again = (rollout(seen.keys[i], seen.env, one_of(seen.tasks, i), seen.agent) for _ in range(2))
+        same = all(
+            map(np.array_equal, map(as_numbers, jax.tree.leaves(alone)), map(as_numbers, jax.tree.leaves(again)))
+        )
+        expect(same, "two rollouts on one key", "different ones", "equal ones: draws from the key alone")
+        actions = seen.together.history.action[i]
+        expect_same(alone.history.action, actions, "actions alone", "those among others")
+        expect_same(alone.curves.regret, seen.together.curves.regret[i], "regret alone", "that among others")
+
+
+@law
+def state_keeps_its_form(seen: Rollouts) -> None:
+    """Structure, shapes and types after ``update`` are those after ``init``."""
+    before = jax.eval_shape(seen.agent.init, seen.keys[0])
+    first = jax.tree.map(lambda leaf: leaf[0, 0], seen.together.history)
+    after = jax.eval_shape(seen.agent.update, before, first)
+    forms = jax.tree.structure(after), jax.tree.structure(before)
+    expect(forms[0] == forms[1], "state after update", str(forms[0]), str(forms[1]))
+    for (path, a), b in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
+        where = f"state{jax.tree_util.keystr(path)} after update"
+        expect((a.shape, a.dtype) == (b.shape, b.dtype), where, form_of(a), f"{form_of(b)}, as after init")
+
+
+@law
+def an_agent_that_saw_nothing_can_act(seen: Rollouts) -> None:
+    """Also greedily."""
+    agent, env = seen.agent, seen.env
+
+    @jax.jit
+    def choose(keys: Array, task: Any) -> tuple[Array, Array]:
+        ready = agent.for_task(task)
+        obs, env_state = env.reset(keys[0], task)
+        state, shown = ready.init(keys[1]), env_state if ready.sees_env_state else obs
+        return ready.act(keys[2], state, shown), ready.act_greedy(keys[2], state, shown)
+
+    for name, action in zip(("act", "act_greedy"), choose(seen.keys, one_of(seen.tasks)), strict=True):
+        expect((action.shape, action.dtype) == ((), jnp.int32), name, form_of(action), "int32 of shape ()")
+        expect(0 <= action < env.num_actions, name, int(action), f"an integer in [0, {env.num_actions - 1}]")
+
+
+@law
+def no_key_is_used_twice(seen: Rollouts) -> None:
+    """Read off the program, which need not run."""
+    agent, env = seen.agent, seen.env
+
+    @jax.jit
+    def both(keys: Array, task: Any) -> Any:
+        lived = interact(keys[0], env, task, agent, 3)
+        return lived if agent.sees_env_state else replay(keys[1], agent, lived.history)
+
+    with jax.debug_key_reuse(True):
+        both.trace(seen.keys, one_of(seen.tasks))
+
+
+@law
+def settings_are_swept_without_a_new_trace(seen: Rollouts) -> None:
+    """Numbers among the settings are leaves, and other numbers are the same program."""
+    task = one_of(seen.tasks)
+    rollout(seen.keys[0], seen.env, task, seen.agent)
+    traced = len(TRACED)
+    other = jax.tree.map(lambda leaf: leaf * 1.5 if isinstance(leaf, float) else leaf, seen.agent)
+    rollout(seen.keys[1], seen.env, task, other)
+    expect(len(TRACED) == traced > 0, "traces for other numbers", len(TRACED) - traced, "none")
+
+
+LAWS = (
+    actions_are_actions,
+    regret_is_never_negative,
+    state_keeps_its_form,
+    an_agent_that_saw_nothing_can_act,
+    no_key_is_used_twice,
+    vmap_is_a_loop_and_the_key_decides,
+    settings_are_swept_without_a_new_trace,
+)
