@@ -103,6 +103,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _collect(args, rest)
     if args.command == "filter":
         return _filter(args, rest)
+    if args.command == "import":
+        return _import(args, rest)
     if rest:
         raise InputError(shortened(f"unrecognized arguments: {' '.join(rest)}"))
     if args.command == "show":
@@ -178,6 +180,10 @@ def _top_parser() -> _Parser:
     export.add_argument("--tasks", default=None, help="FIRST:END, places in the set (default all)")
     export.add_argument("--histories", default=None, help="FIRST:END, of each task (default all)")
     export.add_argument("--author", default="icrl", help="author in the dataset's metadata (default icrl)")
+    taking = commands.add_parser("import", help="store histories that others recorded", allow_abbrev=False)
+    taking.add_argument("source", help="a file, or a folder, of a layout in `icrl list importers`")
+    taking.add_argument("out", help="folder of the set, a new one")
+    taking.add_argument("--format", default="", help="its layout, which brings its own flags (default: by its name)")
     for name in READ_FILES:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
@@ -286,6 +292,20 @@ def _filter(args: argparse.Namespace, rest: list[str]) -> int:
     seed, rule = _integer("seed", args.seed), filters[args.filter]()
     rule, table = replaced(rule, values_of(rule, rest)), StoredHistories(_path(args.folder)).table()
     print(describe_effects(effects(table, rule.select(table, np.random.default_rng([seed, 0, 0])))))
+    return 0
+
+
+def _import(args: argparse.Namespace, rest: list[str]) -> int:
+    from icrl.core.flags import values_of
+    from icrl.core.registry import importers
+    from icrl.datasets.importing import import_histories, importer_for
+    from icrl.datasets.store import StoredRecords
+
+    importer = importer_for(_path(args.source), args.format)
+    import_histories(args.source, args.out, importers.name_of(type(importer)), **values_of(importer, rest))
+    stored = StoredRecords(_path(args.out), verify=False)
+    objective = "dpt" if "query" in stored.fields else "ad"
+    print(f"data: {args.out}, {stored.num_tasks:,} tasks   train on it: icrl run {objective} --data {args.out}")
     return 0
 
 

@@ -241,6 +241,7 @@ models = Registry("model", "icrl.models", "icrl.core.model_types:SequenceModel")
 layouts = Registry("layout", "icrl.layouts", "icrl.core.model_types:Layout")
 objectives = Registry("objective", "icrl.objectives", "icrl.core.model_types:Objective")
 filters = Registry("filter", "icrl.filters", "icrl.filters._table:Filter")
+importers = Registry("importer", "icrl.datasets.importers")
 experiments = Registry("experiment", "icrl.experiments", "icrl.recipes.experiment:Experiment")
 
 KINDS = {
@@ -250,5 +251,6 @@ KINDS = {
     "layouts": layouts,
     "objectives": objectives,
     "filters": filters,
+    "importers": importers,
     "experiments": experiments,
 }

@@ -221,6 +221,11 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         return None
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether records are all there is of it, so that nobody can act in it."""
+        return False
+
+    @property
     def is_deterministic(self) -> bool:
         """Whether a task explains what it shows without chance; the family then has ``begin`` and ``advance``."""
         return False

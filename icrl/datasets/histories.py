@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.devices import host_workers
-from icrl.core.errors import DamagedError, IncompleteError, require, require_int
+from icrl.core.errors import DamagedError, IncompleteError, InputError, require, require_int
 from icrl.core.interact import interact
 from icrl.core.precision import in_32_bits
 from icrl.core.registry import environments
@@ -26,6 +26,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Environment, History
 from icrl.datasets._episodes import returns_between_flags, shortest_episode
 from icrl.datasets.store import StoredRecords, store_records
+from icrl.envs._recorded import RecordedEnvironment
 from icrl.envs._streams import Streams
 from icrl.filters._table import HistoryTable
 from icrl.storage.paths import show
@@ -121,7 +122,7 @@ class HistoryGenerator:
         return jax.vmap(jax.vmap(live, in_axes=(0, None)))(each, params)
 
 
-def store_histories(
+def store_collected(
     folder: Path, generator: HistoryGenerator, card: dict[str, Any], segment: int | None = None
 ) -> None:
     """Write the histories of all tasks of ``generator`` under ``folder``; see ``store_records``.
@@ -154,7 +155,9 @@ def episodes(history: History) -> list[History]:
     return [History(*(field[low:high] for field in history)) for low, high in itertools.pairwise(cuts)]
 
 
-_CARD = {"num_steps": int, "episode_steps": int, "task_ids": [int], "optimal_return": [float]}
+_CARD = {"num_steps": int, "episode_steps": int, "task_ids": [int], "optimal_return": ([float], None)}
+PROPENSITY = "propensity"  # how likely each action was, where a log says so: one field more than a history has
+RECORDED = "recorded"  # id on the card of an environment that is not here
 _KINDS = {"action": "iu", "terminated": "biu", "truncated": "biu"}  # of dtypes; other fields: any number
 
 
@@ -164,7 +167,7 @@ class StoredHistories(StoredRecords):
     def __init__(self, folder: Path | str, verify: bool = True):
         super().__init__(folder, verify)
         found = ", ".join(self.fields)
-        are_histories = self.fields.keys() == set(History._fields)
+        are_histories = self.fields.keys() - {PROPENSITY} == set(History._fields)
         require(are_histories, "data", str(folder), "learning histories", f"its records are of {found}")
         self.num_histories, self.num_steps = self._check_forms()
 
@@ -181,8 +184,8 @@ class StoredHistories(StoredRecords):
         tasks, wanted = self.num_tasks, len(self.card["task_ids"])
         if tasks < wanted:
             raise IncompleteError(f"{where}: incomplete: {tasks:,} of {wanted:,} tasks; go on with its collection")
-        sizes = {"task_ids": wanted, "optimal_return": len(self.card["optimal_return"])}
-        for name, size in sizes.items():
+        for name in ("task_ids", "optimal_return"):
+            size = tasks if self.card[name] is None else len(self.card[name])
             if size != tasks:
                 raise DamagedError(f"{where}: card: {name}: expected {tasks} of them, one a task, found {size}")
         if leading[1] != steps or not 1 <= self.card["episode_steps"] <= 2**31 or leading[0] < 1:
@@ -197,16 +200,40 @@ class StoredHistories(StoredRecords):
         return next((name for name in environments if environments[name].__name__ == family), None)
 
     def environment(self) -> Environment | None:
-        """The environment that the histories were lived in, None if it is not a registered one."""
-        if self.env_id is None:
+        """The environment of the histories, or what is recorded of it; None if the card names no known one."""
+        if self.env_id is None and not self.is_foreign:
             return None
         settings = {name: value for name, value in self.card["env"].items() if name != "id"}
-        return replaced(environments[self.env_id](), settings)
+        try:
+            made: Environment = RecordedEnvironment() if self.env_id is None else environments[self.env_id]()
+            return replaced(made, settings)
+        except InputError as error:
+            raise DamagedError(f"{show(self.folder)}: card: env: {error}") from error
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether they were recorded elsewhere, in an environment of which only the spaces are known."""
+        env = self.card.get("env")
+        return isinstance(env, dict) and env.get("id") == RECORDED
+
+    @functools.cached_property
+    def optimal_return(self) -> np.ndarray:
+        """The optimum of each task [N] float64; where the card knows none, the best return of its histories."""
+        if self.card["optimal_return"] is not None:
+            return np.asarray(self.card["optimal_return"], np.float64)
+        return self.episode_returns().reshape(self.num_tasks, -1).max(1)
 
     def of_task(self, position: int) -> list[History]:
         """The R histories of the task at ``position`` in the set, in NumPy, [T, ...] each."""
         record = self.fetch(np.array([position]))
         return [History(*(record[name][0, place] for name in History._fields)) for place in range(self.num_histories)]
+
+    def propensities(self, position: int) -> np.ndarray:
+        """How likely each action of the task at ``position`` was, [R, T] float32; ``InputError`` if no log said so."""
+        hint = "import a log with a column of propensities"
+        require(PROPENSITY in self.fields, "data", str(self.folder), "histories with propensities", hint)
+        found: np.ndarray = self.fetch(np.array([position]))[PROPENSITY][0]
+        return found
 
     def table(self, count: int | None = None) -> HistoryTable:
         """What filters look at: the episode returns of each history and the limits of its task.
@@ -216,7 +243,7 @@ class StoredHistories(StoredRecords):
         count = self.num_histories if count is None else count
         returns = self.episode_returns(count)
         task = np.repeat(np.asarray(self.card["task_ids"], np.int64), count)
-        optimal = np.repeat(np.asarray(self.card["optimal_return"], np.float64), count)
+        optimal = np.repeat(self.optimal_return, count)
         lowest = np.minimum(returns.reshape(self.num_tasks, -1).min(1), 0.0)  # below 0 only where rewards are noisy
         return HistoryTable(task, returns, optimal, np.repeat(lowest, count))
 

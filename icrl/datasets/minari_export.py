@@ -13,7 +13,7 @@ import importlib.metadata
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from icrl.core.errors import InputError, require
 from icrl.core.progress import Progress
 from icrl.core.settings import flat
 from icrl.core.types import History
-from icrl.datasets.histories import StoredHistories, episodes
+from icrl.datasets.histories import PROPENSITY, StoredHistories, episodes
 from icrl.storage.publish import make_folder, publishing_folder
 
 DESCRIPTION = (
@@ -57,7 +57,7 @@ def export_minari(
     require(is_id, "out", str(out), "a folder called NAME-vNUMBER, for instance dark-room-v0: Minari's id of a dataset")
     tasks = _part("tasks", tasks, stored.num_tasks)
     histories = _part("histories", histories, stored.num_histories)
-    env = _gymnasium_env(stored)
+    env = _environment(stored)
     make_folder(out.parent)
     with (
         publishing_folder(out, {"source": stored.digest}) as folder,
@@ -65,7 +65,8 @@ def export_minari(
     ):
         data = folder.absolute() / "data"  # Minari measures the size of a relative folder wrongly, and fails
         storage = MinariStorage.new(data, env.observation_space, env.action_space, env.spec)
-        storage.update_metadata(_metadata(stored, out.name, author))
+        whole = len(tasks) == stored.num_tasks and len(histories) == stored.num_histories
+        storage.update_metadata(_metadata(stored, out.name, author, whole))
         pieces = _pieces(stored, tasks, histories, bar)
         storage.update_episodes(EpisodeBuffer(**_fields(piece, infos, env)) for piece, infos in pieces)
         return storage.total_episodes
@@ -90,19 +91,31 @@ def _part(field: str, part: range | None, count: int) -> range:
     return part
 
 
-def _gymnasium_env(stored: StoredHistories) -> Any:
-    """The gymnasium environment of the histories: it has the spaces, and the spec that makes it again."""
+class _Spaces(NamedTuple):
+    """As much of a gymnasium environment as a dataset needs."""
+
+    observation_space: Any
+    action_space: Any
+    spec: Any = None
+
+
+def _environment(stored: StoredHistories) -> Any:
+    """The gymnasium environment of the histories: its spaces, and the spec that makes it again where there is one."""
     import gymnasium
 
     env = stored.environment()
     if env is None:
         raise InputError(f"data: {stored.folder} is not of a registered environment; known: icrl list envs")
+    if env.is_recorded:
+        spec = env.spec
+        box = gymnasium.spaces.Box(spec.obs_low, spec.obs_high, spec.obs_shape, stored.fields["obs"]["dtype"])
+        return _Spaces(box, gymnasium.spaces.Discrete(spec.num_actions))
     settings: dict[str, Any] = flat(env)
     return gymnasium.make(f"icrl:icrl/{stored.env_id}", **settings)
 
 
-def _metadata(stored: StoredHistories, dataset_id: str, author: str) -> dict[str, Any]:
-    """What Minari's users look for, and under "icrl" the digest and the card of the set that this is a part of."""
+def _metadata(stored: StoredHistories, dataset_id: str, author: str, whole: bool) -> dict[str, Any]:
+    """What Minari's users look for, and under "icrl" the digest and the card of the set that this is all or part of."""
     return {
         "dataset_id": dataset_id,
         "minari_version": importlib.metadata.version("minari"),
@@ -110,25 +123,32 @@ def _metadata(stored: StoredHistories, dataset_id: str, author: str) -> dict[str
         "author": {author},
         "description": DESCRIPTION,
         "requirements": [f"icrl>={importlib.metadata.version('icrl')}"],
-        "icrl": {"digest": stored.digest, "card": stored.card},
+        "icrl": {"digest": stored.digest, "card": stored.card, "whole": whole},
     }
 
 
 def _pieces(
     stored: StoredHistories, tasks: range, histories: range, bar: Progress
-) -> Iterator[tuple[History, dict[str, int]]]:
+) -> Iterator[tuple[History, dict[str, Any]]]:
     """Every episode [L, ...] with its place; one task's histories are in memory at a time."""
     for position in tasks:
         lives = stored.of_task(position)
+        chances = stored.propensities(position) if PROPENSITY in stored.fields else None
         for number in histories:
             place = {"task_id": stored.card["task_ids"][position], "history": number}
+            step = 0
             for episode, piece in enumerate(episodes(lives[number])):
-                yield piece, {**place, "episode": episode}
+                infos: dict[str, Any] = {**place, "episode": episode}
+                if chances is not None:  # one for each observation, as Minari wants infos to be; the last acts no more
+                    chosen = chances[number, step : step + len(piece.action)]
+                    infos["propensity"] = np.append(chosen, chosen[-1:])
+                step += len(piece.action)
+                yield piece, infos
             bar.advance(1)
 
 
-def _fields(piece: History, place: dict[str, int], env: Any) -> dict[str, Any]:
-    """The fields of a Minari episode."""
+def _fields(piece: History, infos: dict[str, Any], env: Any) -> dict[str, Any]:
+    """The fields of a Minari episode; whole numbers among its ``infos`` are repeated for every observation."""
     observations = np.concatenate([piece.obs, piece.next_obs[-1:]])
     return {
         "observations": observations,
@@ -136,5 +156,5 @@ def _fields(piece: History, place: dict[str, int], env: Any) -> dict[str, Any]:
         "rewards": piece.reward,
         "terminations": piece.terminated,
         "truncations": piece.truncated,
-        "infos": {name: np.full(len(observations), number) for name, number in place.items()},
+        "infos": {name: np.broadcast_to(value, len(observations)).copy() for name, value in infos.items()},
     }

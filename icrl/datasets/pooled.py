@@ -101,7 +101,7 @@ class PooledHistories:
         """Shard after shard, its histories [tasks, count, all steps, ...], memory-mapped in compact dtypes."""
         for stored, count in self.parts:
             for shard in stored.shards():
-                yield {name: field[:, :count] for name, field in shard.items()}
+                yield {name: shard[name][:, :count] for name in History._fields}
 
 
 class _Form(NamedTuple):

@@ -40,6 +40,7 @@ def store_records(
     num_tasks: int,
     card: dict[str, Any],
     shard_tasks: int = SHARD_TASKS,
+    doing: str = "collecting",
 ) -> None:
     """Write the records of tasks 0 .. num_tasks - 1 under ``folder``, continuing what an earlier call left undone.
 
@@ -48,6 +49,8 @@ def store_records(
     Args:
       fetch: task ids [n] to the fields of their records, [n, ...] each; the same ids give the same bytes.
       card: what made the data (environment, source, seed, ...), strict JSON; a folder with another card is refused.
+      shard_tasks: tasks in a shard, whose records are in memory at once.
+      doing: what the progress bar says.
 
     Raises:
       InputError: another card, links, or records that could not be read back as they are. ResourceError: a full disk.
@@ -58,7 +61,7 @@ def store_records(
     about = json.loads(json.dumps({**card, "shard_tasks": shard_tasks, "format": FORMAT}))
     if (folder / CARD).exists():
         _require_same(folder, about)
-    with RunLock(folder, "collect"), Progress("collecting", num_tasks, "tasks") as bar:
+    with RunLock(folder, "collect"), Progress(doing, num_tasks, "tasks") as bar:
         if (folder / CARD).exists():
             _require_same(folder, about)
         else:

@@ -27,7 +27,7 @@ from icrl.datasets.contexts import (
     StoredContexts,
     store_contexts,
 )
-from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
 from icrl.datasets.windows import Windows, WindowSource
@@ -256,7 +256,7 @@ def store_part(recipe: Recipe, folder: Path, name: str, seed: int, num_tasks: in
     made = HistoryGenerator(recipe.env, parts, recipe.history_steps, ids, seed, _drawn(recipe))
     check_disk(recipe.env, folder, len(ids) * made.num_histories * recipe.history_steps)
     card = {**_part_card(recipe, recipe.sources if name == "source" else (UNIFORM,), parts), "seed": seed}
-    store_histories(folder, made, card, recipe.segment)
+    store_collected(folder, made, card, recipe.segment)
 
 
 def _train_ids(recipe: Recipe) -> range | tuple[int, ...]:

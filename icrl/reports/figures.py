@@ -16,8 +16,8 @@ def draw_figures(results: Results) -> dict[str, Any]:
         return {figure.name: figure.draw() for figure in figures}
 
 
-def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
-    """A figure of stored learning histories: returns [tasks, R, E], optimal returns [tasks].
+def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray, what: str = "optimum") -> Any:
+    """A figure of stored learning histories: returns [tasks, R, E], optimal returns [tasks], ``what`` these are.
 
     Faint: the mean curve of each task; thick: their mean; band: the middle 90 % of all histories.
     """
@@ -32,7 +32,7 @@ def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray) -> Any:
         axes.plot(episode, returns.mean(1)[:200].T, color=STRONG[1], linewidth=0.6, alpha=0.3)
         axes.plot(episode, returns.mean((0, 1)), color=STRONG[1], linewidth=3.0)
         axes.axhline(optimal.mean(), color="#000000", linewidth=1.5, dashes=(4, 2))
-        axes.annotate("mean optimum", (episode[-1], optimal.mean()), ha="right", va="bottom", fontsize=9.5, color=INK)
+        axes.annotate(f"mean {what}", (episode[-1], optimal.mean()), ha="right", va="bottom", fontsize=9.5, color=INK)
         axes.set_ylim(bottom=min(0.0, float(returns.min())))
         axes.margins(x=0.0)
         figure.subplots_adjust(right=0.97)

@@ -17,30 +17,31 @@ from icrl.storage.publish import publish_file
 
 BARS = "▁▂▃▄▅▆▇█"
 COLUMNS = 40  # characters of a curve
+BEST = "best return; an empty one its worst, or 0"  # where no optimum is known
 SHOWN = 20  # tasks listed, evenly spread from the worst to the best
 
 
 def describe(stored: StoredHistories) -> str:
     """The data set in words: what it is, how its returns are distributed, and each task's mean learning curve."""
-    returns, optimal = _by_task(stored), np.asarray(stored.card["optimal_return"])
-    first, last = (_ends(returns, at) for at in (0, -1))
+    returns, gained, optimal = _by_task(stored), *_in_units(stored)
+    first, last, share = _ends(returns, 0), _ends(returns, -1), _ends(gained, -1)
     about = {name: value for name, value in stored.card.items() if name not in ("task_ids", "optimal_return")}
     lines = [f"{name}: {value}" for name, value in about.items()]
     lines += [
         f"histories: {stored.num_tasks} tasks x {stored.num_histories} x {stored.num_steps} transitions",
         f"digest: {stored.digest}",
         "",
-        "return of an episode     5 %   median     95 %     mean  of optimum",
-        _spread("first tenth", first, optimal),
-        _spread("last tenth", last, optimal),
+        f"return of an episode     5 %   median     95 %     mean  of {'best' if stored.is_foreign else 'optimum'}",
+        _spread("first tenth", first, _ends(gained, 0) / optimal[:, None]),
+        _spread("last tenth", last, share / optimal[:, None]),
         "",
-        "mean learning curves, worst task first; a full bar is the task's optimum",
+        f"mean learning curves, worst task first; a full bar is the task's {BEST if stored.is_foreign else 'optimum'}",
     ]
-    order = np.argsort(last.mean(1) / optimal, kind="stable")
+    order = np.argsort(share.mean(1) / optimal, kind="stable")
     for row in order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).round().astype(int))]:
-        curve = returns[row].mean(0) / optimal[row]
-        task = stored.card["task_ids"][row]
-        lines.append(f"task {task:>6}  {_bars(curve)}  {last[row].mean():6.2f} of {optimal[row]:.2f}")
+        curve = gained[row].mean(0) / optimal[row]
+        task, full = stored.card["task_ids"][row], stored.optimal_return[row]
+        lines.append(f"task {task:>6}  {_bars(curve)}  {last[row].mean():6.2f} of {full:.2f}")
     return "\n".join(lines)
 
 
@@ -56,7 +57,9 @@ def describe_effects(found: Mapping[str, Effect]) -> str:
 
 def draw(stored: StoredHistories, path: Path) -> None:
     """Write a PNG of the learning curves to ``path``, and below them walks if they were lived in a grid room."""
-    figures = [draw_learning_curves(_by_task(stored), np.asarray(stored.card["optimal_return"]))]
+    figures = [
+        draw_learning_curves(_by_task(stored), stored.optimal_return, "best" if stored.is_foreign else "optimum")
+    ]
     room = stored.environment()
     if isinstance(room, GridRoom):
         figures.append(_draw_typical(stored, room))
@@ -81,16 +84,24 @@ def _by_task(stored: StoredHistories) -> np.ndarray:
     return stored.episode_returns().reshape(stored.num_tasks, stored.num_histories, -1)
 
 
+def _in_units(stored: StoredHistories) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [tasks, R, E] and what a full bar is [tasks]; where no optimum is known both count from the worst."""
+    returns, optimal = _by_task(stored), stored.optimal_return
+    if not stored.is_foreign:
+        return returns, optimal
+    lowest = np.minimum(returns.min((1, 2)), 0.0)
+    return returns - lowest[:, None, None], np.where(optimal > lowest, optimal - lowest, 1.0)
+
+
 def _ends(returns: np.ndarray, at: int) -> np.ndarray:
     """Mean return [tasks, R] over the first (0) or last (-1) tenth of the episodes."""
     tenth = max(1, returns.shape[-1] // 10)
     return (returns[..., :tenth] if at == 0 else returns[..., -tenth:]).mean(-1)
 
 
-def _spread(label: str, values: np.ndarray, optimal: np.ndarray) -> str:
+def _spread(label: str, values: np.ndarray, share: np.ndarray) -> str:
     low, middle, high = np.quantile(values, (0.05, 0.5, 0.95))
-    share = float((values / optimal[:, None]).mean())
-    return f"{label:<20} {low:8.2f} {middle:8.2f} {high:8.2f} {values.mean():8.2f} {share:10.1%}"
+    return f"{label:<20} {low:8.2f} {middle:8.2f} {high:8.2f} {values.mean():8.2f} {float(share.mean()):10.1%}"
 
 
 def _bars(curve: np.ndarray) -> str:

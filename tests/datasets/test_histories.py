@@ -12,7 +12,7 @@ from icrl.core.errors import DamagedError, InputError
 from icrl.core.registry import agents
 from icrl.core.types import History
 from icrl.datasets import histories as module
-from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs._streams import Streams
@@ -87,18 +87,18 @@ def test_streams_share_one_learner():
 
 @pytest.mark.parametrize("shard_steps", [1, 300])
 def test_stored_histories_are_the_generated_ones_and_shards_leave_the_digest_alone(tmp_path, monkeypatch, shard_steps):
-    store_histories(tmp_path / "a", generator(), {"x": 1})
+    store_collected(tmp_path / "a", generator(), {"x": 1})
     monkeypatch.setattr(module, "SHARD_STEPS", shard_steps)
-    store_histories(tmp_path / "b", generator(), {"x": 1})
+    store_collected(tmp_path / "b", generator(), {"x": 1})
     a, b = StoredHistories(tmp_path / "a"), StoredHistories(tmp_path / "b")
     assert a.digest == b.digest
     assert equal(b.fetch(np.arange(5)), generator().fetch(np.arange(5)))
-    store_histories(tmp_path / "c", generator(seed=1), {"x": 1})
+    store_collected(tmp_path / "c", generator(seed=1), {"x": 1})
     assert StoredHistories(tmp_path / "c").digest != a.digest
 
 
 def test_table_of_returns(tmp_path):
-    store_histories(tmp_path, generator(independent(), independent("oracle")), {})
+    store_collected(tmp_path, generator(independent(), independent("oracle")), {})
     stored = StoredHistories(tmp_path)
     table, reward = stored.table(), np.asarray(generator().fetch(np.arange(5))["reward"])
     assert table.returns.shape == (5 * 2 * EACH, STEPS // 6)
@@ -111,14 +111,14 @@ def test_table_of_returns(tmp_path):
 
 
 def test_every_kth_episode(tmp_path):
-    store_histories(tmp_path, generator(), {})
+    store_collected(tmp_path, generator(), {})
     whole, kept = on_device(tmp_path), on_device(tmp_path, keep_every=2)
     assert kept.action.shape == (20, 18)
     np.testing.assert_array_equal(kept.obs[:, 6:12], whole.obs[:, 12:18])
 
 
 def test_windows_are_slices_of_the_chosen_rows(tmp_path):
-    store_histories(tmp_path, generator(), {})
+    store_collected(tmp_path, generator(), {})
     columns = on_device(tmp_path)
     batches = Windows(DeviceHistories(columns), np.array([7, 7, 7, 2]), window=12, batch_size=64, seed=(0, 1), stride=6)
     found, again = batches(3), batches(3)
@@ -140,7 +140,7 @@ def test_windows_are_slices_of_the_chosen_rows(tmp_path):
 
 
 def test_windows_begin_where_the_filter_says(tmp_path):
-    store_histories(tmp_path, generator(), {})
+    store_collected(tmp_path, generator(), {})
     columns = on_device(tmp_path)
     batches = Windows(DeviceHistories(columns), np.array([7, 2]), 12, 256, (0,), stride=6, first=np.array([12, 6]))
     steps = np.arange(STEPS) + 100 * np.arange(20)[:, None]  # each step tells its row and time
@@ -179,7 +179,7 @@ def test_windows_that_do_not_fit_are_refused(settings, field):
 
 def test_damage_and_absence_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_STEPS", 300)
-    store_histories(tmp_path / "a", generator(), {})
+    store_collected(tmp_path / "a", generator(), {})
     path = next((tmp_path / "a").glob("tasks-*")) / "action.npy"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -199,7 +199,7 @@ def test_damage_and_absence_are_found(tmp_path, monkeypatch):
 
 
 def test_a_set_is_described_and_drawn(tmp_path, capsys):
-    store_histories(tmp_path / "a", generator(independent("annealed-oracle")), {})
+    store_collected(tmp_path / "a", generator(independent("annealed-oracle")), {})
     assert main(["verify", str(tmp_path / "a")]) == 0
     assert main(["inspect", str(tmp_path / "a"), "--png", str(tmp_path / "curves.png")]) == 0
     out = capsys.readouterr().out

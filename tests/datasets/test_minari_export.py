@@ -13,7 +13,7 @@ from icrl.cli import main
 from icrl.core.registry import agents
 from icrl.core.settings import flat
 from icrl.core.types import History
-from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.store import store_records
 from icrl.envs.dark_room import DarkRoomHard
 
@@ -27,7 +27,7 @@ CARD = {"env": {"id": ENV.name, **flat(ENV)}, "source": "QLearning", "seed": 7}
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("histories") / "data"
     part = Part(agents["q-learning"].for_env(ENV), EACH)
-    store_histories(folder, HistoryGenerator(ENV, (part,), STEPS, IDS, 7), CARD)
+    store_collected(folder, HistoryGenerator(ENV, (part,), STEPS, IDS, 7), CARD)
     return folder
 
 
@@ -84,7 +84,7 @@ def test_the_dataset_knows_its_environment_and_where_it_came_from(data, exported
         assert all(map(env.action_space.contains, episode.actions))
         assert episode.actions.dtype == env.action_space.dtype
     stored, metadata = StoredHistories(data), exported.storage.metadata
-    assert metadata["icrl"] == {"digest": stored.digest, "card": stored.card}
+    assert metadata["icrl"] == {"digest": stored.digest, "card": stored.card, "whole": False}
     assert metadata["algorithm_name"] == "QLearning"
     assert metadata["author"] == {"Ada"}
     assert list(minari.list_local_datasets()) == ["room-v1"]
@@ -138,7 +138,7 @@ def test_bad_folders_are_refused(data, tmp_path, capsys):
     store_records(tmp_path / "other", lambda ids: {"x": ids}, 3, {})
     assert "allowed: learning histories" in refusal(capsys, tmp_path / "other", tmp_path / "room-v1")
     part = Part(agents["uniform"].for_env(ENV), 1)
-    store_histories(tmp_path / "plain", HistoryGenerator(ENV, (part,), 6, IDS, 0), {})
+    store_collected(tmp_path / "plain", HistoryGenerator(ENV, (part,), 6, IDS, 0), {})
     assert "not of a registered environment" in refusal(capsys, tmp_path / "plain", tmp_path / "room-v1")
 
 

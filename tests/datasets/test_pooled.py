@@ -9,7 +9,7 @@ from icrl.core.settings import replaced
 from icrl.core.types import History
 from icrl.datasets import _arrays, store
 from icrl.datasets import histories as module
-from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.windows import DeviceHistories, Windows
 from icrl.envs.dark_room import DarkRoom
@@ -30,7 +30,7 @@ def parts(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "SHARD_STEPS", shard_tasks * count * STEPS)
             part = Part(agents[source].for_env(ENV), count)
-            store_histories(folder, HistoryGenerator(ENV, (part,), STEPS, IDS, 0), {})
+            store_collected(folder, HistoryGenerator(ENV, (part,), STEPS, IDS, 0), {})
         sets.append(StoredHistories(folder))
     return ((sets[0], 3), (sets[1], 2))
 

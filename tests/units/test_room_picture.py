@@ -13,7 +13,7 @@ from icrl.core.interact import interact
 from icrl.core.registry import agents, environments
 from icrl.core.settings import flat
 from icrl.core.types import History
-from icrl.datasets.histories import HistoryGenerator, Part, episodes, store_histories
+from icrl.datasets.histories import HistoryGenerator, Part, episodes, store_collected
 from icrl.envs._grid_room import GridRoom
 from icrl.envs.dark_key_to_door import DarkKeyToDoor
 from icrl.reports.charts import to_pixels, to_png
@@ -90,7 +90,7 @@ def test_inspect_draws_walks_below_the_curves_of_a_room(tmp_path, num_steps):
     env, _, _ = key_room()
     part = Part(agents["annealed-oracle"].for_env(env), 2)
     for name, card in (("room", {"env": {"id": env.name, **flat(env)}}), ("unknown", {})):
-        store_histories(tmp_path / name, HistoryGenerator(env, (part,), num_steps, np.array([7, 11, 300]), 0), card)
+        store_collected(tmp_path / name, HistoryGenerator(env, (part,), num_steps, np.array([7, 11, 300]), 0), card)
         assert main(["inspect", str(tmp_path / name), "--png", str(tmp_path / f"{name}.png")]) == 0
     room, unknown = (imread(tmp_path / f"{name}.png") for name in ("room", "unknown"))
     assert unknown.shape[:2] == (768, 1280)
