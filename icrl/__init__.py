@@ -14,14 +14,16 @@ from icrl.core.registry import Entry, environments
 
 if TYPE_CHECKING:
     from icrl.gym.environments import make_agent as make_agent
+    from icrl.gym.environments import make_env as make_env
     from icrl.recipes.run import load_agent as load_agent
 
 __version__ = "0.1.0"
 _HOMES = {  # of the public names, which are imported when they are asked for
     "load_agent": "icrl.recipes.run",
     "make_agent": "icrl.gym.environments",
+    "make_env": "icrl.gym.environments",
 }
-__all__ = ["load_agent", "make_agent"]
+__all__ = ["load_agent", "make_agent", "make_env"]
 
 
 def __getattr__(name: str) -> Any:

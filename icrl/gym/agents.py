@@ -7,7 +7,7 @@ environment; with a single environment the axis [N] is absent everywhere.
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,10 @@ from icrl.core.errors import InputError, require, require_int
 from icrl.core.precision import exact_products, in_32_bits
 from icrl.core.seeding import MAX_SEED, key_for, keys_for
 from icrl.core.types import Agent, AgentState, Array, EnvSpec, Transition
+from icrl.gym.arrays import checked_actions, checked_array, checked_finite
+from icrl.gym.spaces import Spaces, fitting_spaces, plain_spaces
 
 MAX_ENVS = 2**20
-
-_KINDS = {"iu": "integer", "f": "float", "fiu": "float or integer", "b": "boolean"}  # NumPy's dtype.kind, in words
 
 
 class Memory(NamedTuple):
@@ -38,12 +38,13 @@ class HostAgent:
     The end of an episode is not the end of a task: the memory stays until the next ``reset``.
     """
 
-    def __init__(self, agent: Agent, spec: EnvSpec):
+    def __init__(self, agent: Agent, spec: EnvSpec, spaces: Spaces | None = None):
         require(isinstance(agent, Agent), "agent", type(agent).__name__, "an icrl.core.types.Agent")
         hint = "it reads the environment's hidden state: measure it with interact"
         require(not agent.sees_env_state, "agent", type(agent).__name__, "an agent that acts on observations", hint)
         self.agent = agent
         self.spec = spec
+        self.spaces = plain_spaces(spec) if spaces is None else spaces
         self.max_steps: int | None = agent.capacity  # the most transitions its memory can hold
         self.num_envs: int | None = None
         self._memory: Memory | None = None
@@ -76,8 +77,20 @@ class HostAgent:
         self._skips_restarts = self._batched and autoreset_mode is AutoresetMode.NEXT_STEP
         self._ended = np.zeros(self._batch, bool)
 
+    def put_on(self, env: Any) -> Self:
+        """Read and act as ``env``, a gymnasium environment or one of ours, shows and takes it; the memory stays.
+
+        Raises:
+          InputError: its observations or actions are not those that the agent knows.
+        """
+        self.spaces = fitting_spaces(self.spec, env)
+        return self
+
     def act(self, obs: Any, deterministic: bool = False) -> Any:
-        """Choose at ``obs`` [N, *O]: an int, or int32 [N] for a vector; ``deterministic`` only exploits."""
+        """Choose at ``obs`` [N, *O]: an int, or int32 [N] for a vector; ``deterministic`` only exploits.
+
+        Observations and actions have the form of the environment that the agent was made for or put on.
+        """
         actions, self._memory = self._choose(obs, self._current_memory(), deterministic)
         return actions if self._batched else int(actions)
 
@@ -113,7 +126,7 @@ class HostAgent:
             next_obs = self._with_final_obs(next_obs, infos)
         transition = Transition(
             obs=self._checked_obs("obs", obs),
-            action=checked_actions("action", action, self._batch, self.spec.num_actions),
+            action=checked_actions("action", action, self._batch, self.spec.num_actions, self.spaces.action_start),
             reward=checked_finite("reward", reward, self._batch),
             next_obs=next_obs,
             terminated=checked_array("terminated", terminated, "b", self._batch),
@@ -169,20 +182,21 @@ class HostAgent:
                 "observed rewards or observations: got values so large that the agent's memory is no longer finite, "
                 "allowed: the range it was trained on; call reset() to begin a new task"
             )
-        chosen = np.array(actions, np.int32)[()]  # [()] turns a 0-d array into a NumPy scalar, which can be hashed
+        chosen = np.array(actions + self.spaces.action_start, np.int32)[
+            ()
+        ]  # [()] turns a 0-d array into a NumPy scalar, which can be hashed
         return chosen, memory._replace(num_acts=memory.num_acts + 1)
 
     def _checked_obs(self, field: str, obs: Any) -> Any:
-        return checked_finite(field, obs, (*self._batch, *self.spec.obs_shape))
+        return self.spaces.read(field, obs, self._batch, self.spec)
 
     def _with_final_obs(self, next_obs: np.ndarray, infos: Mapping[str, Any]) -> Any:
         """``next_obs`` with the rows of ended episodes taken from ``infos["final_obs"]``, dense or an object array."""
         mask = checked_array("infos['_final_obs']", infos.get("_final_obs"), "b", self._batch)
         if not mask.any():
             return next_obs
-        shape = (int(mask.sum()), *self.spec.obs_shape)
         rows = [infos["final_obs"][i] for i in np.flatnonzero(mask)]
-        next_obs[mask] = checked_finite("infos['final_obs']", rows, shape)
+        next_obs[mask] = self.spaces.read("infos['final_obs']", rows, (int(mask.sum()),), self.spec)
         return next_obs
 
 
@@ -224,33 +238,3 @@ def _update(
 def _update_one(agent: Agent, state: AgentState, transition: Transition, is_real: Array | None) -> AgentState:
     learned = agent.update(state, transition)
     return learned if is_real is None else jax.tree.map(partial(jnp.where, is_real), learned, state)
-
-
-def checked_array(field: str, value: Any, kinds: str, shape: tuple[int, ...]) -> Any:
-    """``value`` as an array of ``shape`` whose dtype is of one of NumPy's ``kinds``, else ``InputError``."""
-    try:
-        array = np.asarray(value)
-    except ValueError:  # a ragged list
-        array = np.empty((), object)
-    fits = array.dtype.kind in kinds and array.shape == shape
-    found = value if array.ndim == 0 else f"{array.dtype} of shape {array.shape}"
-    require(fits, field, found, f"{_KINDS[kinds]} of shape {shape}")
-    return array
-
-
-def checked_finite(field: str, value: Any, shape: tuple[int, ...]) -> Any:
-    """``value`` as finite float32 of ``shape``, else ``InputError``."""
-    array = checked_array(field, value, "fiu", shape).astype(np.float32)
-    bad = ~np.isfinite(array)
-    if bad.any():
-        raise InputError(f"{field}: got {array[bad][0]} in {int(bad.sum())} of {bad.size} places, allowed: finite")
-    return array
-
-
-def checked_actions(field: str, value: Any, shape: tuple[int, ...], num_actions: int) -> Any:
-    """``value`` as int32 of ``shape`` in 0..K-1, else ``InputError``: indexing in jax would clamp it silently."""
-    array = checked_array(field, value, "iu", shape)
-    bad = (array < 0) | (array >= num_actions)
-    if bad.any():
-        raise InputError(f"{field}: got {array[bad][0]}, allowed: integers in [0, {num_actions - 1}]")
-    return array.astype(np.int32)

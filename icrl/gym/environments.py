@@ -23,7 +23,8 @@ from icrl.core.forks import refuse_after_fork
 from icrl.core.registry import agents, environments
 from icrl.core.seeding import MAX_SEED, key_for, keys_for
 from icrl.core.types import Environment, TaskParams
-from icrl.gym.agents import MAX_ENVS, HostAgent, checked_actions, checked_array
+from icrl.gym.agents import MAX_ENVS, HostAgent
+from icrl.gym.arrays import checked_actions, checked_array
 from icrl.gym.inputs import checked_options, checked_settings, checked_task, checked_tasks
 from icrl.gym.render.frame import RENDER_FPS, RENDER_MODES, Camera
 from icrl.gym.rollout import (
@@ -43,8 +44,9 @@ from icrl.gym.rollout import (
     step_many,
     take_one,
 )
+from icrl.gym.spaces import described
 
-__all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "make_agent"]
+__all__ = ["HostAgent", "IcrlEnv", "IcrlVectorEnv", "build_environment", "make_agent", "make_env"]
 
 
 class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
@@ -272,25 +274,53 @@ def build_environment(env_id: str, settings: Mapping[str, Any]) -> Environment:
     return environments[name](**{**given, **checked_settings(env_id, environments[name], settings)})
 
 
+def make_env(env_id: str, **settings: Any) -> Environment:
+    """The registered environment ``env_id`` (or MODULE:NAME) with these ``settings``, for ``interact`` and recipes.
+
+    It is the functional one, whose ``params`` is the task; ``gymnasium.make(f"icrl/{env_id}")`` is its other side.
+
+    >>> icrl.make_env("RiverSwim-v0", horizon=20).num_actions
+    2
+    """
+    return build_environment(env_id, settings)
+
+
 def make_agent(
     name: str,
     env_id: str = "GaussianBandit-v0",
     env_settings: Mapping[str, Any] | None = None,
+    *,
+    env: Any = None,
+    horizon: int | None = None,
     **settings: Any,
 ) -> HostAgent:
-    """The registered agent ``name``, made for ``env_id`` and ready for a gymnasium loop; call its ``reset`` first.
+    """The registered agent ``name`` (or MODULE:NAME), ready for a gymnasium loop; call its ``reset`` first.
+
+    >>> agent = icrl.make_agent("ucb-vi", env=gymnasium.make("FrozenLake-v1"))
 
     Args:
       name: see ``icrl list agents``.
       env_id: the family the agent is told about (number of actions, shape of observations, prior, noise).
       env_settings: settings of that family that differ from its defaults.
+      env: instead of a family, any gymnasium environment or vector of them, or one of ours. Of those that are not
+        ours the agent learns the spaces and the time limit alone; what else it should know are settings of its own.
+      horizon: steps that an episode of ``env`` has at most, where its ``spec`` does not tell.
       settings: settings of the agent.
+
+    Raises:
+      InputError: an unknown name or setting, or an environment that the agent cannot act in, and why.
     """
     allowed = "a dictionary, or None"
     require(env_settings is None or isinstance(env_settings, Mapping), "env_settings", env_settings, allowed)
-    env = build_environment(env_id, env_settings or {})
+    if env is None or isinstance(env, str):
+        require(horizon is None, "horizon", horizon, "None: with env_id it is one of env_settings")
+        env = build_environment(env_id if env is None else env, env_settings or {})
+    else:
+        require(env_settings is None, "env_settings", env_settings, "None, as env has its own")
+    family, spaces = described(env, horizon)
     require(isinstance(name, str), "agent", name, "the name of a registered agent")
-    return HostAgent(agents[name].for_env(env, **checked_settings(name, agents[name], settings)), env.spec)
+    made = agents[name].for_env(family, **checked_settings(name, agents[name], settings))
+    return HostAgent(made, family.spec, spaces)
 
 
 def _spaces(env: Environment) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:

@@ -172,19 +172,24 @@ def collect(experiment: str, preset: str, seed: int, values: dict[str, Any], out
     experiments[experiment].collect(settings, seed, out, num_tasks)
 
 
-def load_agent(folder: str | Path, seed: int | None = None, allow_import: Iterable[str] = ()) -> HostAgent:
+def load_agent(
+    folder: str | Path, seed: int | None = None, allow_import: Iterable[str] = (), env: Any = None
+) -> HostAgent:
     """The agent that the run in ``folder`` pretrained, ready for a gymnasium loop.
 
     Args:
       folder: output folder of a finished (or at least checkpointed) run.
       seed: which training seed; None takes the first.
       allow_import: modules of others that its settings may name; the folder itself imports nothing.
+      env: the gymnasium environment that it will act in, where that is not the one it learned in; see ``put_on``.
 
     Raises:
-      InputError: no run or no checkpoint there, or one that needs another module. DamagedError: nothing intact there.
+      InputError: no run or no checkpoint there, one that needs another module, or spaces of ``env`` that do not fit.
+      DamagedError: nothing intact there.
     """
     allow(allow_import)
-    return _loaded(folder, seed)
+    agent = _loaded(folder, seed)
+    return agent if env is None else agent.put_on(env)
 
 
 @stored_names()

@@ -103,7 +103,7 @@ def test_unknown_names():
         IcrlEnv("GausianBandit-v0")
     with pytest.raises(InputError, match="did you mean ucb"):
         make_agent("ucbb")
-    with pytest.raises(InputError, match="posterior-task setting: got 'env', allowed: memory"):
+    with pytest.raises(InputError, match="unknown environment 'x'"):
         make_agent("posterior-task", "DarkRoom-v0", env="x")
     with pytest.raises(InputError, match="DeepSea-v0 setting: got 'num_states'"):
         make_agent("ucb", "DeepSea-v0", {"num_states": 4})
