@@ -47,8 +47,9 @@ def leaves(settings: Any) -> dict[str, Leaf]:
         if dataclasses.is_dataclass(value):
             inner = {name: leaf._replace(part=field.name) for name, leaf in leaves(value).items()}
             if "named" in field.metadata:
-                registry = field.metadata["named"]
-                name = registry.name_of(type(value))
+                registry, kept = field.metadata["named"], field.metadata["unlisted"]
+                name = next((name for name, item in kept.items() if item is type(value)), "")
+                name = name or registry.name_of(type(value))
                 chosen_by = Leaf(field.name, name, str, f"registered {registry.kind}", field.name)
                 inner = {field.name: chosen_by, **inner}
         else:
@@ -64,9 +65,12 @@ def flat(settings: Any) -> dict[str, Value]:
     return {name: leaf.value for name, leaf in leaves(settings).items()}
 
 
-def named(registry: Registry) -> dict[str, Any]:
-    """Metadata of a field that holds an instance of a registered dataclass; the field's name is a setting as well."""
-    return {"named": registry}
+def named(registry: Registry, **unlisted: Any) -> dict[str, Any]:
+    """Metadata of a field that holds an instance of a registered dataclass; the field's name is a setting as well.
+
+    ``unlisted`` are dataclasses by name that this field alone knows, because no registry should list them.
+    """
+    return {"named": registry, "unlisted": unlisted}
 
 
 def follows(name: str, registry: Registry) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def chosen(settings: Settings, values: Mapping[str, Any]) -> Settings:
         if "named" in each.metadata and isinstance(values.get(each.name), str):
             registry = each.metadata["named"]
             target, given = registry.resolve(values[each.name])
-            item = registry[target]
+            item = each.metadata["unlisted"].get(target) or registry[target]
             changes |= {} if type(old) is item and not given else {each.name: item(**given)}
         elif dataclasses.is_dataclass(old) and "follows" not in each.metadata:
             inner = chosen(old, values)

@@ -1,9 +1,9 @@
 """Histories of others as ours: every number checked on the host, what is wrong named by task, history and step.
 
-Letters: n tasks, R histories of T steps each, O the shape of one observation, K actions.
+Letters: R histories of one task, T steps each, O the shape of one observation, K actions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -26,11 +26,9 @@ NAMES = {  # of our fields
 EXACT = 2**24  # the largest integer up to which float32 has all of them
 LARGEST = 3.4028234e38  # of float32
 
-Where = Callable[[int], str]  # what to call the task at a position of the batch
 
-
-def checked(arrays: Mapping[str, np.ndarray], spec: EnvSpec, where: Where) -> dict[str, np.ndarray]:
-    """The fields of our record from ``arrays`` [n, R, T, ...] under the names above, next observations too.
+def checked(arrays: Mapping[str, np.ndarray], spec: EnvSpec, where: str) -> dict[str, np.ndarray]:
+    """The fields of our record from ``arrays`` [R, T, ...] under the names above, next observations too.
 
     Observations stay integers of 8 or 16 bits where they are such and become float32 otherwise.
 
@@ -41,7 +39,7 @@ def checked(arrays: Mapping[str, np.ndarray], spec: EnvSpec, where: Where) -> di
     leading = arrays[ACTIONS].shape
     for name, array in arrays.items():
         shape = (*leading, *spec.obs_shape) if name in (OBSERVATIONS, NEXT) else leading
-        require(array.shape == shape, f"{where(0)}: {name}: shape", array.shape[1:], f"{shape[1:]}")
+        require(array.shape == shape, f"{where}: {name}: shape", array.shape, f"{shape}")
     found = {
         "obs": _observations(OBSERVATIONS, arrays[OBSERVATIONS], spec, where),
         "action": _actions(arrays[ACTIONS], spec.num_actions, where),
@@ -58,13 +56,13 @@ def checked(arrays: Mapping[str, np.ndarray], spec: EnvSpec, where: Where) -> di
     return found
 
 
-def refuse(bad: np.ndarray, name: str, values: np.ndarray, allowed: str, where: Where) -> None:
-    """Raise ``InputError`` for the first of the ``bad`` [n, R, T, ...], which it names by its place."""
+def refuse(bad: np.ndarray, name: str, values: np.ndarray, allowed: str, where: str) -> None:
+    """Raise ``InputError`` for the first of the ``bad`` [R, T, ...], which it names by its place."""
     if bad.any():
         place = np.unravel_index(int(np.argmax(bad)), bad.shape)
-        inner = [f"{axis} {index}" for axis, index in zip(("history", "step"), place[1:], strict=False)]
+        inner = [f"{axis} {index}" for axis, index in zip(("history", "step"), place, strict=False)]
         value = values[place].item()
-        require(False, f"{where(int(place[0]))}: {name} of {', '.join(inner)}", value, allowed)
+        require(False, f"{where}: {name} of {', '.join(inner)}", value, allowed)
 
 
 def integers(name: str, array: np.ndarray, place: str, hint: str) -> np.ndarray:
@@ -73,26 +71,26 @@ def integers(name: str, array: np.ndarray, place: str, hint: str) -> np.ndarray:
     return array
 
 
-def _actions(array: np.ndarray, num_actions: int, where: Where) -> np.ndarray:
-    integers(ACTIONS, array, where(0), "continuous actions cannot be predicted here")
+def _actions(array: np.ndarray, num_actions: int, where: str) -> np.ndarray:
+    integers(ACTIONS, array, where, "continuous actions cannot be predicted here")
     outside = (array < 0) | (array >= num_actions)
     refuse(outside, ACTIONS, array, f"an integer in [0, {num_actions - 1}], K = {num_actions} actions", where)
     return array.astype(np.int32)
 
 
-def _reals(name: str, array: np.ndarray, where: Where) -> np.ndarray:
-    require(array.dtype.kind in "fiub", f"{where(0)}: {name}", f"{array.dtype}", "numbers")
+def _reals(name: str, array: np.ndarray, where: str) -> np.ndarray:
+    require(array.dtype.kind in "fiub", f"{where}: {name}", f"{array.dtype}", "numbers")
     refuse(~(np.abs(array.astype(np.float64)) <= LARGEST), name, array, "a finite number", where)
     return array.astype(np.float32)
 
 
-def _flags(name: str, array: np.ndarray, where: Where) -> np.ndarray:
-    require(array.dtype.kind in "biuf", f"{where(0)}: {name}", f"{array.dtype}", "booleans, or 0 and 1")
+def _flags(name: str, array: np.ndarray, where: str) -> np.ndarray:
+    require(array.dtype.kind in "biuf", f"{where}: {name}", f"{array.dtype}", "booleans, or 0 and 1")
     refuse((array != 0) & (array != 1), name, array, "true or false, 0 or 1", where)
     return array.astype(bool)
 
 
-def _observations(name: str, array: np.ndarray, spec: EnvSpec, where: Where) -> np.ndarray:
+def _observations(name: str, array: np.ndarray, spec: EnvSpec, where: str) -> np.ndarray:
     if spec.obs_nvec:
         counts = np.reshape(spec.obs_nvec, spec.obs_shape)
         outside = ~((array >= 0) & (array < counts)) | (array != np.rint(array))
@@ -112,10 +110,10 @@ def kept_dtype(dtype: np.dtype) -> np.dtype:
     return dtype if dtype.kind in "iu" and dtype.itemsize <= 2 else np.dtype(np.float32)
 
 
-def _refuse_jumps(found: Mapping[str, np.ndarray], where: Where) -> None:
+def _refuse_jumps(found: Mapping[str, np.ndarray], where: str) -> None:
     """Inside an episode the observation after a step is the one before the next."""
     over = (found["terminated"] | found["truncated"])[..., :-1]
-    differs = (found["next_obs"][:, :, :-1] != found["obs"][:, :, 1:]).reshape(*over.shape, -1).any(-1)
+    differs = (found["next_obs"][:, :-1] != found["obs"][:, 1:]).reshape(*over.shape, -1).any(-1)
     allowed = "the observation of the next step, or a flag that the episode ended"
     refuse(differs & ~over, NEXT, np.full(over.shape, "another observation"), allowed, where)
 

@@ -358,8 +358,6 @@ class _Fetch:
     def __call__(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         parts = []
         for at in map(int, positions):
-            where = self.form.tasks.where(at)
-            batch = {name: array[None] for name, array in self.form.of_task(at).items()}
-            fields = checked(batch, self.spec, lambda _, where=where: where)
+            fields = checked(self.form.of_task(at), self.spec, self.form.tasks.where(at))
             parts.append(fields | {name: fields[name].astype(self.obs_dtype) for name in ("obs", "next_obs")})
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}

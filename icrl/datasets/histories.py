@@ -161,6 +161,21 @@ RECORDED = "recorded"  # id on the card of an environment that is not here
 _KINDS = {"action": "iu", "terminated": "biu", "truncated": "biu"}  # of dtypes; other fields: any number
 
 
+def is_foreign(card: dict[str, Any]) -> bool:
+    """Whether the card of a set says that it was recorded elsewhere."""
+    env = card.get("env")
+    return isinstance(env, dict) and env.get("id") == RECORDED
+
+
+def recorded_environment(card: dict[str, Any], where: str) -> RecordedEnvironment:
+    """What the card of a foreign set says of its environment; ``DamagedError`` if that can mean none."""
+    try:
+        settings = {name: value for name, value in card["env"].items() if name != "id"}
+        return replaced(RecordedEnvironment(), settings)
+    except InputError as error:
+        raise DamagedError(f"{where}: card: env: {error}") from error
+
+
 class StoredHistories(StoredRecords):
     """Histories on disk. Row n = task position x R + place in the task; N rows in all."""
 
@@ -201,20 +216,17 @@ class StoredHistories(StoredRecords):
 
     def environment(self) -> Environment | None:
         """The environment of the histories, or what is recorded of it; None if the card names no known one."""
-        if self.env_id is None and not self.is_foreign:
+        if self.is_foreign:
+            return recorded_environment(self.card, show(self.folder))
+        if self.env_id is None:
             return None
         settings = {name: value for name, value in self.card["env"].items() if name != "id"}
-        try:
-            made: Environment = RecordedEnvironment() if self.env_id is None else environments[self.env_id]()
-            return replaced(made, settings)
-        except InputError as error:
-            raise DamagedError(f"{show(self.folder)}: card: env: {error}") from error
+        return replaced(environments[self.env_id](), settings)
 
     @property
     def is_foreign(self) -> bool:
         """Whether they were recorded elsewhere, in an environment of which only the spaces are known."""
-        env = self.card.get("env")
-        return isinstance(env, dict) and env.get("id") == RECORDED
+        return is_foreign(self.card)
 
     @functools.cached_property
     def optimal_return(self) -> np.ndarray:

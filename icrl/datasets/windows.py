@@ -83,7 +83,7 @@ class Windows:
 
     def __call__(self, step: int) -> History:
         """The batch of ``step``: History [B, C, ...] float32, int32 and bool, on the device."""
-        return _cast(self.histories.cut(*self.places(step), self.window))
+        return windows_at(self.histories, *self.places(step), self.window)
 
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [B] and first steps [B] int64 of the windows in the batch of ``step``."""
@@ -106,6 +106,11 @@ class Windows:
         assert self.task is not None
         tasks = self.task[self.index]
         return np.argsort(tasks, kind="stable"), np.append(0, np.cumsum(np.unique(tasks, return_counts=True)[1]))
+
+
+def windows_at(histories: WindowSource, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
+    """The windows [B, length, ...] float32, int32 and bool at rows [B] and first steps [B], on the device."""
+    return _cast(histories.cut(rows, starts, length))
 
 
 @partial(jax.jit, static_argnames=("length",))

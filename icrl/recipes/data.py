@@ -40,6 +40,7 @@ from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
 from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.recorded import check_recorded, split_rows
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
@@ -96,6 +97,9 @@ class RunData:
         """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
         if recipe.data.kind != CONTEXTS:
             windows, seed = self._windows(recipe, train_seed), (self.seed, train_seed, 2)
+            if recipe.env.is_recorded:  # of histories that no model is trained on
+                index = split_rows(recipe, len(self.union(recipe)[0].task))[1]
+                windows = dataclasses.replace(windows, index=index, first=None)
             return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=None)(0)
         made = contexts_of(recipe, self.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
         return made if recipe.needs_labels else made.history
@@ -142,7 +146,13 @@ def filter_effects(recipe: Recipe, folder: Path, seed: int) -> list[dict[str, Ef
 
 
 def _selection(recipe: Recipe, table: HistoryTable, seed: int, train_seed: int) -> Selection:
-    return recipe.data.rule.select(table, np.random.default_rng([seed, train_seed, 0]))
+    """What the filter keeps, where nothing else is held out of the rows that are for training."""
+    draws = np.random.default_rng([seed, train_seed, 0])
+    if not recipe.env.is_recorded:
+        return recipe.data.rule.select(table, draws)
+    rows = split_rows(recipe, len(table.task))[0]
+    chosen = recipe.data.rule.select(HistoryTable(*(column[rows] for column in table)), draws)
+    return chosen._replace(index=rows[chosen.index])
 
 
 def _pooled(recipe: Recipe, folder: Path) -> tuple[PooledHistories, str]:
@@ -214,7 +224,7 @@ def collect_histories(recipe: Recipe, folder: Path, seed: int) -> None:
 
 def histories_by_source(recipe: Recipe) -> dict[str, int]:
     """How many of a task's histories each source makes, in the order in which they are stored: about as many each."""
-    share, more = divmod(recipe.data.histories, len(recipe.sources))
+    share, more = divmod(recipe.data.histories, max(1, len(recipe.sources)))
     return {name: share + (number < more) for number, name in enumerate(recipe.sources)}
 
 
@@ -242,7 +252,11 @@ def check_stored(recipe: Recipe, seed: int) -> None:
     if recipe.data.kind == CONTEXTS:
         StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
         return
-    card = StoredHistories(recipe.data.folder).card
+    stored = StoredHistories(recipe.data.folder)
+    if stored.is_foreign:
+        check_recorded(recipe, stored)
+        return
+    card = stored.card
     expected = {**_part_card(recipe, recipe.sources, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)

@@ -12,6 +12,7 @@ from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.recorded import check_unplayed
 from icrl.recipes.tuning import check_tuning
 
 
@@ -22,6 +23,8 @@ def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
     variants that it is compared with.
     """
     run = [recipe, *others]
+    if recipe.env.is_recorded:
+        check_unplayed(recipe)
     if recipe.is_reinforced:
         _check_trials(recipe, alone=all(each.is_reinforced for each in run))
     else:

@@ -199,7 +199,7 @@ def offline_sections(
 def imitator_of(recipe: Recipe) -> Agent | None:
     """What imitates the recipe's source without error, where the law of its windows is known; else None."""
     data, env = recipe.data, recipe.env
-    if recipe.prediction.objective != "ad" or data.kind == CONTEXTS:
+    if recipe.prediction.objective != "ad" or data.kind == CONTEXTS or data.is_foreign:
         return None
     known = base_name(recipe.sources[0]) == "annealed-oracle" and data.filter == "keep-all" and data.keep_every == 1
     plain = not data.noisy_fraction and not recipe.prediction.label_smoothing and recipe.forget == recipe.episode

@@ -13,6 +13,7 @@ from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.registry import filters, layouts, objectives
 from icrl.core.settings import check_following, follows
+from icrl.datasets.histories import is_foreign
 from icrl.datasets.store import StoredRecords
 from icrl.envs._splits import SPLITS
 from icrl.filters._table import Filter
@@ -105,6 +106,11 @@ class DataSettings(Checked):
         return self.data if self.data in (CONTEXTS, HISTORIES) else _kind_of(self.folder)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether they are in a folder and were recorded elsewhere."""
+        return bool(self.folder) and _is_foreign(self.folder)
+
+    @property
     def folder(self) -> str:
         """The folder of stored data; empty if they are made."""
         return "" if self.data in (CONTEXTS, HISTORIES) else str(Path(self.data).expanduser())
@@ -115,6 +121,11 @@ def _kind_of(folder: str) -> str:
     known = f"{CONTEXTS}, {HISTORIES} or a folder of `icrl collect`"
     require(Path(folder).is_dir(), "data", folder, known)
     return CONTEXTS if "query" in StoredRecords(folder, verify=False).fields else HISTORIES
+
+
+@functools.lru_cache(maxsize=64)
+def _is_foreign(folder: str) -> bool:
+    return is_foreign(StoredRecords(folder, verify=False).card)
 
 
 @dataclasses.dataclass(frozen=True)

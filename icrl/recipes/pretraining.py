@@ -21,6 +21,7 @@ from icrl.recipes.agent_names import base_name, is_oracle
 from icrl.recipes.checks import Measured, Promise, kept
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
+from icrl.recipes.held_out import Groups, held_out_sections
 from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory
 from icrl.recipes.recipe import Recipe
@@ -36,9 +37,6 @@ class Model(NamedTuple):
     label: str  # of its variant
     recipe: Recipe  # of its variant
     train_seed: int
-
-
-Groups = dict[str, tuple[Recipe, list[Policy]]]  # by label of a variant: its recipe, and a policy for each seed
 
 
 class RecipeExperiment(Experiment[Recipe]):
@@ -159,6 +157,8 @@ class RecipeExperiment(Experiment[Recipe]):
         groups: Groups = {}
         for model, policy in zip(cls.models(settings), policies, strict=True):
             groups.setdefault(model.label, (model.recipe, []))[1].append(policy)
+        if settings.env.is_recorded:
+            return held_out_sections(groups, run.folder, run.seed)
         players = _players(groups)
         models = {label: f"{label} ({_ours(settings.train_seeds)})" for label in players}
         measured, refused, choices = measure.rollouts(settings, run.seed, players, run.ledger)

@@ -12,6 +12,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
@@ -25,6 +26,7 @@ from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
 from icrl.core.types import Agent, Environment
 from icrl.datasets.pooled import kept_steps
+from icrl.envs._recorded import RecordedEnvironment
 from icrl.models._actor_critic import ActorCritic
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
@@ -57,7 +59,7 @@ TOLERANCE = 0.06  # of the parameters: some models have no setting that is finer
 class Recipe(Checked):
     """All settings of a pretraining experiment."""
 
-    env: Environment = dataclasses.field(metadata=named(environments))
+    env: Environment = dataclasses.field(metadata=named(environments, recorded=RecordedEnvironment))
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -177,8 +179,8 @@ class Recipe(Checked):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The agents that collect the data."""
-        if self.data.source or self.is_reinforced:
+        """The agents that collect the data; none of data that are recorded elsewhere."""
+        if self.data.source or self.is_reinforced or self.data.is_foreign:
             return self.data.source
         if self.env.spec.is_stationary_bandit:
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
@@ -262,7 +264,8 @@ class Recipe(Checked):
         return self.window // self.episode
 
     def _reader(self, policy: Policy, max_steps: int) -> dict[str, Any]:
-        query = self.env.reset(jax.random.key(0))[0]
+        is_recorded = self.env.is_recorded
+        query = jnp.zeros(self.env.spec.obs_shape) if is_recorded else self.env.reset(jax.random.key(0))[0]
         return {"policy": policy, "query": query, "layout": self.layout, "max_steps": max_steps}
 
     def trials(self, objective: RL2) -> Trials:

@@ -23,6 +23,7 @@ from icrl.core.settings import flat, replaced
 from icrl.datasets.verify import check_owner, check_record
 from icrl.gym.agents import HostAgent
 from icrl.recipes.ledger import Ledger
+from icrl.recipes.recorded import recorded_settings
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import EVENTS, write_tensorboard
@@ -80,7 +81,7 @@ def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
     """The settings of an experiment's preset with some leaves replaced."""
     presets = experiments[experiment].presets
     require(preset in presets, "preset", preset, ", ".join(presets))
-    return replaced(presets[preset], values)
+    return replaced(presets[preset], {**recorded_settings(values), **values})
 
 
 def start(

@@ -1,6 +1,7 @@
 """Columns of a CSV file as numbers, a wrong cell named by its file, line and column."""
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -44,25 +45,23 @@ def read_columns(path: Path, numbers: Sequence[str], texts: Sequence[str] = ()) 
     lines: list[np.ndarray] = []
     try:
         size = path.stat().st_size
-        with path.open(newline="", encoding="utf-8-sig") as file, Progress("reading", size, "bytes") as bar:
-            rows = csv.reader(file)
+        with path.open("rb") as raw, Progress("reading", size, "bytes") as bar:
+            rows = csv.reader(io.TextIOWrapper(raw, "utf-8-sig", newline=""))
             header = next(rows, [])
             at = {name: _place(path, header, name) for name in wanted}
-            done = 0
             for chunk, ends in _chunks(path, rows, len(header)):
                 for name in wanted:
                     cells = [row[at[name]] for row in chunk]
                     kept[name].append(np.array(cells) if name in texts else _numbers(path, name, cells, ends))
                 lines.append(np.array(ends))
-                place = file.buffer.tell()
-                bar.advance(place - done)
-                done = place
+                read = raw.tell()
+                bar.advance(read - bar.done)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"source: got {show(path)}, allowed: a CSV file in UTF-8 ({show(error)})") from error
     require(bool(lines), f"{show(path.name)}", "no row", "a header line, and a line for each decision")
     found = {name: np.concatenate(parts) for name, parts in kept.items()}
-    split = ({name: found[name] for name in names} for names in (numbers, texts))
-    return Columns(path.name, *split, np.concatenate(lines))
+    parts = [{name: found[name] for name in names} for names in (numbers, texts)]
+    return Columns(path.name, parts[0], parts[1], np.concatenate(lines))
 
 
 def header_of(path: Path) -> list[str]:

@@ -54,7 +54,7 @@ class BanditCsv(HistoryImporter):
             count, length = pieces(len(streams[at]), self.history_steps)
             rows = streams[at][: count * length].reshape(count, length)
             over = np.zeros(rows.shape, bool)
-            return {name: field[rows] for name, field in arrays.items()} | {TERMINATED: over, TRUNCATED: over}
+            return {**{name: field[rows] for name, field in arrays.items()}, TERMINATED: over, TRUNCATED: over}
 
         def where(at: int) -> str:
             row = streams[at][0]
@@ -71,7 +71,11 @@ class BanditCsv(HistoryImporter):
         parts = [table.numbers[name].astype(np.float32)[:, None] for name in context]
         parts += [one_hot(table, name) for name in categories]
         seen = np.concatenate(parts, axis=1) if parts else np.zeros((len(action), 1), np.float32)
-        found = {OBSERVATIONS: seen, ACTIONS: action.astype(np.int64), REWARDS: table.numbers[self.reward]}
+        found: dict[str, np.ndarray] = {
+            OBSERVATIONS: seen,
+            ACTIONS: action.astype(np.int64),
+            REWARDS: table.numbers[self.reward],
+        }
         if self.propensity:
             chance = found[PROPENSITIES] = table.numbers[self.propensity]
             inside = (chance > 0) & (chance <= 1)

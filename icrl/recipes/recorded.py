@@ -1,0 +1,100 @@
+"""Recipes on data that somebody else recorded: their settings follow from the card, some histories are held out.
+
+Where the environment of the data is registered here, ``--env`` names it, and models are evaluated in it as always;
+else there is nothing to play in, and they are judged by what they predict of histories that they never saw.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from icrl.core.errors import InputError, require
+from icrl.core.settings import flat
+from icrl.datasets.histories import RECORDED, StoredHistories, is_foreign
+from icrl.datasets.store import CARD, StoredRecords
+from icrl.envs._splits import SPLITS
+from icrl.recipes.parts import CONTEXTS, HISTORIES
+from icrl.recipes.recipe import Recipe
+
+Rows = np.ndarray
+
+
+def recorded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card of imported histories says of the settings of a recipe; {} if ``values`` name none.
+
+    Its environment, unless they name one, and the number and length of the histories.
+    """
+    folder = values.get("data")
+    if not isinstance(folder, str) or folder in (CONTEXTS, HISTORIES, ""):
+        return {}
+    path = Path(folder).expanduser()
+    if not (path / CARD).is_file() or not is_foreign(StoredRecords(path, verify=False).card):
+        return {}
+    stored = StoredHistories(path, verify=False)
+    told = {
+        "histories": stored.num_histories,
+        "history_steps": stored.num_steps,
+        "segment": stored.card["episode_steps"],
+        "train_tasks": stored.num_tasks,
+    }
+    if "env" in values:
+        return told
+    env = stored.environment()
+    assert env is not None
+    return {**told, "env": RECORDED, **flat(env)}
+
+
+def check_recorded(recipe: Recipe, stored: StoredHistories) -> None:
+    """Raise ``InputError`` unless the recipe is one for the foreign histories ``stored``."""
+    env, where = stored.environment(), recipe.data.folder
+    assert env is not None
+    theirs, ours = env.spec, recipe.env.spec
+    for field in ("num_actions", "obs_shape"):
+        found, wanted = getattr(theirs, field), getattr(ours, field)
+        require(found == wanted, "env", recipe.env.name, f"one with the {field} of {where}: {found}, not {wanted}")
+    expected = {
+        "histories": stored.num_histories,
+        "history_steps": stored.num_steps,
+        "segment": stored.card["episode_steps"],
+    }
+    for name, value in expected.items():
+        found = getattr(recipe.data, name)
+        require(found == value, name, found, f"{value}, as {where} has", "leave it out: the card tells it")
+    if recipe.env.is_recorded:
+        train, held_out = split_rows(recipe, stored.num_tasks * stored.num_histories)
+        few = f"{len(train)} for training, {len(held_out)} held out"
+        hint = "import shorter histories, or change --train-fraction"
+        require(len(held_out) >= 2, "histories", few, "at least two held out", hint)
+
+
+def check_unplayed(recipe: Recipe) -> None:
+    """Raise ``InputError`` for settings of a recipe that need its environment, of which there are records alone."""
+    env = recipe.env.name
+    foreign = recipe.data.is_foreign
+    require(foreign, "data", recipe.data.data, f"a folder of `icrl import`: {env} is known from records alone")
+    require(not recipe.is_reinforced, "objective", "rl2", "ad", f"nobody can act in {env}, its records are all")
+    for name, plain in (("noisy_fraction", 0.0), ("source", ()), ("label", "")):
+        found = getattr(recipe.data, name)
+        require(found == plain, name, found, f"{plain or 'none'}: nothing is collected in {env}")
+    require(recipe.evaluation.tune == "none", "tune", recipe.evaluation.tune, f"none: nobody plays in {env}")
+    require(not recipe.evaluation.given, "given", recipe.evaluation.given, f"none: nobody plays in {env}")
+
+
+def split_rows(recipe: Recipe, num_rows: int) -> tuple[Rows, Rows]:
+    """The rows of histories for training and those held out, ``num_rows`` in all, task after task.
+
+    Whole tasks are held out, by their places in the set, where there are enough to split; else single histories.
+    """
+    if recipe.task_ids is not None:
+        place = np.arange(num_rows) // recipe.data.histories
+        train, held_out = (np.flatnonzero(np.isin(place, ids)) for ids in recipe.task_ids)
+        return train, held_out
+    data = recipe.data
+    try:
+        chosen = SPLITS[data.split](num_rows, data.train_fraction, data.split_seed)
+    except InputError as refusal:
+        hint = "import shorter histories: --history-steps"
+        raise InputError(f"histories: got {num_rows}, allowed: enough to hold some out ({refusal}); {hint}") from None
+    return np.sort(chosen[0]), np.sort(chosen[1])
