@@ -133,7 +133,10 @@ def main() -> None:
     params = network.init(jax.random.key(0), jnp.zeros((args.environments, args.width)), tokens, tokens[..., 0] > 0)
     peer = jax.jit(partial(peer_step, env, network, args.environments, args.horizon, optimizer))
     states = {"ours": learner.initial_state(), "peer": (params, optimizer.init(params))}
-    steps = {"ours": lambda state, turn: learner.step(state, turn), "peer": lambda state, turn: peer(state, key(turn))}
+    steps = {
+        "ours": lambda state, turn: learner.step(state, turn)[0],
+        "peer": lambda state, turn: peer(state, key(turn)),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(args.turns + 1):
         for name, step in steps.items():

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from icrl.core.errors import InputError
 from icrl.core.types import Agent
 from icrl.recipes.run import Run
+from icrl.reports.tensorboard import ModelRun
 
 AnySettings = TypeVar("AnySettings")
 
@@ -33,6 +34,12 @@ class Experiment(Generic[AnySettings]):
         """Models that a run pretrains."""
         del settings
         return 0
+
+    @classmethod
+    def model_runs(cls, settings: AnySettings) -> list[ModelRun]:
+        """The models of a run as the dashboard shows them, in the order of their numbers."""
+        del settings
+        return []
 
     @classmethod
     def run(cls, settings: AnySettings, run: Run) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 Model m of a run is variant m // S with training seed m % S, S training seeds each.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -25,9 +26,10 @@ from icrl.recipes.held_out import Groups, held_out_sections
 from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory
 from icrl.recipes.recipe import Recipe
-from icrl.recipes.run import Run
+from icrl.recipes.run import OnRow, Run
 from icrl.recipes.tuning import tuning_table
-from icrl.training.loop import restore, train
+from icrl.reports.tensorboard import LiveRun, ModelRun
+from icrl.training.loop import Listener, restore, train
 
 
 class Model(NamedTuple):
@@ -37,6 +39,11 @@ class Model(NamedTuple):
     label: str  # of its variant
     recipe: Recipe  # of its variant
     train_seed: int
+
+
+# settings that the dashboard compares models by, besides those in which they differ
+TOLD = ("batch_size", "context_steps", "env", "filter", "learning_rate", "model", "num_layers", "objective", "source")
+TOLD += ("train_steps", "width")
 
 
 class RecipeExperiment(Experiment[Recipe]):
@@ -87,6 +94,17 @@ class RecipeExperiment(Experiment[Recipe]):
         return len(cls.kinds(settings)) * settings.train_seeds
 
     @classmethod
+    def model_runs(cls, settings: Recipe) -> list[ModelRun]:
+        models = cls.models(settings)
+        every = [flat(model.recipe) for model in models]
+        varied = {name for each in every for name, value in each.items() if value != every[0].get(name)}
+        told = sorted({*TOLD, *varied})
+        return [
+            ModelRun(model.label, model.train_seed, {name: each[name] for name in told if name in each})
+            for model, each in zip(models, every, strict=True)
+        ]
+
+    @classmethod
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
         require_int("num-tasks", num_tasks, 1, 2**31 - 1)
@@ -125,7 +143,8 @@ class RecipeExperiment(Experiment[Recipe]):
             if variant.data.kind != CONTEXTS:
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
-        policies = [_trained(model, of_run, run) for model in cls.models(settings)]
+        models = zip(cls.models(settings), cls.model_runs(settings), strict=True)
+        policies = [_trained(model, shown, of_run, run) for model, shown in models]
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
@@ -192,13 +211,35 @@ class RecipeExperiment(Experiment[Recipe]):
         return {}
 
 
-def _trained(model: Model, of_run: data.RunData, run: Run) -> Policy:
+def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> Policy:
     """One model; models of the same training seed begin alike, whatever their data."""
     number, label, recipe, train_seed = model
     batches = held_out = None
     if not recipe.is_reinforced:
         batches, held_out = of_run.batches(recipe, train_seed, _file_name(label)), of_run.held_out(recipe, train_seed)
-    return train(recipe.learner(run.seed, train_seed, batches, held_out), run.folder, number)
+    learner = recipe.learner(run.seed, train_seed, batches, held_out)
+    return train(learner, run.folder, number, _listeners(model, shown, run))
+
+
+def _listeners(model: Model, shown: ModelRun, run: Run) -> list[Listener]:
+    """The dashboard, and whoever else hears of the rows of a model."""
+    dashboard = LiveRun(run.dashboard, shown)
+    return [dashboard] if run.on_row is None else [dashboard, RowHook(run.on_row, model)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowHook:
+    """A callable that hears of new rows, each with the ``variant`` and the ``train_seed`` of its model."""
+
+    on_row: OnRow
+    model: Model
+
+    def begins(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Nothing is new."""
+
+    def logged(self, row: dict[str, Any]) -> None:
+        """Call it."""
+        self.on_row({**row, "variant": self.model.label, "train_seed": self.model.train_seed})
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:

@@ -46,7 +46,7 @@ from icrl.recipes.parts import (
 from icrl.recipes.task_split import task_split
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
-from icrl.training.loop import Learner
+from icrl.training.loop import Learner, Work
 from icrl.training.ppo import Reinforcement, Trials
 from icrl.training.step import FitSettings
 
@@ -277,11 +277,21 @@ class Recipe(Checked):
         policy, key = self.new_policy(seed, train_seed), key_for(seed, "objective", train_seed)
         objective = self.objective()
         if isinstance(objective, Supervised):
-            return Fit(self.fit, policy, objective, batches, key, held_out)
+            return Fit(self.fit, policy, objective, batches, key, held_out, self.work)
         assert isinstance(objective, RL2)
         agent = InContextAgent(**self._reader(policy, self.context_steps), trial_episodes=self.trial_episodes)
         ids = None if self.task_ids is None else self.task_ids[0]
-        return Reinforcement(self.trials(objective), agent, key, ids)
+        return Reinforcement(self.trials(objective), agent, key, ids, self.work)
+
+    @property
+    def work(self) -> Work:
+        """What a step of training is made of."""
+        objective, steps = self.objective(), self.context_steps
+        is_new = self.is_reinforced or (self.data.data == CONTEXTS and self.data.pool is None)
+        if isinstance(objective, RL2):
+            steps = objective.rollout_steps or steps
+        tokens = self.fit.batch_size * self.layout.num_tokens(steps)
+        return Work(tokens, self.fit.batch_size * steps if is_new else 0)
 
     def variants(self) -> dict[str, "Recipe"]:
         """The recipes that ``vary`` makes of this one, by label; only itself, called by its objective, if it is empty.

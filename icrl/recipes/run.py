@@ -6,7 +6,7 @@ The folder holds ``config.json`` (all settings, versions, seed, device), ``metri
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from icrl.datasets.verify import check_owner, check_record
 from icrl.gym.agents import HostAgent
 from icrl.recipes.ledger import Ledger
 from icrl.recipes.recorded import recorded_settings
+from icrl.reports.event_files import EVENTS
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
-from icrl.reports.tensorboard import EVENTS, write_tensorboard
+from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
 from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, identity_of, open_run_folder, read_config
 from icrl.storage.views import forget_views, record_views
@@ -35,6 +36,9 @@ RESULTS = "results.json"  # the last thing that a run writes but for its picture
 _CURVES = ("loss", "val_loss", "trial_return")  # what the report draws of the rows of metrics
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
+
+
+OnRow = Callable[[dict[str, Any]], object]  # hears of each row of metrics as it is logged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +50,12 @@ class Run:
     preset: str
     seed: int
     settings: Any
+    on_row: OnRow | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def dashboard(self) -> Path:
+        """Where the event files are."""
+        return self.folder / "tensorboard"
 
     @property
     def ledger(self) -> Ledger:
@@ -205,9 +215,9 @@ def _publish(run: Run, results: Any) -> Results:
     forget_views(run.folder)
     _, *drawn = write_report(run.folder, results)
     run.ledger.clear()
-    document, dashboard = read_results(run.folder / RESULTS), run.folder / "tensorboard"
-    write_tensorboard(dashboard, _metrics(run.folder), document)
-    record_views(run.folder, document, [*drawn, *sorted(dashboard.rglob(EVENTS))])
+    document, models = read_results(run.folder / RESULTS), experiments[run.experiment].model_runs(run.settings)
+    write_tensorboard(run.dashboard, _metrics(run.folder), document, models)
+    record_views(run.folder, document, [*drawn, *sorted(run.dashboard.rglob(EVENTS))])
     with stdout_may_fail():
         print_summary(document)
     return document

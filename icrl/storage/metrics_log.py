@@ -20,6 +20,8 @@ from icrl.storage.strict_json import decode_json
 from icrl.storage.typed import conform
 
 TRAINING = {"seed": int, "step": int, "loss": float}  # form of the rows that training writes
+# fields of such rows that no two machines agree about; memory is the most that the process has held so far
+OF_MACHINE = ("steps_per_second", "tokens_per_second", "env_steps_per_second", "memory_mib", "device_memory_mib")
 _CRC = re.compile(rb',"crc":"([0-9a-f]{8})"\}')  # the end of every line
 _CRC_LENGTH = len(b',"crc":"01234567"}')
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from icrl.core.errors import DamagedError, IncompleteError
 from icrl.storage.documents import digest_of, read_document, write_document
-from icrl.storage.paths import explained, refuse_links, show, sync
+from icrl.storage.paths import explained, refuse_links, show, sync, write_all
 from icrl.storage.publish import (
     bytes_in,
     file_digest,
@@ -105,3 +105,20 @@ def replacing_files(folder: Path | str, pattern: str) -> Iterator[Path]:
             for changed in {folder, *((folder / name).parent for name, _ in fresh)}:
                 sync(changed)
             remove_tree(temporary)
+
+
+def append_to_view(path: Path, data: bytes) -> None:
+    """Append ``data`` to a view that grows; not durably, as it is made anew whenever its writer begins again.
+
+    After a failure the view is as it was.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            write_all(descriptor, data)
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)

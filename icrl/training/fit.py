@@ -13,8 +13,8 @@ from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
-from icrl.training.loop import Learner, train
-from icrl.training.step import FitSettings, TrainState, initial_state, train_step
+from icrl.training.loop import UNKNOWN, Learner, Told, Work, train
+from icrl.training.step import FitSettings, TrainState, gradient_norm, gradient_sums, initial_state, updated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +28,7 @@ class Fit(Learner):
       batches: step, from 0 -> batch, a pytree with leading axis [batch_size]; None, as ``key``: it is only restored.
       key: typed key of all that is random in the objective.
       held_out: a batch whose loss is the validation loss of every row, with its routers' statistics if it has any.
+      work: what a step is made of.
     """
 
     settings: FitSettings
@@ -36,6 +37,7 @@ class Fit(Learner):
     batches: Callable[[int], Any] | None = None
     key: Array | None = None
     held_out: Any = None
+    work: Work = UNKNOWN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", self.settings.resolved(self.template))
@@ -43,10 +45,12 @@ class Fit(Learner):
     def initial_state(self) -> TrainState:
         return initial_state(self.settings, self.template)
 
-    def step(self, state: TrainState, number: int) -> TrainState:
+    def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         assert self.batches is not None and self.key is not None
-        batch = self.batches(number - 1)
-        return train_step(self.settings, self.objective, self.template.structure, state, batch, self.key)
+        batch, structure = self.batches(number - 1), self.template.structure
+        sums = gradient_sums(self.settings, self.objective, structure, state, batch, self.key)
+        told = {"gradient_norm": gradient_norm(self.settings, sums)} if self.settings.is_logged(number) else {}
+        return updated(self.settings, structure, state, sums), told
 
     def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
         del window

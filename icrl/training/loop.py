@@ -8,10 +8,13 @@ ends in the same bits as one that was left alone (same versions, same machine ki
 import abc
 import logging
 import os
+import resource
 import signal
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +24,18 @@ from icrl.core.errors import IcrlError, require
 from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
+from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
 from icrl.storage.metrics_log import (
     NO_ROWS,
+    OF_MACHINE,
+    TRAINING,
     Head,
     append_jsonl,
     head_of,
     last_step,
+    read_jsonl,
     require_rows,
     truncate_jsonl,
 )
@@ -78,19 +85,41 @@ class StopRequest:
             signal.signal(number, handler)
 
 
+class Work(NamedTuple):
+    """What one step of training is made of; 0 where it is not known."""
+
+    tokens: int = 0  # of the sequences of a batch
+    env_steps: int = 0  # steps of environments that make its data
+
+
+UNKNOWN = Work()
+Told = Mapping[str, Array | float]  # what one step alone tells
+
+
+class Listener(Protocol):
+    """Hears of the rows of metrics of one model as they are logged."""
+
+    def begins(self, rows: Sequence[dict[str, Any]], /) -> None:
+        """Training begins, or goes on, behind these rows of the record."""
+
+    def logged(self, row: dict[str, Any], /) -> None:
+        """One row more is in the record."""
+
+
 class Learner(abc.ABC):
     """What is trained: the state of step 0, one step more, and what is to be told of it."""
 
     settings: FitSettings
     template: Policy  # with its initial parameters
+    work: Work = UNKNOWN
 
     @abc.abstractmethod
     def initial_state(self) -> TrainState:
         """The state of step 0."""
 
     @abc.abstractmethod
-    def step(self, state: TrainState, number: int) -> TrainState:
-        """The state after step ``number``, from 1; ``state`` is given away."""
+    def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
+        """The state after step ``number``, from 1, and what is told of it alone; ``state`` is given away."""
 
     def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
         """What a row of metrics says besides the loss and the learning rate.
@@ -107,13 +136,14 @@ class Learner(abc.ABC):
         return Policy(params=state.params, slow=state.slow, structure=self.template.structure)
 
 
-def train(learner: Learner, folder: Path, seed: int = 0) -> Policy:
+def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Listener] = ()) -> Policy:
     """Train a policy and return it, continuing from the newest checkpoint in ``folder`` if there is one.
 
     Args:
       learner: what is trained; its initial state is also the template that a checkpoint must match.
       folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
       seed: training seed, names the rows and the checkpoint folder.
+      listeners: hear of every row; what one of them raises ends the training.
 
     Raises:
       Interrupted: after a signal; the current step has been saved.
@@ -128,16 +158,22 @@ def train(learner: Learner, folder: Path, seed: int = 0) -> Policy:
     done = int(state.step)
     require_rows(metrics, seed, done, head)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
+    if listeners:
+        rows = read_jsonl(metrics, TRAINING) if os.path.lexists(metrics) else []
+        for listener in listeners:
+            listener.begins([row for row in rows if row["seed"] == seed])
     with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
-            state = learner.step(state, step)
+            state, told = learner.step(state, step)
             last = step == settings.train_steps
-            if last or step % settings.log_every == 0:
-                row = {"seed": seed, **_metrics(learner, state, step)}
+            if settings.is_logged(step):
+                row = {"seed": seed, **_metrics(learner, state, step, told)}
                 bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
-                row["steps_per_second"] = bar.rate
+                row |= _of_machine(learner.work, bar.rate)
                 append_jsonl(metrics, [row])
                 head = head_of([row], head)
+                for listener in listeners:
+                    listener.logged(dict(row))
             if last or stop.number is not None or step % settings.save_every == 0:
                 _save(saves, state, step, {**owner, **head._asdict()})
             if stop.number is not None and not last:
@@ -179,12 +215,21 @@ def _newest_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple
 
 
 @in_32_bits
-def _metrics(learner: Learner, state: TrainState, step: int) -> dict[str, Any]:
+def _metrics(learner: Learner, state: TrainState, step: int, told: Told) -> dict[str, Any]:
     """What ``metrics.jsonl`` says of ``step``: means since the last row, the learning rate, the learner's report."""
     window = np.arange((step - 1) % learner.settings.log_every + 1)
     loss = float(np.mean(_finite_losses(state, step)[window]))
     rate = float(learner.settings.learning_rate_at()(step - 1))
-    return {"step": step, "loss": loss, "learning_rate": rate, **learner.report(state, window)}
+    said = {name: float(value) for name, value in {**learner.report(state, window), **told}.items()}
+    return {"step": step, "loss": loss, "learning_rate": rate, **said}
+
+
+def _of_machine(work: Work, rate: float) -> dict[str, float]:
+    """What a row says of the machine at so many steps a second: the fields of ``OF_MACHINE`` that are known."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20
+    values = (rate, rate * work.tokens, rate * work.env_steps, peak, on_device)
+    return {name: value for name, value in zip(OF_MACHINE, values, strict=True) if value}
 
 
 def _finite_losses(state: TrainState, step: int) -> np.ndarray:

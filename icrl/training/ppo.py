@@ -25,7 +25,7 @@ from icrl.core.types import Array, Environment, Interaction
 from icrl.models._actor_critic import ActorCritic
 from icrl.models._token_policy import Policy
 from icrl.objectives.rl2 import RL2
-from icrl.training.loop import Learner
+from icrl.training.loop import UNKNOWN, Learner, Told, Work
 from icrl.training.step import FitSettings, TrainState
 
 RECORDS = ("trial_return", "entropy", "kl", "value_loss")  # what a step tells besides its loss
@@ -109,12 +109,14 @@ class Reinforcement(Learner):
       agent: the untrained policy, that of an ``ActorCritic``, as the agent that it will be.
       key: typed key of tasks, environments, choices and the order of minibatches.
       task_ids: numbers of the tasks to train in; None: the family's prior.
+      work: what a step is made of.
     """
 
     trials: Trials
     agent: InContextAgent
     key: Array
     task_ids: tuple[int, ...] | None = None
+    work: Work = UNKNOWN
 
     @property
     def settings(self) -> FitSettings:  # type: ignore[override]
@@ -132,7 +134,7 @@ class Reinforcement(Learner):
         more = {"records": {name: jnp.zeros_like(recent) for name in RECORDS}, "meeting": self._no_meeting()}
         return TrainState(params, {}, self.trials.optimizer().init(params), jnp.int32(0), recent, more)
 
-    def step(self, state: TrainState, number: int) -> TrainState:
+    def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         del number
         ids = None if self.task_ids is None else jnp.asarray(self.task_ids, jnp.int32)
         return _step(self.trials, state, self.agent, ids, self.key)
@@ -153,7 +155,9 @@ class Reinforcement(Learner):
 @partial(jax.jit, static_argnames=("trials",), donate_argnames=("state",))
 @in_32_bits
 @exact_products
-def _step(trials: Trials, state: TrainState, agent: InContextAgent, ids: Array | None, key: Array) -> TrainState:
+def _step(
+    trials: Trials, state: TrainState, agent: InContextAgent, ids: Array | None, key: Array
+) -> tuple[TrainState, Told]:
     """The state after one more rollout and its updates."""
     key_rollout, key_order = (jax.random.fold_in(jax.random.fold_in(key, purpose), state.step) for purpose in (1, 2))
     policy = agent.policy.replace(params=state.params)
@@ -166,7 +170,9 @@ def _step(trials: Trials, state: TrainState, agent: InContextAgent, ids: Array |
     records = {name: values.at[slot].set(told[name]) for name, values in state.more["records"].items()}
     meeting = () if trials.rollouts == 1 else Meeting(lived.agent_state, lived.next_state, lived.next_obs)
     recent = state.recent.at[slot].set(told["loss"])
-    return TrainState(params, {}, opt_state, state.step + 1, recent, {"records": records, "meeting": meeting})
+    more = {"records": records, "meeting": meeting}
+    state = TrainState(params, {}, opt_state, state.step + 1, recent, more)
+    return state, {"gradient_norm": told["gradient_norm"]}
 
 
 def _first_meetings(
@@ -269,6 +275,7 @@ def _updated(
         params, opt_state = carry
         batch = jax.tree.map(lambda field: field[index], samples)
         (_, told), gradient = jax.value_and_grad(partial(loss_of, trials, policy), has_aux=True)(params, batch)
+        told["gradient_norm"] = optax.tree.norm(gradient)  # in front of the cut
         updates, opt_state = trials.optimizer().update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), told
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from icrl.core.devices import host_workers
@@ -76,6 +77,10 @@ class FitSettings(Checked):
         divisors = (size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
         return dataclasses.replace(self, micro_batch=max(divisors))
 
+    def is_logged(self, step: int) -> bool:
+        """Whether ``step``, from 1, has a row of metrics."""
+        return step % self.log_every == 0 or step == self.train_steps
+
     @property
     def pieces(self) -> int:
         """Gradient evaluations a step; of resolved settings."""
@@ -112,13 +117,27 @@ def train_step(
     ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
     in their training seed or data only share the compiled code.
     """
+    settings = settings.resolved(Policy(params=state.params, slow=state.slow, structure=structure))
+    return updated(settings, structure, state, gradient_sums(settings, objective, structure, state, batch, key))
+
+
+def gradient_sums(
+    settings: FitSettings, objective: Supervised, structure: Structure, state: TrainState, batch: Any, key: Array
+) -> list[tuple[Array, Any]]:
+    """Sums of loss and gradient of each share of the batch; of resolved settings."""
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    settings = settings.resolved(policy)
     shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
     gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
     if shares == 1:
-        return _updated(settings, structure, state, [gradient(0)])
-    return _updated(settings, structure, state, list(_cores().map(partial(_waited_for, gradient), range(shares))))
+        return [gradient(0)]
+    return list(_cores().map(partial(_waited_for, gradient), range(shares)))
+
+
+def gradient_norm(settings: FitSettings, sums: Sequence[tuple[Array, Any]]) -> float:
+    """Euclidean norm of the gradient of a step, from its ``gradient_sums``; on the host, as it is seldom asked."""
+    parts = zip(*(jax.tree.leaves(gradient) for _, gradient in sums), strict=True)
+    squares = (float(np.square(sum(np.asarray(each, np.float64) for each in leaf)).sum()) for leaf in parts)
+    return math.sqrt(sum(squares)) / settings.pieces
 
 
 def _waited_for(gradient: Callable[[int], Any], share: int) -> Any:
@@ -162,7 +181,7 @@ def _gradient(
 
 @partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
 @in_32_bits
-def _updated(
+def updated(
     settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
 ) -> TrainState:
     """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""

@@ -49,7 +49,7 @@ def killed(words: tuple[str, ...], log: Path, seconds: float) -> bool:
 
 def of_run(folder: Path) -> Any:
     """Results, rows and the states of checkpoints, without what tells time."""
-    from icrl.storage.metrics_log import read_jsonl
+    from icrl.storage.metrics_log import OF_MACHINE, read_jsonl
     from icrl.storage.publish import verify_folder
 
     results = json.loads((folder / "results.json").read_text())
@@ -57,7 +57,7 @@ def of_run(folder: Path) -> Any:
     saves = {step.name: verify_folder(step)["state_sha256"] for step in folder.glob("checkpoints/*/step-*")}
     return (
         {key: value for key, value in results.items() if key not in ("seconds", "sha256", "versions")},
-        [{key: value for key, value in row.items() if key not in ("steps_per_second", "crc")} for row in rows],
+        [{key: value for key, value in row.items() if key not in (*OF_MACHINE, "crc")} for row in rows],
         saves,
         sorted(path.name for path in folder.rglob(".icrl-tmp-*")),
     )

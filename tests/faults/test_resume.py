@@ -19,7 +19,7 @@ from icrl.core.errors import DamagedError
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.recipes.data import RunData
 from icrl.storage import checkpoints
-from icrl.storage.metrics_log import append_jsonl, read_jsonl
+from icrl.storage.metrics_log import OF_MACHINE, append_jsonl, read_jsonl
 from icrl.storage.run_folder import open_run_folder
 from icrl.training.fit import Fit, fit
 from icrl.training.loop import Diverged, restore
@@ -58,8 +58,7 @@ def outcome(folder: Path) -> tuple[dict[str, bytes], list[dict]]:
     policy = restore(Fit(FitSettings(log_every=10), settings.new_policy(0, 0), settings.objective()), folder, 0)
     leaves = jax.tree_util.tree_leaves_with_path(policy.params)
     rows = [
-        {k: v for k, v in row.items() if k not in ("steps_per_second", "crc")}
-        for row in read_jsonl(folder / "metrics.jsonl")
+        {k: v for k, v in row.items() if k not in (*OF_MACHINE, "crc")} for row in read_jsonl(folder / "metrics.jsonl")
     ]
     return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes() for path, leaf in leaves}, rows
 

@@ -61,7 +61,7 @@ def test_whole_things_are_intact(run, capsys):
         "sets of data: 1",
         "selections: 1",
         "results.json",
-        "views: 6",
+        "views: 10",
     ):
         assert part in said, said
     things = (
@@ -81,7 +81,7 @@ HARMED = [
     ("results.json", "results.json"),
     ("report.html", "report.html: sha256"),
     ("figures/*.png", "png: sha256"),
-    ("tensorboard/evaluation/events*", "sha256"),
+    ("tensorboard/report/events*", "sha256"),
     ("views.json", "views.json"),
     ("checkpoints/seed-0/step-00000002/manifest.json", "step-00000002/manifest.json"),
     ("checkpoints/seed-0/step-00000004/state/manifest.ocdbt", "manifest.ocdbt: sha256"),
@@ -151,7 +151,7 @@ def lose_a_picture(run):
 
 
 def lose_the_events(run):
-    one(run, "tensorboard/seed_0/events*").unlink()
+    one(run, "tensorboard/train*/events*").unlink()
 
 
 def lose_the_list_of_views(run):
@@ -211,7 +211,7 @@ def two_things(run):
         (lose_results, 6, "missing: results.json; the run has not come to its end"),
         (lose_the_report, 6, "missing: report.html; `icrl report` draws it again"),
         (lose_a_picture, 6, "missing: figures/"),
-        (lose_the_events, 6, "missing: tensorboard/seed_0/events"),
+        (lose_the_events, 6, "missing: tensorboard/train "),
         (lose_the_list_of_views, 6, "missing: views.json"),
         (views_of_other_results, 3, "the views are not those of results.json; `icrl report` draws it again"),
         (results_of_another_run, 3, "results.json: run: expected "),
@@ -250,7 +250,7 @@ def test_a_report_is_not_drawn_from_half_a_record_or_of_another_run(run, capsys,
 def test_a_report_draws_again_what_was_harmed(run, capsys):
     lose_a_picture(run)
     flip(run / "report.html")
-    flip(one(run, "tensorboard/evaluation/events*"))
+    flip(one(run, "tensorboard/report/events*"))
     assert verify(run, capsys)[0] == 3
     assert main(["report", str(run)]) == 0
     assert verify(run, capsys)[0] == 0

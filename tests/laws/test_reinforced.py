@@ -191,6 +191,6 @@ def test_memory_is_learned_where_it_is_needed():
         learner = recipe.learner(0, 0)
         state = learner.initial_state()
         for step in range(60):
-            state = learner.step(state, step + 1)
+            state, _ = learner.step(state, step + 1)
         scores[model] = learner.report(state, np.arange(10))["trial_return"]
     assert scores["s5"] > 0.9 and abs(scores["mlp"]) < 0.2, scores

@@ -186,13 +186,14 @@ def test_tensorboard_shows_all_tables_and_figures(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     write_tensorboard(tmp_path, [], check_results(document()))
-    accumulator = EventAccumulator(str(tmp_path / "evaluation"), size_guidance={"tensors": 0, "images": 0}).Reload()
+    accumulator = EventAccumulator(str(tmp_path / "report"), size_guidance={"tensors": 0, "images": 0}).Reload()
     assert set(accumulator.Tags()["images"]) == {f"figures/{figure.name}" for figure in shown(Figure)}
     text = accumulator.Tensors("summary/text_summary")[0].tensor_proto.string_val[0].decode()
     for table in shown(Table):
         assert f"\n**{table.title}**\n" in text and table.note in text
         for row in table.rows:
             assert "| " + " | ".join(cell.replace("|", r"\|") for cell in row.cells) + " |\n" in text + "\n"
+    curves = EventAccumulator(str(tmp_path / "eval model")).Reload().Tags()["scalars"]
     for section in SECTIONS:
         if section.curves:
-            assert f"{section.curves.field}/model" in accumulator.Tags()["scalars"]
+            assert f"{section.curves.field}/mean" in curves

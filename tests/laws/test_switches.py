@@ -33,6 +33,7 @@ from icrl.core.tasks import TaskSet
 from icrl.envs._gymnax_adapter import GymnaxEnvironment
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.recipes.run import start
+from icrl.storage.metrics_log import OF_MACHINE
 from icrl.storage.publish import read_json, verify_folder
 from icrl.storage.run_folder import FLAGS
 from icrl.training.loop import saves_of
@@ -116,7 +117,7 @@ def of_experiment(name: str, words: tuple[str, ...] = ()) -> Any:
         assert main(["run", name, "--preset", "smoke", "--out", str(folder), *words]) == 0
         results, metrics = read_json(folder / "results.json"), folder / "metrics.jsonl"
         rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.is_file() else []
-        losses = [{key: row[key] for key in row.keys() - {"steps_per_second", "crc"}} for row in rows]
+        losses = [{key: row[key] for key in row.keys() - {*OF_MACHINE, "crc"}} for row in rows]
         saves = [verify_folder(path)["state_sha256"] for path in sorted(saves_of(folder, 0).glob("step-*"))]
         timed = ("versions", "seconds", "speeds", "sha256")
         kept = {key: value for key, value in results.items() if key not in timed}

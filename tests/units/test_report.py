@@ -11,15 +11,19 @@ import re
 import struct
 import subprocess
 import sys
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from crash_points import full_disk
 from resealing import OTHER_KINDS, places, put
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from icrl.core.errors import DamagedError, InputError
 from icrl.reports.charts import chart, to_pixels
 from icrl.reports.check import check_results, to_json
+from icrl.reports.event_files import EVENTS
 from icrl.reports.figures import draw_figures
 from icrl.reports.lines import spread
 from icrl.reports.numbers import short_number
@@ -27,7 +31,7 @@ from icrl.reports.page import render_html
 from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import contents
 from icrl.reports.section import Table
-from icrl.reports.tensorboard import write_tensorboard
+from icrl.reports.tensorboard import LiveRun, ModelRun, write_tensorboard
 from icrl.storage.documents import sealed
 
 T, PREFIX = 40, [0, 1, 2, 5, 10, 20, 40]
@@ -345,10 +349,16 @@ METRICS = [
 ]
 
 
+MODELS = [
+    ModelRun("DPT", seed, {"learning_rate": 0.5, "competitors": ("ucb1", "uniform"), "shuffle": True, "pool": None})
+    for seed in (0, 1)
+]
+
+
 def events(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+    assert len(list(folder.glob(EVENTS))) == 1
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
     return accumulator.Reload()
 
@@ -360,21 +370,26 @@ def series(accumulator, tag):
 def test_tensorboard_holds_the_records_and_each_step_once(tmp_path):
     results = check_results(sample_results())
     resumed = [METRICS[0], {"step": 2, "seed": 0, "loss": 9.0}, *METRICS[1:]]  # step 2 logged again after a resume
-    write_tensorboard(tmp_path, resumed, results)
+    write_tensorboard(tmp_path, resumed, results, MODELS)
     for seed in (0, 1):
-        accumulator = events(tmp_path / f"seed_{seed}")
+        accumulator = events(tmp_path / f"train DPT seed {seed}")
         assert series(accumulator, "training/loss") == [(s, pytest.approx(2 / s + seed)) for s in (1, 2, 3, 4)]
         assert series(accumulator, "training/val_loss") == [(1, 1.5), (3, 1.5)]
         assert sorted(accumulator.Tags()["scalars"]) == ["training/loss", "training/val_loss"]
+        session = accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        settings = HParamsPluginData.FromString(session).session_start_info.hparams
+        assert settings["learning_rate"].number_value == 0.5 and settings["train_seed"].number_value == seed
+        assert settings["competitors"].string_value == "ucb1,uniform" and settings["shuffle"].bool_value
 
-    accumulator = events(tmp_path / "evaluation")
     for name, agent in results["online"]["agents"].items():
-        expected = list(zip(range(1, T + 1), np.float32(agent["regret"]["mean"]).tolist(), strict=True))
-        assert series(accumulator, f"regret/{name}") == expected
-    assert series(accumulator, "regret_low/dpt")[-1] == (T, pytest.approx(11.8))
+        accumulator = events(tmp_path / f"eval {name}")
+        for bound in ("mean", "low", "high"):
+            expected = list(zip(range(1, T + 1), np.float32(agent["regret"][bound]).tolist(), strict=True))
+            assert series(accumulator, f"regret/{bound}") == expected
+    accumulator = events(tmp_path / "train DPT all seeds")
     assert series(accumulator, "loss_over_seeds/mean")[0] == (1, 2.5)
     assert series(accumulator, "loss_over_seeds/high")[0] == (1, 3.0)
-    assert "regret_low/uniform" not in accumulator.Tags()["scalars"]
+    accumulator = events(tmp_path / "report")
     assert set(accumulator.Tags()["images"]) == {f"figures/{name}" for name in draw_figures(results)}
     image = accumulator.Images("figures/training")[0]
     assert (image.width, image.height) == (1280, 768)
@@ -387,18 +402,19 @@ def test_custom_charts_find_their_tags_and_no_others(tmp_path):
 
     results = sample_results()
     agents = results["online"]["agents"]
-    agents["dpt (wide)"] = agents.pop("emp")  # a name that is no tag, and of which another name is the beginning
-    write_tensorboard(tmp_path, METRICS, check_results(results))
-    accumulator = events(tmp_path / "evaluation")
+    agents["dpt/wide"] = agents.pop("emp")  # a name that is no name of a folder
+    write_tensorboard(tmp_path, METRICS, check_results(results), MODELS)
+    accumulator = events(tmp_path / "report")
     layout = Layout.FromString(accumulator.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     charts = {chart.title: chart for category in layout.category for chart in category.chart}
-    assert set(charts) == {"loss, mean and range over seeds", "all agents", "DPT (ours)", "posterior sampling (exact)"}
-    tags = accumulator.Tags()["scalars"]
-    for pattern in charts["all agents"].multiline.tag:
-        assert len([tag for tag in tags if re.match(pattern, tag)]) == 1
-    margin = charts["DPT (ours)"].margin.series[0]
-    assert (margin.value, margin.lower, margin.upper) == ("regret/dpt", "regret_low/dpt", "regret_high/dpt")
-    assert {margin.value, margin.lower, margin.upper} <= set(tags)
+    assert set(charts) == {"loss, mean and range over seeds", "all agents"}
+    margin = charts["all agents"].margin.series[0]
+    assert (margin.value, margin.lower, margin.upper) == ("regret/mean", "regret/low", "regret/high")
+    for run in [f"eval {name.replace('/', '_')}" for name in agents]:
+        assert {margin.value, margin.lower, margin.upper} == set(events(tmp_path / run).Tags()["scalars"])
+    margin = charts["loss, mean and range over seeds"].margin.series[0]
+    tags = events(tmp_path / "train DPT all seeds").Tags()["scalars"]
+    assert {margin.value, margin.lower, margin.upper} == set(tags)
 
 
 def test_rebuilding_the_view_replaces_it_and_touches_nothing_else(tmp_path):
@@ -407,19 +423,83 @@ def test_rebuilding_the_view_replaces_it_and_touches_nothing_else(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     write_tensorboard(tmp_path, METRICS[:4])
     write_tensorboard(tmp_path, METRICS[:3])
-    assert series(events(tmp_path / "seed_0"), "training/loss")[-1][0] == 3
+    assert series(events(tmp_path / "train seed 0"), "training/loss")[-1][0] == 3
     assert not list((tmp_path / "seed_7").iterdir())
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_names_that_fall_together_as_tags_are_refused(tmp_path):
+def test_names_that_fall_together_as_folders_are_numbered(tmp_path):
     results = sample_results()
     agents = results["online"]["agents"]
-    agents["a b"], agents["a_b"] = agents["ucb"], agents["ucb"]
-    with pytest.raises(InputError, match="distinct as tags"):
-        write_tensorboard(tmp_path, [], check_results(results))
-    with pytest.raises(InputError, match="metrics row 0"):
-        write_tensorboard(tmp_path, [{"loss": 1.0}])
+    agents["a_b"], agents["A/b"], agents["x" * 200] = agents["ucb"], agents["uniform"], agents["ucb"]
+    write_tensorboard(tmp_path, [], check_results(results))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == 1 + len(agents) and {"eval a_b", "eval A_b (2)"} <= names
+
+
+def test_rows_of_metrics_are_any_real_numbers_at_whole_steps(tmp_path):
+    kinds = {"float32": np.float32(0.5), "array": np.array(2), "fraction": Fraction(1, 4), "half": np.float16(3.0)}
+    odd = {"true": True, "numpy true": np.True_, "text": "1", "none": None, "complex": 1j, "vector": np.ones(2)}
+    write_tensorboard(tmp_path, [{"step": np.int64(7), "loss": 1.0, **kinds, **odd}])
+    accumulator = events(tmp_path / "train seed 0")
+    expected = {"loss": 1.0, "float32": 0.5, "array": 2.0, "fraction": 0.25, "half": 3.0}
+    assert {tag: series(accumulator, tag) for tag in accumulator.Tags()["scalars"]} == {
+        f"training/{name}": [(7, value)] for name, value in expected.items()
+    }
+    for row in ({"loss": 1.0}, {"step": 7.9}, {"step": True}, {"step": "7"}, {"step": 1, "seed": 0.5}):
+        with pytest.raises(InputError, match="metrics row 0"):
+            write_tensorboard(tmp_path, [row])
+
+
+def test_a_dashboard_grows_with_the_record_and_begins_again_with_it(tmp_path):
+    """A process that goes on behind a checkpoint logs steps again: no row is shown twice, and none is lost."""
+    first = LiveRun(tmp_path, MODELS[1])
+    first.begins([])
+    for row in METRICS[4:7]:
+        first.logged(row)
+        assert series(events(tmp_path / "train DPT seed 1"), "training/loss")[-1][0] == row["step"]
+    (stale,) = (tmp_path / "train DPT seed 1").iterdir()
+    stale.write_bytes(stale.read_bytes()[:-5])  # as a kill leaves it
+    again = LiveRun(tmp_path, MODELS[1])
+    again.begins(METRICS[4:5])
+    for row in METRICS[5:]:
+        again.logged({**row, "loss": np.float32(row["loss"])})
+    accumulator = events(tmp_path / "train DPT seed 1")
+    assert series(accumulator, "training/loss") == [(s, pytest.approx(2 / s + 1)) for s in (1, 2, 3, 4)]
+    assert accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+
+
+def test_a_new_event_file_comes_behind_the_old_one_and_forgets_it(tmp_path):
+    """So whoever watches moves on to it, and sees each step once (``test_dashboard.py`` watches, by night)."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    names = []
+    for rows in ([], METRICS[:2], METRICS[:3]):
+        live = LiveRun(tmp_path, MODELS[0])
+        live.begins(rows)
+        (path,) = (tmp_path / "train DPT seed 0").iterdir()
+        names.append(path.name)
+        version, restart, *_ = EventFileLoader(str(path)).Load()
+        assert version.file_version == "brain.Event:2" and (restart.session_log.status, restart.step) == (1, 0)
+    assert names == sorted(set(names))
+
+
+def test_a_dashboard_that_cannot_be_written_waits_and_tells_so_once(tmp_path, caplog):
+    live = LiveRun(tmp_path, MODELS[0])
+    live.begins(METRICS[:1])
+    (path,) = (tmp_path / "train DPT seed 0").iterdir()
+    size = path.stat().st_size
+    with full_disk(size + 20):
+        live.logged(METRICS[1])
+        live.logged(METRICS[2])
+    assert path.stat().st_size == size, "half a record is left"
+    live.logged(METRICS[3])
+    assert [step for step, _ in series(events(path.parent), "training/loss")] == [1, 2, 3, 4]
+    blocked = LiveRun(tmp_path / "file", MODELS[0])
+    (tmp_path / "file").write_text("in the way")
+    blocked.begins([])
+    blocked.logged(METRICS[0])
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["the dashboard waits"] * 2
 
 
 def test_slow_libraries_are_imported_only_when_used():

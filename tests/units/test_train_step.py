@@ -90,9 +90,9 @@ def test_every_step_has_draws_of_its_own_and_the_same_ones_again():
 
 def test_the_second_step_compiles_nothing():
     stepped()
-    known = module._gradient._cache_size(), module._updated._cache_size()
+    known = module._gradient._cache_size(), module.updated._cache_size()
     stepped(3)
-    assert (module._gradient._cache_size(), module._updated._cache_size()) == known
+    assert (module._gradient._cache_size(), module.updated._cache_size()) == known
 
 
 @pytest.mark.parametrize(("batch_size", "micro_batch", "pieces"), [(64, 4, 16), (15, 3, 5), (7, 1, 7), (2, 2, 1)])
