@@ -23,7 +23,7 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def session(made, tmp_path, monkeypatch):
+def session(made, forgotten, tmp_path, monkeypatch):
     """A folder to read pages in, and what runs the words behind ``icrl`` there; by day training is left out."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
