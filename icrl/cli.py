@@ -16,7 +16,9 @@ from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 MAX_DIGITS = 20  # of a number on the command line
 MAX_LINE = 900  # characters of a refusal
 TAKE_NAMES = ("run", "collect", "filter", "list")  # commands whose words may be MODULE:NAME
-READ_FILES = ("run", "collect", "show", "evaluate", "report", "inspect", "filter", "export")  # that may hold such names
+READ_FILES = (  # commands that read files with such names
+    *("run", "collect", "show", "evaluate", "report", "verify", "inspect", "filter", "export", "export-agent"),
+)
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
 )
@@ -117,6 +119,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _inspect(_path(args.folder), args.png)
     if args.command == "export":
         return _export(args)
+    if args.command == "export-agent":
+        return _export_agent(args)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -184,6 +188,11 @@ def _top_parser() -> _Parser:
     taking.add_argument("source", help="a file, or a folder, of a layout in `icrl list importers`")
     taking.add_argument("out", help="folder of the set, a new one")
     taking.add_argument("--format", default="", help="its layout, which brings its own flags (default: by its name)")
+    share = commands.add_parser("export-agent", help="write a pretrained agent into one file", allow_abbrev=False)
+    share.add_argument("folder", help="output folder of a run")
+    share.add_argument("file", metavar="FILE.safetensors", help="weights and a card; icrl.load_agent reads it")
+    share.add_argument("--number", default="0", help="of the model among those of the run (default 0)")
+    share.add_argument("--licence", default="not stated", help="under which it is given away, a line on its card")
     for name in READ_FILES:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
@@ -262,6 +271,12 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _verify(path: Path) -> int:
+    if path.suffix == ".safetensors" and path.is_file():
+        from icrl.recipes.shared import read_shared
+
+        card = read_shared(path).card
+        print(f"intact: an agent, {card['variant']} of {card['experiment']}, licence {card['licence']}")
+        return 0
     from icrl.datasets.verify import verify
 
     print(f"intact: {verify(path)}")
@@ -317,6 +332,15 @@ def _export(args: argparse.Namespace) -> int:
     out = _path(args.out)
     count = export_minari(StoredHistories(_path(args.folder)), out, tasks, histories, args.author)
     print(f"{count:,} episodes: {out}   MINARI_DATASETS_PATH={out.parent}, minari.load_dataset({out.name!r})")
+    return 0
+
+
+def _export_agent(args: argparse.Namespace) -> int:
+    from icrl.recipes.shared import export_agent
+
+    path = _path(args.file)
+    card = export_agent(_path(args.folder), path, _integer("number", args.number), args.licence)
+    print(f"{card['variant']}, {card['num_parameters']:,} parameters: {path}   icrl.load_agent({str(path)!r})")
     return 0
 
 

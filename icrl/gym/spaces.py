@@ -5,7 +5,7 @@
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -54,10 +54,16 @@ class HostEnvironment(Environment[Any]):
     def spec(self) -> EnvSpec:
         return self.known
 
-    def _refuse(self, *_: Any) -> NoReturn:
+    def _refuse(self, *_: Any) -> Any:
         raise InputError(f"environment {self.known.name}: needs to be one of icrl's: this one is stepped on the host")
 
-    sample_task = reset_env = step_env = is_truncated = optimal_action = regret = optimal_return = _refuse
+    sample_task: Any = _refuse
+    reset_env: Any = _refuse
+    step_env: Any = _refuse
+    is_truncated: Any = _refuse
+    optimal_action: Any = _refuse
+    regret: Any = _refuse
+    optimal_return: Any = _refuse
 
 
 def described(env: Any, horizon: int | None = None) -> tuple[Environment, Spaces]:

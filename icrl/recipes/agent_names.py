@@ -49,7 +49,8 @@ def check_agent(field: str, text: str) -> None:
     """Raise ``InputError`` that names ``field`` for a text of another form or for an agent that is not registered."""
     if text.startswith(RUN):
         folder = Path(text.removeprefix(RUN)).expanduser()
-        require(folder.is_dir(), field, text, "run: and the output folder of a run")
+        allowed = "run: and the output folder of a run, or a file of `icrl export-agent`"
+        require(folder.is_dir() or folder.is_file(), field, text, allowed)
         return
     for name in mixed(text, field) or (base_name(text),):
         agents.entry(name)

@@ -189,7 +189,7 @@ def load_agent(
     """The agent that the run in ``folder`` pretrained, ready for a gymnasium loop.
 
     Args:
-      folder: output folder of a finished (or at least checkpointed) run.
+      folder: output folder of a finished (or at least checkpointed) run, or a file of ``icrl export-agent``.
       seed: which training seed; None takes the first.
       allow_import: modules of others that its settings may name; the folder itself imports nothing.
       env: the gymnasium environment that it will act in, where that is not the one it learned in; see ``put_on``.
@@ -205,8 +205,15 @@ def load_agent(
 
 @stored_names()
 def _loaded(folder: str | Path, seed: int | None) -> HostAgent:
-    require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run")
-    run = reopen(Path(folder).expanduser())
+    require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run, or a file of an agent")
+    path = Path(folder).expanduser()
+    if path.is_file():
+        from icrl.recipes.shared import read_shared  # which reads runs
+
+        require(seed is None, "seed", seed, "None: the file holds one agent")
+        shared = read_shared(path)
+        return HostAgent(shared.agent(), shared.recipe.env.spec)
+    run = reopen(path)
     agent = experiments[run.experiment].load_agent(run.settings, run, 0 if seed is None else seed)
     return HostAgent(agent, run.settings.env.spec)
 

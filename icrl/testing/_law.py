@@ -61,7 +61,7 @@ def expect(holds: Any, what: str, found: Any, right: str) -> None:
 
 def expect_same(found: Any, wanted: Any, what: str, right: str, tolerance: float = CLOSE) -> None:
     """Raise unless both pytrees have one form and the same leaves, floats within ``tolerance``."""
-    forms = jax.tree.structure(found), jax.tree.structure(wanted)
+    forms: list[Any] = [jax.tree.structure(found), jax.tree.structure(wanted)]
     expect(forms[0] == forms[1], what, str(forms[0]), f"{right}: {forms[1]}")
     for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(wanted), strict=True):
         where = what + jax.tree_util.keystr(path)

@@ -40,14 +40,15 @@ def check_agent(agent: Agent | type[Agent] | str, env: Environment | str = "Bern
       agent: an agent made for ``env``, or a class or a registered name, of which ``for_env`` makes one.
       env: an environment that it fits, or its registered name; take one with episodes of a few steps.
     """
-    env = made(environments, env)
-    cls = agents[agent] if isinstance(agent, str) else agent
-    agent = cls.for_env(env) if isinstance(cls, type) else cls
+    home: Environment = made(environments, env)
+    given: Any = agents[agent] if isinstance(agent, str) else agent
+    is_class = isinstance(given, type) and issubclass(given, Agent)
+    agent = given.for_env(home) if is_class else given
     if not isinstance(agent, Agent):
         raise InputError(f"agent: got {type(agent).__name__}, allowed: an agent, a class of them or a registered name")
     is_a_pytree(agent)
     settings_hash_into_one_structure(agent)
-    rollouts = rollouts_of(env, agent)
+    rollouts = rollouts_of(home, agent)
     for each in LAWS:
         each(rollouts)
 
@@ -91,9 +92,14 @@ def is_a_pytree(agent: Agent) -> None:
 @law
 def settings_hash_into_one_structure(agent: Agent) -> None:
     """Two agents of equal settings are one program."""
-    same = jax.tree.structure(agent) == jax.tree.structure(agent.replace())  # type: ignore[attr-defined]
-    hash(jax.tree.structure(agent))
-    expect(same, "structure of a copy", "another", "the same: static settings that compare")
+    first: Any = jax.tree.structure(agent)
+    second: Any = jax.tree.structure(agent.replace())  # type: ignore[attr-defined]
+    expect(
+        first == second and hash(first) == hash(second),
+        "structure of a copy",
+        "another",
+        "the same: static settings that compare",
+    )
 
 
 @law
@@ -138,7 +144,7 @@ def state_keeps_its_form(seen: Rollouts) -> None:
     before = jax.eval_shape(seen.agent.init, seen.keys[0])
     first = jax.tree.map(lambda leaf: leaf[0, 0], seen.together.history)
     after = jax.eval_shape(seen.agent.update, before, first)
-    forms = jax.tree.structure(after), jax.tree.structure(before)
+    forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(before)]
     expect(forms[0] == forms[1], "state after update", str(forms[0]), str(forms[1]))
     for (path, a), b in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
         where = f"state{jax.tree_util.keystr(path)} after update"

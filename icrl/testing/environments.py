@@ -1,6 +1,7 @@
 """Laws of environments. ``walk`` is a random rollout; keys are fixed."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,7 +38,8 @@ def check_environment(env: Environment | type[Environment] | str) -> None:
         raise InputError(f"env: got {type(env).__name__}, allowed: {expected}")
     if any(field.name == "horizon" and field.init for field in dataclasses.fields(env)):  # type: ignore[arg-type]
         env = dataclasses.replace(env, horizon=HORIZON)  # type: ignore[type-var]
-    for each in LAWS + (bandits.LAWS if isinstance(env, Bandit) else ()):
+    laws: tuple[Callable[..., None], ...] = LAWS + (bandits.LAWS if isinstance(env, Bandit) else ())
+    for each in laws:
         each(env)
 
 
@@ -92,7 +94,7 @@ def step_has_the_form_of_gymnax(env: Environment) -> None:
     for _, _, _, (obs, after, reward, terminated, truncated, info) in rows:
         right = f"float32 of shape {env.spec.obs_shape}"
         expect((obs.shape, obs.dtype) == (env.spec.obs_shape, jnp.float32), "observation", form_of(obs), right)
-        forms = jax.tree.structure(after), jax.tree.structure(state)
+        forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(state)]
         expect(forms[0] == forms[1], "state", str(forms[0]), f"{forms[1]}, as after reset")
         expect((reward.shape, reward.dtype) == ((), jnp.float32), "reward", form_of(reward), "float32 of shape ()")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):

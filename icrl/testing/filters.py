@@ -1,5 +1,7 @@
 """Laws of filters of learning histories."""
 
+from typing import Any
+
 import numpy as np
 
 from icrl.core.errors import InputError
@@ -31,16 +33,13 @@ def some_table(seed: int = 0, num_tasks: int = 5, num_histories: int = 8, num_ep
     return table_of(np.round(8 * level) / 8, task, 16.0)
 
 
-def table_of(
-    returns: object, task: object = 0, optimal_return: object = 5.0, minimal_return: object = 0.0
-) -> HistoryTable:
+def table_of(returns: Any, task: Any = 0, optimal_return: Any = 5.0, minimal_return: Any = 0.0) -> HistoryTable:
     """The table of ``returns`` [N, E]; the others are [N], or one value for all."""
     returns = np.array(returns, float)
-    columns = (
-        np.broadcast_to(np.asarray(column), len(returns)).copy() for column in (task, optimal_return, minimal_return)
+    task, highest, lowest = (
+        np.broadcast_to(each, len(returns)).copy() for each in (task, optimal_return, minimal_return)
     )
-    task, optimal_return, minimal_return = columns
-    return HistoryTable(task, returns, optimal_return, minimal_return)
+    return HistoryTable(task, returns, highest, lowest)
 
 
 def _select(rule: Filter, table: HistoryTable, seed: int = 0) -> Selection:
@@ -75,7 +74,7 @@ def a_filter_that_does_not_draw_does_not_care_for_order(rule: Filter) -> None:
     if rng.bit_generator.state != state:
         return
     order = np.random.default_rng(8).permutation(len(table.task))
-    moved = _select(rule, HistoryTable(*(column[order] for column in table)))
+    moved = _select(rule, HistoryTable._make(column[order] for column in table))
     same = np.array_equal(np.sort(order[moved.index]), first.index)
     expect(same, "selection from rows in another order", "other histories", "the same histories")
     renamed = _select(rule, table._replace(task=-3 * table.task))

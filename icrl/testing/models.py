@@ -107,7 +107,7 @@ def stepwise(policy: Policy, x: Array, start: Array) -> Array:
     return jax.lax.scan(step, _empty_past(policy, x), (x, start))[1]
 
 
-def in_pieces(policy: Policy, x: Array, start: Array) -> Array:
+def in_pieces(policy: Any, x: Array, start: Array) -> Array:
     """PIECE steps at a time; the memory passes from piece to piece."""
 
     def read(carry: Any, item: Any) -> tuple[Any, Array]:
@@ -201,8 +201,8 @@ def nothing_passes_over_a_start(subject: Subject) -> None:
     fresh = rows(policy, jnp.take_along_axis(x, shifted[..., None], 1), jnp.take_along_axis(start, shifted, 1))
     found = jnp.take_along_axis(found, shifted[..., None], 1)
     behind = (time + cut < ROW)[..., None]
-    pair = (jnp.where(behind, y, 0.0) for y in (fresh, found))
-    expect_close(*pair, "outputs behind a start", "those of a sequence that begins there")
+    fresh, found = (jnp.where(behind, y, 0.0) for y in (fresh, found))
+    expect_close(fresh, found, "outputs behind a start", "those of a sequence that begins there")
 
 
 @law
@@ -240,8 +240,8 @@ def gradients_of_the_forms_agree(subject: Subject, names: tuple[str, ...] = ("pa
             (jax.tree_util.keystr(path), np.asarray(leaf))
             for path, leaf in jax.tree.leaves_with_path(found["parallel"])
         ]
-    for path, leaf in leaves:
-        expect(np.isfinite(leaf).all() and leaf.any(), f"gradient{path}", leaf, "finite, somewhere not 0")
+    for name, leaf in leaves:
+        expect(np.isfinite(leaf).all() and leaf.any(), f"gradient{name}", leaf, "finite, somewhere not 0")
 
 
 LAWS = (
