@@ -1,6 +1,8 @@
 """An own sequence model: leaky integrators, trained and compared with S5 at the same size.
 
     python examples/own_model.py
+
+A recurrent model is only its mixer; what surrounds it is shared with all others.
 """
 
 from pathlib import Path

@@ -10,26 +10,47 @@ Importing the package imports no jax; it only tells gymnasium which environments
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from icrl.core import registry as registry
 from icrl.core.registry import Entry, environments
 
 if TYPE_CHECKING:
+    from icrl.core.interact import interact as interact
+    from icrl.core.tasks import TaskSet as TaskSet
     from icrl.gym.environments import make_agent as make_agent
     from icrl.gym.environments import make_env as make_env
+    from icrl.recipes.public import evaluate as evaluate
+    from icrl.recipes.public import open_histories as open_histories
+    from icrl.recipes.public import pretrain as pretrain
+    from icrl.recipes.public import read_results as read_results
+    from icrl.recipes.public import run as run
+    from icrl.recipes.recipe import Recipe as Recipe
     from icrl.recipes.run import load_agent as load_agent
 
 __version__ = "0.1.0"
-_HOMES = {  # of the public names, which are imported when they are asked for
+_LAZY = {  # public names and the modules that define them, imported when they are used
+    "Recipe": "icrl.recipes.recipe",
+    "TaskSet": "icrl.core.tasks",
+    "evaluate": "icrl.recipes.public",
+    "interact": "icrl.core.interact",
     "load_agent": "icrl.recipes.run",
     "make_agent": "icrl.gym.environments",
     "make_env": "icrl.gym.environments",
+    "open_histories": "icrl.recipes.public",
+    "pretrain": "icrl.recipes.public",
+    "read_results": "icrl.recipes.public",
+    "run": "icrl.recipes.public",
 }
-__all__ = ["load_agent", "make_agent", "make_env"]
+__all__ = ["registry", *_LAZY]  # noqa: PLE0604 the names of the table
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'icrl' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'icrl' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])
 
 
 def _register_with_gymnasium(name: str, env_id: str) -> None:

@@ -121,6 +121,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _export(args)
     if args.command == "export-agent":
         return _export_agent(args)
+    if args.command == "report" and args.csv is not None:
+        return _csv(_path(args.folder), args.csv)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -167,6 +169,8 @@ def _top_parser() -> _Parser:
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument("folder", help="output folder of a run")
+        if name == "report":
+            command.add_argument("--csv", default=None, help="write its numbers as one flat table instead; - is stdout")
     verify = commands.add_parser("verify", help="check every byte of a run, of collected data or of checkpoints")
     verify.add_argument("folder", help="output folder of a run, of `icrl collect`, of checkpoints, or a selection")
     inspect = commands.add_parser("inspect", help="show the learning curves of collected histories")
@@ -321,6 +325,18 @@ def _import(args: argparse.Namespace, rest: list[str]) -> int:
     stored = StoredRecords(_path(args.out), verify=False)
     objective = "dpt" if "query" in stored.fields else "ad"
     print(f"data: {args.out}, {stored.num_tasks:,} tasks   train on it: icrl run {objective} --data {args.out}")
+    return 0
+
+
+def _csv(folder: Path, out: str) -> int:
+    from icrl.recipes.public import read_results
+
+    results = read_results(folder)
+    if out == "-":
+        sys.stdout.write(results.csv())
+    else:
+        results.to_csv(_path(out))
+        print(f"{len(results.rows()):,} rows: {out}")
     return 0
 
 

@@ -1,5 +1,6 @@
 """A progress bar with rate and time left on a terminal; a plain line now and then elsewhere."""
 
+import importlib.util
 import sys
 import time
 from types import TracebackType
@@ -8,6 +9,13 @@ from typing import Self
 from icrl.core.console import say
 
 LINES_WITHOUT_TERMINAL = 10  # lines written over the whole of a job when stderr is a file or a pipe
+
+
+def _shows_widgets() -> bool:
+    """Whether this is a notebook in which rich can draw its bars."""
+    from rich.console import Console
+
+    return Console().is_jupyter and importlib.util.find_spec("ipywidgets") is not None
 
 
 class Progress:
@@ -26,7 +34,7 @@ class Progress:
         self.started = time.monotonic()
         self._next_line = done + max(1, total // LINES_WITHOUT_TERMINAL)
         self._bar = None
-        if label and sys.stderr.isatty():
+        if label and (sys.stderr.isatty() or _shows_widgets()):
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=30),

@@ -42,7 +42,17 @@ class Model(NamedTuple):
 
 
 # settings that the dashboard compares models by, besides those in which they differ
-TOLD = ("batch_size", "context_steps", "env", "filter", "learning_rate", "model", "num_layers", "objective", "source")
+TOLD: tuple[str, ...] = (
+    "batch_size",
+    "context_steps",
+    "env",
+    "filter",
+    "learning_rate",
+    "model",
+    "num_layers",
+    "objective",
+    "source",
+)
 TOLD += ("train_steps", "width")
 
 

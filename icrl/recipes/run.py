@@ -95,7 +95,14 @@ def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
 
 
 def start(
-    experiment: str, preset: str, seed: int, values: dict[str, Any], out: Path, resume: bool, large: bool = False
+    experiment: str,
+    preset: str,
+    seed: int,
+    values: dict[str, Any],
+    out: Path,
+    resume: bool,
+    large: bool = False,
+    on_row: OnRow | None = None,
 ) -> Run:
     """Open the output folder of a new run, or with ``resume`` of the one that is there, if there is one.
 
@@ -112,7 +119,8 @@ def start(
     experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
     flags = {name: getattr(jax.config, name) for name in FLAGS}
-    return Run(open_run_folder(out, config, resume, device=device, flags=flags), experiment, preset, seed, settings)
+    folder = open_run_folder(out, config, resume, device=device, flags=flags)
+    return Run(folder, experiment, preset, seed, settings, on_row)
 
 
 @stored_names()

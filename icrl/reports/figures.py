@@ -11,9 +11,24 @@ from icrl.reports.section import Figure
 
 def draw_figures(results: Results) -> dict[str, Any]:
     """Return {file stem: matplotlib Figure} for the sections that ``results`` has."""
-    figures = [item for items in contents(results) for item in items if isinstance(item, Figure)]
     with our_style():
-        return {figure.name: figure.draw() for figure in figures}
+        return {name: figure.draw() for name, figure in _figures(results).items()}
+
+
+def draw_figure(results: Results, name: str) -> Any:
+    """One of the figures of ``results``."""
+    with our_style():
+        return _figures(results)[name].draw()
+
+
+def figure_names(results: Results) -> list[str]:
+    """The names of the figures of ``results``."""
+    return list(_figures(results))
+
+
+def _figures(results: Results) -> dict[str, Figure]:
+    figures = [item for items in contents(results) for item in items if isinstance(item, Figure)]
+    return {figure.name: figure for figure in figures}
 
 
 def draw_learning_curves(returns: np.ndarray, optimal: np.ndarray, what: str = "optimum") -> Any:

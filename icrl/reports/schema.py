@@ -4,9 +4,10 @@ Everything in the report, the figures and TensorBoard is drawn from this one doc
 ``results.json`` is nowhere. A new section is a file in ``sections/``, a key of ``Results`` and a place in ``SECTIONS``.
 """
 
+from collections.abc import Iterator
 from typing import Any, NotRequired
 
-from icrl.reports.section import Figure, Head, Section, Table
+from icrl.reports.section import Figure, Head, Number, Section, Table
 from icrl.reports.sections import (
     checks,
     cross_entropy,
@@ -50,3 +51,12 @@ def contents(results: Results) -> list[list[Table | Figure]]:
     """What each section of ``results`` shows, in the order of the report; sections that show nothing are left out."""
     shown = [list(section.show(results[section.key], results)) for section in SECTIONS if results.get(section.key)]  # type: ignore[literal-required]
     return [items for items in shown if items]
+
+
+def numbers(results: Results) -> Iterator[Number]:
+    """Every number of ``results``, in the order of the report."""
+    of_document = str(results["env"].get("id", ""))
+    for section in SECTIONS:
+        if section.numbers and results.get(section.key):
+            for number in section.numbers(results[section.key], results):  # type: ignore[literal-required]
+                yield number if number.env else number._replace(env=of_document)

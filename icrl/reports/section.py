@@ -4,10 +4,10 @@ The files of ``sections/`` define one each, ``schema.SECTIONS`` puts them in ord
 TensorBoard, check) loops over that list.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
-from icrl.reports.forms import KINDS, AgentCurve
+from icrl.reports.forms import KINDS, AgentCurve, Band
 
 
 class Head(TypedDict):
@@ -63,13 +63,31 @@ class Curves(NamedTuple):
     title: str  # of the charts
 
 
+class Number(NamedTuple):
+    """One row of the flat table: one number that a section holds."""
+
+    env: str  # the name of an environment; "" of a section: the document's
+    section: str
+    agent: str  # or the variant, or what else is measured
+    kind: str  # of an agent; "" of what is none
+    measure: str
+    axis: str  # what ``at`` counts: step, episode, prefix, ...; "" for a number that is no point of a curve
+    at: int | None
+    mean: float
+    low: float | None  # None: without an interval
+    high: float | None
+    seeds: int | None  # training seeds behind it
+    tasks: int | None  # behind it; None here and there: none, or it is not told
+
+
 class Section(NamedTuple):
-    """One section; ``check`` and ``show`` are called only where the document has it."""
+    """One section; ``check``, ``show`` and ``numbers`` are called only where the document has it."""
 
     key: str  # in ``results.json``
     check: Callable[[str, Any], None]  # (path, the section): raises ``InputError`` that names the field at fault
     show: Callable[[Any, Head], Iterable[Table | Figure]]  # in the order in which they are read
     curves: Curves | None = None
+    numbers: Callable[[Any, Head], Iterable[Number]] | None = None  # all it holds; None: none of ours
 
 
 def agents_table(
@@ -86,3 +104,20 @@ def tasks_in_words(head: Head, section: Any = None, unseen: str = "unseen tasks"
     """The tasks behind the means of a section, or of the whole document: "200 unseen tasks"."""
     count = (section or {}).get("num_tasks", head["num_tasks"])
     return f"{count:,} {'rollouts in tasks seen in training' if head.get('tasks_were_seen') else unseen}"
+
+
+def curve_numbers(part: Any, head: Head, key: str, name: str, axis: str, field: str, env: str = "") -> Iterator[Number]:
+    """The curves ``field`` of all agents of the section ``name``, over its list ``key``, which counts ``axis``."""
+    tasks = part.get("num_tasks", head["num_tasks"])
+    for agent, curves in part["agents"].items():
+        seeds = len(head["train_seeds"]) if curves["kind"] == "model" else 1
+        facts = env, name, agent, curves["kind"], field, axis
+        yield from band_numbers(facts, part[key], curves[field], seeds, tasks)
+
+
+def band_numbers(
+    facts: tuple[str, str, str, str, str, str], at: list[int], band: Band, seeds: int, tasks: int | None
+) -> Iterator[Number]:
+    """One number a point of a curve; ``facts`` are those of ``Number`` in front of ``at``."""
+    for x, mean, low, high in zip(at, band["mean"], band["low"], band["high"], strict=True):
+        yield Number(*facts, x, mean, low, high, seeds, tasks)

@@ -15,7 +15,7 @@ import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeGuard, cast
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def _rows_by_seed(metrics_rows: Iterable[Mapping[str, Any]]) -> dict[int, Rows]:
     return {seed: dict(sorted(by_seed[seed].items())) for seed in sorted(by_seed)}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a point of a curve: any real number, of NumPy and of jax too, but no truth value."""
     if np.ndim(value) == 0 and hasattr(value, "dtype"):
         return bool(np.issubdtype(value.dtype, np.number)) and not np.iscomplexobj(value)
@@ -182,8 +182,8 @@ def _loss_over_seeds(by_seed: Sequence[Rows]) -> EventRecords | None:
     for step in by_seed[0]:
         losses = [rows[step]["loss"] for rows in by_seed if "loss" in rows.get(step, {})]
         if len(losses) == len(by_seed):
-            for bound, value in zip(BOUNDS, (np.mean(losses), min(losses), max(losses)), strict=True):
-                records.scalar(f"loss_over_seeds/{bound}", float(value), step)
+            for bound, value in zip(BOUNDS, (float(np.mean(losses)), min(losses), max(losses)), strict=True):
+                records.scalar(f"loss_over_seeds/{bound}", value, step)
     return records
 
 

@@ -117,6 +117,17 @@ def test_evaluate_report_and_resume_give_the_same_results(copy, capsys):
             assert after[section] == before[section], (argv[0], section)
 
 
+def test_a_report_is_one_flat_table_too(run, tmp_path, capsys):
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    code, out, _ = call(capsys, "report", run, "--csv", "-")
+    assert code == 0 and out.startswith("experiment,preset,seed,env,section,agent,kind,measure,axis,at,mean,low,high,")
+    code, told, _ = call(capsys, "report", run, "--csv", tmp_path / "table.csv")
+    assert code == 0 and (tmp_path / "table.csv").read_text() == out
+    assert told.startswith(f"{len(out.splitlines()) - 1:,} rows")
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before
+    assert call(capsys, "report", tmp_path, "--csv", "-")[0] == 2
+
+
 def test_training_on_stored_contexts_gives_the_bits_of_the_stream(run, tmp_path, capsys):
     data, out = tmp_path / "data", tmp_path / "run"
     assert call(capsys, "collect", "dpt-bandit", "--preset", "smoke", "--out", data, "--num-tasks", 40 * 16)[0] == 0

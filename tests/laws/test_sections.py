@@ -17,7 +17,7 @@ from icrl.reports.check import check_results, to_json
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
 from icrl.reports.report import print_summary
-from icrl.reports.schema import SECTIONS, Results, contents
+from icrl.reports.schema import SECTIONS, Results, contents, numbers
 from icrl.reports.section import Figure, Head, Table
 from icrl.reports.tensorboard import write_tensorboard
 
@@ -76,6 +76,14 @@ def test_every_file_is_in_the_list():
 @pytest.mark.parametrize("path", WRITERS, ids=lambda path: path.name)
 def test_no_writer_knows_a_section_by_name(path):
     assert named_sections(path.read_text()) == []
+
+
+def test_the_flat_table_has_every_section_of_numbers_and_each_number_once():
+    found = list(numbers(check_results(document())))
+    assert {section.key for section in SECTIONS if section.numbers is None} == {"published", "env"}
+    assert {number.section for number in found} == set(KEYS) - {"published", "env"}
+    assert len({number[:7] for number in found}) >= len(found) - 1  # two checks of the sample have one name
+    assert {number.env for number in found} == {"RiverSwim-v0", *document()["worlds"]}
 
 
 def named_sections(source):

@@ -5,7 +5,7 @@ from typing import NotRequired, TypedDict
 
 from icrl.reports.forms import Value, check_keys, check_value
 from icrl.reports.numbers import NO_NUMBER, format_value
-from icrl.reports.section import Head, Row, Section, Table
+from icrl.reports.section import Head, Number, Row, Section, Table
 
 
 class Check(TypedDict):
@@ -39,4 +39,12 @@ def _show(checks: list[Check], head: Head) -> Iterator[Table]:
     yield Table(title, columns, rows, details=("interval",))
 
 
-SECTION = Section("checks", _check, _show)
+def _numbers(checks: list[Check], head: Head) -> Iterator[Number]:
+    for row in checks:
+        if (value := row["measured"]) is not None:
+            seeds, tasks = len(head["train_seeds"]), head["num_tasks"]
+            bounds = value["mean"], value["low"], value["high"]
+            yield Number("", "checks", "", "", row["what"], "", None, *bounds, seeds, tasks)
+
+
+SECTION = Section("checks", _check, _show, numbers=_numbers)

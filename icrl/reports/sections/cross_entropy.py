@@ -10,7 +10,7 @@ from icrl.core.errors import require
 from icrl.reports.charts import INK, chart, log_x, look_of
 from icrl.reports.forms import Band, check_band, check_keys
 from icrl.reports.lines import Line, draw_lines, make_room
-from icrl.reports.section import Figure, Head, Section, tasks_in_words
+from icrl.reports.section import Figure, Head, Number, Section, band_numbers, tasks_in_words
 
 
 class CrossEntropy(TypedDict):
@@ -65,4 +65,14 @@ def _draw(section: CrossEntropy, title: str) -> Any:
     return figure
 
 
-SECTION = Section("cross_entropy", _check, _show)
+def _numbers(section: CrossEntropy, head: Head) -> Iterator[Number]:
+    tasks = section.get("num_tasks", head["num_tasks"])
+    bands = {"model": section["model"], "ideal": section["ideal"], "gap": section["gap"]}
+    for name, band in bands.items():
+        if band is not None:
+            seeds, kind = (1 if name == "ideal" else len(head["train_seeds"])), "" if name == "gap" else name
+            facts = "", "cross_entropy", name, kind, "cross-entropy (nats)", "prefix"
+            yield from band_numbers(facts, section["prefix"], band, seeds, tasks)
+
+
+SECTION = Section("cross_entropy", _check, _show, numbers=_numbers)

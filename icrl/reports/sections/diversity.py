@@ -11,7 +11,7 @@ from icrl.reports.charts import INK, chart
 from icrl.reports.forms import AgentCurve, check_curves, check_keys
 from icrl.reports.lines import agents_chart
 from icrl.reports.numbers import short_number
-from icrl.reports.section import Figure, Head, Row, Section, Table
+from icrl.reports.section import Figure, Head, Number, Row, Section, Table, band_numbers
 
 
 class Diversity(TypedDict):
@@ -78,4 +78,18 @@ def _draw_distance(section: Diversity, x_label: str) -> Any:
     return figure
 
 
-SECTION = Section("diversity", _check, _show)
+def _numbers(section: Diversity, head: Head) -> Iterator[Number]:
+    axis, sizes = "pretraining tasks", section["pool_size"]
+    for where, agents in (("the pool", section["pool"]), ("fresh tasks", section["fresh"])):
+        for name, agent in agents.items():
+            seeds = len(head["train_seeds"]) if agent["kind"] == "model" else 1
+            facts = "", "diversity", name, agent["kind"], f"regret in {where}", axis
+            yield from band_numbers(facts, sizes, agent["regret"], seeds, head["num_tasks"])
+    for prefix, row in zip(section["prefix"], section["distance"], strict=True):
+        measure = f"relative distance after {prefix} transitions"
+        for size, value in zip(sizes, row, strict=True):
+            facts = "", "diversity", "model", "model", measure, axis
+            yield Number(*facts, size, value, None, None, len(head["train_seeds"]), None)
+
+
+SECTION = Section("diversity", _check, _show, numbers=_numbers)

@@ -9,7 +9,7 @@ import numpy as np
 from icrl.reports.forms import AgentCurve, check_agents, drawn, intervals_in_words, last, tuning_in_words
 from icrl.reports.lines import agents_chart
 from icrl.reports.numbers import format_value, short_number
-from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, tasks_in_words
+from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, curve_numbers, tasks_in_words
 
 
 class Episodes(TypedDict):
@@ -45,4 +45,5 @@ SECTION = Section(
     partial(check_agents, form=Episodes, axis="episode", field="returns"),
     _show,
     Curves("episode", "returns", "return of an episode"),
+    partial(curve_numbers, key="episode", name="episodes", axis="episode", field="returns"),
 )

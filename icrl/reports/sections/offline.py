@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 from icrl.reports.forms import AgentCurve, check_agents, intervals_in_words
 from icrl.reports.lines import agents_chart
-from icrl.reports.section import Figure, Head, Section, tasks_in_words
+from icrl.reports.section import Figure, Head, Section, curve_numbers, tasks_in_words
 
 
 class Offline(TypedDict):
@@ -30,4 +30,9 @@ def _show(offline: Offline, head: Head) -> Iterator[Figure]:
     yield Figure("offline_suboptimality", caption, draw)
 
 
-SECTION = Section("offline", partial(check_agents, form=Offline, axis="prefix", field="suboptimality"), _show)
+SECTION = Section(
+    "offline",
+    partial(check_agents, form=Offline, axis="prefix", field="suboptimality"),
+    _show,
+    numbers=partial(curve_numbers, key="prefix", name="offline", axis="prefix", field="suboptimality"),
+)

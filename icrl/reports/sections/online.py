@@ -7,7 +7,7 @@ from typing import TypedDict
 from icrl.reports.forms import AgentCurve, check_agents, drawn, intervals_in_words, last, tuning_in_words
 from icrl.reports.lines import agents_chart
 from icrl.reports.numbers import format_ratio, format_value
-from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, tasks_in_words
+from icrl.reports.section import Curves, Figure, Head, Section, Table, agents_table, curve_numbers, tasks_in_words
 
 
 class Online(TypedDict):
@@ -45,4 +45,5 @@ SECTION = Section(
     partial(check_agents, form=Online, axis="steps", field="regret"),
     _show,
     Curves("steps", "regret", "cumulative regret"),
+    partial(curve_numbers, key="steps", name="online", axis="step", field="regret"),
 )

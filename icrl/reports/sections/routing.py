@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.reports.charts import INK, canvas, shorten
 from icrl.reports.forms import check_keys
-from icrl.reports.section import Figure, Head, Section
+from icrl.reports.section import Figure, Head, Number, Section
 
 
 class Routing(TypedDict):
@@ -54,4 +54,11 @@ def _draw(branches: list[Routing]) -> Any:
     return figure
 
 
-SECTION = Section("routing", _check, _show)
+def _numbers(branches: list[Routing], head: Head) -> Iterator[Number]:
+    for branch in branches:
+        for group, gates in zip(branch["groups"], branch["share"], strict=True):
+            facts = "", "routing", group, "", f"mean gate, {branch['branch']}", "expert"
+            yield from (Number(*facts, expert, gate, None, None, 1, None) for expert, gate in enumerate(gates))
+
+
+SECTION = Section("routing", _check, _show, numbers=_numbers)

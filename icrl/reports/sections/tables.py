@@ -1,12 +1,13 @@
 """Tables of numbers that are no curves, as the experiment made them."""
 
+import itertools
 from collections.abc import Iterator
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from icrl.core.errors import require
 from icrl.reports.forms import Value, check_keys, check_value
 from icrl.reports.numbers import format_cell
-from icrl.reports.section import Head, Row, Section, Table
+from icrl.reports.section import Head, Number, Row, Section, Table
 
 
 class Numbers(TypedDict):
@@ -37,4 +38,17 @@ def _show(tables: list[Numbers], head: Head) -> Iterator[Table]:
         yield Table(table["title"], table["columns"], rows, table.get("note", ""))
 
 
-SECTION = Section("tables", _check, _show)
+def _numbers(tables: list[Numbers], head: Head) -> Iterator[Number]:
+    """Each number of a table, of what its row is called by the text in front of the first number."""
+    for table in tables:
+        for row in table["rows"]:
+            texts = itertools.takewhile(lambda cell: isinstance(cell, str), row)
+            facts = "", "tables", ", ".join(map(str, texts)), ""
+            for column, cell in zip(table["columns"], row, strict=True):
+                if not isinstance(cell, str):
+                    value: Any = cell if isinstance(cell, dict) else {"mean": cell}
+                    bounds = value["mean"], value.get("low"), value.get("high")
+                    yield Number(*facts, f"{table['title']}: {column}", "", None, *bounds, None, None)
+
+
+SECTION = Section("tables", _check, _show, numbers=_numbers)

@@ -10,7 +10,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.reports.charts import INK, Look, chart, look_of
 from icrl.reports.forms import check_dictionary, check_keys
-from icrl.reports.section import Figure, Head, Section
+from icrl.reports.section import Figure, Head, Number, Section
 
 
 class Training(TypedDict):
@@ -99,4 +99,16 @@ def _draw_curve(axes: Any, curve: Training, look: Look, label: str) -> None:
         )  # fmt: skip
 
 
-SECTION = Section("training", _check, _show)
+def _numbers(curves: dict[str, Training], head: Head) -> Iterator[Number]:
+    """Of a model by its number, or of a variant, then means over its training seeds."""
+    for name, curve in curves.items():
+        seeds = 1 if name.isdigit() else len(head["train_seeds"])
+        for measure in ("loss", "val_loss", "trial_return"):
+            values: Any = curve.get(measure) or ()
+            for step, value in zip(curve["step"], values, strict=False):
+                if value is not None:
+                    facts = "", "training", name, "model", measure, "training step"
+                    yield Number(*facts, step, value, None, None, seeds, None)
+
+
+SECTION = Section("training", _check, _show, numbers=_numbers)

@@ -12,7 +12,7 @@ from icrl.reports.charts import INK, SIZE_INCHES, Look, canvas, chart, log_x, lo
 from icrl.reports.forms import AgentCurve, Value, check_agents, check_dictionary, check_value, drawn, last
 from icrl.reports.lines import TEXT_INCHES, Line, agent_lines, bands, draw_lines, make_room
 from icrl.reports.numbers import format_ratio, format_value
-from icrl.reports.section import Figure, Head, Row, Section, Table, agents_table
+from icrl.reports.section import Figure, Head, Number, Row, Section, Table, agents_table, curve_numbers
 
 LEAST, MOST = 0.01, 2.0  # shares between which the colours of the standings differ
 TUNED = " (tuned)"  # behind an agent's name: with the settings that were chosen in each environment
@@ -158,4 +158,14 @@ def _draw_world(name: str, world: World) -> Any:
     return figure
 
 
-SECTION = Section("worlds", _check, _show)
+def _numbers(worlds: dict[str, World], head: Head) -> Iterator[Number]:
+    for name, world in worlds.items():
+        yield from curve_numbers(world, head, "steps", "worlds", "step", "regret", name)
+        value = world["optimum"]
+        bounds = value["mean"], value["low"], value["high"]
+        yield Number(name, "worlds", "", "", "optimal return", "", None, *bounds, 1, world["num_tasks"])
+        for step, bound in zip(world["steps"], world["lower_bound"] or (), strict=False):
+            yield Number(name, "worlds", "", "", "lower bound of the regret", "step", step, bound, None, None, 1, None)
+
+
+SECTION = Section("worlds", _check, _show, numbers=_numbers)
