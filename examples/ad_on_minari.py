@@ -11,7 +11,8 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 
-from icrl.cli import main as icrl
+import icrl
+from icrl.datasets.importing import import_histories
 
 
 def record(dataset: str, num_episodes: int) -> None:
@@ -39,11 +40,9 @@ def main(out: Path = Path("runs/minari"), num_episodes: int = 2000, train_steps:
     datasets = (out / "datasets").resolve()  # Minari wants a whole path
     os.environ["MINARI_DATASETS_PATH"] = str(datasets)
     record("lake/q-learning-v0", num_episodes)
-    assert icrl(["import", str(datasets / "lake" / "q-learning-v0"), str(out / "histories")]) == 0
-    assert icrl(["inspect", str(out / "histories")]) == 0
-    words = f"run ad --preset smoke --context-steps 60 --train-steps {train_steps}"
-    assert icrl([*words.split(), "--data", str(out / "histories"), "--out", str(out / "run")]) == 0
-    return out / "run"
+    import_histories(datasets / "lake" / "q-learning-v0", out / "histories")
+    settings = {"data": str(out / "histories"), "context_steps": 30, "train_steps": train_steps}
+    return icrl.run("ad", preset="smoke", out=out / "run", **settings).folder
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import gymnasium
 import numpy as np
 
 import icrl
-from icrl.cli import main as command
+from icrl.gym.agents import HostAgent
 
 ENV, SETTINGS = "icrl:icrl/GaussianBandit-v0", {"num_arms": 5, "horizon": 100}
 
 
-def play(agent: icrl.gym.agents.HostAgent, seed: int) -> float:
+def play(agent: HostAgent, seed: int) -> float:
     """Return of one task, from the first pull on."""
     env = gymnasium.make(ENV, **SETTINGS)
     obs, _ = env.reset(seed=seed)
@@ -44,9 +44,7 @@ def ppo(seed: int, num_steps: int) -> float:
 
 def main(out: Path = Path("runs/against-sb3"), train_steps: int = 2000, num_tasks: int = 10, ppo_steps: int = 5000):
     """Mean returns: (pretrained agent with no step in the task before, PPO after ``ppo_steps``)."""
-    words = f"run dpt-bandit --preset smoke --num-arms 5 --horizon 100 --train-steps {train_steps} --resume"
-    assert command([*words.split(), "--out", str(out)]) == 0
-    agent = icrl.load_agent(out)
+    agent = icrl.load_agent(icrl.pretrain("dpt-bandit", preset="smoke", out=out, train_steps=train_steps, **SETTINGS))
     ours = np.mean([play(agent, seed) for seed in range(num_tasks)])
     return float(ours), float(np.mean([ppo(seed, ppo_steps) for seed in range(num_tasks)]))
 

@@ -7,10 +7,11 @@ A filter sees a table of returns, one row a history, and answers with rows.
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from icrl.cli import main as icrl
+import icrl
 from icrl.core.fields import setting
 from icrl.core.registry import filters
 from icrl.filters._table import Filter, HistoryTable, Selection, checked, span, whole
@@ -32,14 +33,15 @@ class Steady(Filter):
         return whole(kept if kept.size else np.array([falls.argmin()]))  # never nothing
 
 
-def main(out: Path = Path("runs/own-filter"), train_steps: int = 500, lawful: bool = True) -> Path:
-    """AD on Dark Room with three filters on the same histories; the folder of the run."""
+def main(out: Path = Path("runs/own-filter"), train_steps: int = 500, lawful: bool = True) -> list[dict[str, Any]]:
+    """AD on Dark Room with three filters of the same histories; what each did to them, and what models made of them."""
     if lawful:
         check_filter(Steady())
-    words = f"run ad-darkroom --preset smoke --vary filter=keep-all,lhf,steady --train-steps {train_steps}"
-    assert icrl([*words.split(), "--out", str(out)]) == 0
-    return out
+    vary = ("filter=keep-all,lhf,steady",)
+    results = icrl.run("ad-darkroom", preset="smoke", out=out, vary=vary, train_steps=train_steps)
+    results.summary()
+    return results.rows()
 
 
 if __name__ == "__main__":
-    print(main() / "report.html")
+    main()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icrl.cli import main as icrl
+import icrl
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
@@ -52,9 +52,8 @@ def main(out: Path = Path("runs/own-model"), train_steps: int = 2000, lawful: bo
     """DPT on Gaussian bandits with both models; the folder of the run."""
     if lawful:
         check_model("leaky")
-    words = f"run dpt-bandit --preset smoke --vary model=leaky,s5 --parameters 4000 --train-steps {train_steps}"
-    assert icrl([*words.split(), "--out", str(out)]) == 0
-    return out
+    settings = {"vary": ("model=leaky,s5",), "parameters": 4000, "train_steps": train_steps}
+    return icrl.run("dpt-bandit", preset="smoke", out=out, **settings).folder
 
 
 if __name__ == "__main__":

@@ -2,24 +2,26 @@
 
     python examples/sweep.py
 
-``vary`` is what ``--vary`` is on the command line. All variants end in one report; here the numbers are read off it.
+``vary`` is what ``--vary`` is on the command line. All variants end in one report and one flat table.
 """
 
 from pathlib import Path
 
-from icrl.recipes import run as runs
+import icrl
 
 GRID = ("model=transformer,s5", "learning_rate=1e-3,1e-2")
 
 
 def main(out: Path = Path("runs/sweep"), train_steps: int = 1000, eval_tasks: int = 500) -> dict[str, float]:
-    """Regret of each variant, and of exact posterior sampling."""
-    settings = {"vary": GRID, "train_steps": train_steps, "eval_tasks": eval_tasks, "competitors": ("uniform",)}
-    run = runs.start("dpt-bandit", "smoke", seed=0, values=settings, out=out, resume=True)
-    results = runs.execute(run)
-    return {name: agent["regret"]["mean"][-1] for name, agent in results["online"]["agents"].items()}
+    """Regret of each variant after all pulls, and of uniform play; the best first."""
+    sizes = {"train_steps": train_steps, "eval_tasks": eval_tasks, "competitors": ("uniform",)}
+    results = icrl.run("dpt-bandit", preset="smoke", out=out, vary=GRID, **sizes)
+    results.figure("online_regret").savefig(out / "sweep.pdf")  # a figure of matplotlib
+    results.to_csv(out / "sweep.csv")  # or to_frame(), with pandas
+    regret = {name: agent["regret"]["mean"][-1] for name, agent in results["online"]["agents"].items()}
+    return dict(sorted(regret.items(), key=lambda pair: pair[1]))
 
 
 if __name__ == "__main__":
-    for name, regret in sorted(main().items(), key=lambda pair: pair[1]):
+    for name, regret in main().items():
         print(f"{regret:8.2f}  {name}")
