@@ -74,6 +74,13 @@ def step_and_restart(env: Environment, with_oracle: bool, life: Life, action: Ar
     return life, seen._replace(measured=final.measured), final
 
 
+def restart_or_step(
+    env: Environment, with_oracle: bool, life: Life, action: Array, is_over: Array
+) -> tuple[Life, Seen]:
+    """One step, or in place of it the start of an episode where the one before ``is_over`` [] bool."""
+    return _choose(is_over, begin_episode(env, with_oracle, life), step_episode(env, with_oracle, life, action))
+
+
 def _optimum(env: Environment, life: Life) -> Array:
     best = env.optimal_action(life.task, life.state), env.optimal_return(life.task)
     return jnp.stack([jnp.asarray(value, jnp.float32) for value in best])
@@ -113,6 +120,14 @@ def begin_many(env: Environment, with_oracle: bool, lives: Life) -> tuple[Life, 
 def step_many(env: Environment, with_oracle: bool, lives: Life, actions: Array) -> tuple[Life, Seen, Seen]:
     """``step_and_restart`` for N lives and actions [N]."""
     return jax.vmap(partial(step_and_restart, env, with_oracle))(lives, actions)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def restart_or_step_many(
+    env: Environment, with_oracle: bool, lives: Life, actions: Array, are_over: Array
+) -> tuple[Life, Seen]:
+    """``restart_or_step`` for N lives, actions [N] and ``are_over`` [N]."""
+    return jax.vmap(partial(restart_or_step, env, with_oracle))(lives, actions, are_over)
 
 
 @jax.jit

@@ -84,7 +84,9 @@ def test_bad_vector_options(options, message):
 
 @pytest.mark.parametrize("folder", [3, None, [], 1.5, b"runs"])
 def test_a_folder_of_another_kind_is_refused(folder):
-    with pytest.raises(InputError, match=r"^folder: got [^\n]*, allowed: the output folder of a run$"):
+    with pytest.raises(
+        InputError, match=r"^folder: got [^\n]*, allowed: the output folder of a run, or a file of an agent$"
+    ):
         icrl.load_agent(folder)
 
 
