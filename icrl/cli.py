@@ -123,6 +123,8 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _export_agent(args)
     if args.command == "report" and args.csv is not None:
         return _csv(_path(args.folder), args.csv)
+    if args.command == "evaluate-logs":
+        return _evaluate_logs(args)
     from icrl.recipes import run as runs
 
     run = runs.reopen(_path(args.folder))
@@ -197,6 +199,11 @@ def _top_parser() -> _Parser:
     share.add_argument("file", metavar="FILE.safetensors", help="weights and a card; icrl.load_agent reads it")
     share.add_argument("--number", default="0", help="of the model among those of the run (default 0)")
     share.add_argument("--licence", default="not stated", help="under which it is given away, a line on its card")
+    logs = commands.add_parser("evaluate-logs", help="what agents would have earned on an imported log of a bandit")
+    logs.add_argument("folder", help="a folder of `icrl import` with propensities")
+    logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
+    logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
+    logs.add_argument("--seed", default="0", help="of their draws")
     for name in READ_FILES:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
@@ -337,6 +344,22 @@ def _csv(folder: Path, out: str) -> int:
     else:
         results.to_csv(_path(out))
         print(f"{len(results.rows()):,} rows: {out}")
+    return 0
+
+
+def _evaluate_logs(args: argparse.Namespace) -> int:
+    from icrl.core.errors import require_float
+    from icrl.core.settings import plain_value
+    from icrl.datasets.histories import StoredHistories
+    from icrl.recipes.logged import evaluate_logs
+    from icrl.reports.report import print_tables
+
+    learned = require_float("learn", plain_value(args.learn), 0.0, 1.0, open_low=True, open_high=True)
+    names = [name.strip() for name in args.agent.split(",") if name.strip()]
+    stored = StoredHistories(_path(args.folder))
+    table = evaluate_logs(stored, names, _integer("seed", args.seed), learned)
+    print_tables([table])
+    print(table["note"])
     return 0
 
 

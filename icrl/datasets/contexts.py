@@ -232,6 +232,23 @@ def shuffle_time(key: Array, history: History) -> History:
     return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChosenContexts:
+    """Some contexts of a source as a source: id i is that of ``chosen[i]``."""
+
+    contexts: ContextSource
+    chosen: np.ndarray  # [M] ids
+
+    @property
+    def num_steps(self) -> int:
+        """T, transitions in a context."""
+        return self.contexts.num_steps
+
+    def fetch(self, ids: np.ndarray) -> Contexts:
+        """The contexts of ids [B] in 0 .. M - 1."""
+        return self.contexts.fetch(self.chosen[np.asarray(ids, np.int64)])
+
+
 def store_contexts(
     folder: Path, contexts: ContextSource, num_tasks: int, card: dict[str, Any], shard_tasks: int = SHARD_TASKS
 ) -> None:

@@ -101,6 +101,23 @@ def _model_cross_entropy(policy: Any, contexts: Any, objective: Any) -> Array:
     return jax.lax.map(one_context, contexts, batch_size=CONTEXTS)
 
 
+def model_probabilities(objective: Any, policy: Any, windows: History) -> np.ndarray:
+    """What a model gives every action at each step of windows [N, T, ...], [N, T, K] float64."""
+    return np.asarray(_model_probabilities(policy, windows, objective), np.float64)
+
+
+@partial(jax.jit, static_argnames=("objective",))
+@in_32_bits
+def _model_probabilities(policy: Any, windows: History, objective: Any) -> Array:
+    at = objective.layout.decisions(windows.action.shape[1] - 1)
+
+    def one_window(window: Any) -> Array:
+        tokens = objective.inputs(jax.tree.map(lambda leaf: leaf[None], window))[0]
+        return jax.nn.softmax(policy(tokens)[0][at])
+
+    return jax.lax.map(one_window, windows, batch_size=CONTEXTS)
+
+
 def ideal_cross_entropy(agent: Any, contexts: Contexts, prefixes: np.ndarray) -> np.ndarray:
     """-log of the exact posterior probability of the labels at some ``prefixes`` [P]: [N, P] float64.
 

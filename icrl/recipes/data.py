@@ -20,6 +20,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Contexts, History
 from icrl.datasets.contexts import (
     Batches,
+    ChosenContexts,
     ContextGenerator,
     ContextSource,
     HeldContexts,
@@ -40,7 +41,7 @@ from icrl.recipes.competitors import UNIFORM
 from icrl.recipes.parts import CONTEXTS, INDEPENDENT
 from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
-from icrl.recipes.recorded import check_recorded, split_rows
+from icrl.recipes.recorded import check_recorded, opened, split_rows
 from icrl.storage.publish import make_folder
 
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
@@ -82,8 +83,8 @@ class RunData:
             return self._windows(recipe, train_seed, label)
         together, pool, size = recipe.backbone.sequences_per_task, recipe.data.pool, recipe.fit.batch_size
         if recipe.data.folder:
-            stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, self.seed))
-            count = stored.num_tasks // together
+            stored, rows = self._stored_contexts(recipe)
+            count = rows // together
             shuffle, pool = recipe.data.shuffle, min(pool or count, count)
             made = Batches(stored, size, self.seed + train_seed, pool, shuffle, together)
         else:
@@ -101,8 +102,23 @@ class RunData:
                 index = split_rows(recipe, len(self.union(recipe)[0].task))[1]
                 windows = dataclasses.replace(windows, index=index, first=None)
             return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=None)(0)
+        if recipe.env.is_recorded:
+            stored = StoredContexts(recipe.data.folder, verify=False)
+            rows = split_rows(recipe, stored.num_tasks)[1]
+            made = stored.fetch(rows[:VALIDATION_CONTEXTS])
+            return made if recipe.needs_labels else made.history
         made = contexts_of(recipe, self.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
         return made if recipe.needs_labels else made.history
+
+    def _stored_contexts(self, recipe: Recipe) -> tuple[ContextSource, int]:
+        """The stored contexts that a recipe is trained on, and how many they are."""
+        if not recipe.data.is_foreign:
+            stored = StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, self.seed))
+            return stored, stored.num_tasks
+        everything = StoredContexts(recipe.data.folder)
+        rows = np.arange(everything.num_tasks)
+        rows = split_rows(recipe, len(rows))[0] if recipe.env.is_recorded else rows
+        return ChosenContexts(everything, rows), len(rows)
 
     def union(self, recipe: Recipe) -> Union:
         """The recipe's histories, random players in place of the last of each task."""
@@ -249,14 +265,13 @@ def check_stored(recipe: Recipe, seed: int) -> None:
     """Raise ``InputError`` for stored data that were made with other settings than the recipe's."""
     if not recipe.data.folder:
         return
+    if recipe.data.is_foreign:
+        check_recorded(recipe, opened(recipe.data.folder))
+        return
     if recipe.data.kind == CONTEXTS:
         StoredContexts.made_as(recipe.data.folder, _contexts_card(recipe, seed))
         return
-    stored = StoredHistories(recipe.data.folder)
-    if stored.is_foreign:
-        check_recorded(recipe, stored)
-        return
-    card = stored.card
+    card = StoredHistories(recipe.data.folder).card
     expected = {**_part_card(recipe, recipe.sources, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)

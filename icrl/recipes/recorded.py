@@ -12,13 +12,15 @@ import numpy as np
 
 from icrl.core.errors import InputError, require
 from icrl.core.settings import flat
-from icrl.datasets.histories import RECORDED, StoredHistories, is_foreign
+from icrl.datasets.contexts import StoredContexts
+from icrl.datasets.histories import RECORDED, StoredHistories, is_foreign, recorded_environment
 from icrl.datasets.store import CARD, StoredRecords
 from icrl.envs._splits import SPLITS
 from icrl.recipes.parts import CONTEXTS, HISTORIES
 from icrl.recipes.recipe import Recipe
 
 Rows = np.ndarray
+Stored = StoredContexts | StoredHistories
 
 
 def recorded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,38 +34,46 @@ def recorded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     path = Path(folder).expanduser()
     if not (path / CARD).is_file() or not is_foreign(StoredRecords(path, verify=False).card):
         return {}
-    stored = StoredHistories(path, verify=False)
-    told = {
-        "histories": stored.num_histories,
-        "history_steps": stored.num_steps,
-        "segment": stored.card["episode_steps"],
-        "train_tasks": stored.num_tasks,
-    }
-    if "env" in values:
-        return told
-    env = stored.environment()
-    assert env is not None
-    return {**told, "env": RECORDED, **flat(env)}
+    stored = opened(path)
+    told = _facts(stored)
+    return told if "env" in values else {**told, "env": RECORDED, **flat(recorded_environment(stored.card, folder))}
 
 
-def check_recorded(recipe: Recipe, stored: StoredHistories) -> None:
-    """Raise ``InputError`` unless the recipe is one for the foreign histories ``stored``."""
-    env, where = stored.environment(), recipe.data.folder
-    assert env is not None
-    theirs, ours = env.spec, recipe.env.spec
+def opened(path: Path | str) -> Stored:
+    """The contexts or histories in a folder of `icrl import`."""
+    has_queries = "query" in StoredRecords(path, verify=False).fields
+    return StoredContexts(path, verify=False) if has_queries else StoredHistories(path, verify=False)
+
+
+def _facts(stored: Stored) -> dict[str, Any]:
+    """The settings of a recipe that a foreign set decides; "histories" are the contexts of a task too."""
+    if isinstance(stored, StoredHistories):
+        return {
+            "histories": stored.num_histories,
+            "history_steps": stored.num_steps,
+            "segment": stored.card["episode_steps"],
+            "train_tasks": stored.num_tasks,
+        }
+    each = stored.card["each"]
+    return {"histories": each, "context_steps": stored.num_steps, "train_tasks": stored.num_tasks // each}
+
+
+def check_recorded(recipe: Recipe, stored: Stored) -> None:
+    """Raise ``InputError`` unless the recipe is one for the foreign contexts or histories ``stored``."""
+    where = recipe.data.folder
+    theirs, ours = recorded_environment(stored.card, where).spec, recipe.env.spec
     for field in ("num_actions", "obs_shape"):
         found, wanted = getattr(theirs, field), getattr(ours, field)
         require(found == wanted, "env", recipe.env.name, f"one with the {field} of {where}: {found}, not {wanted}")
-    expected = {
-        "histories": stored.num_histories,
-        "history_steps": stored.num_steps,
-        "segment": stored.card["episode_steps"],
-    }
-    for name, value in expected.items():
+    for name, value in _facts(stored).items():
         found = getattr(recipe.data, name)
         require(found == value, name, found, f"{value}, as {where} has", "leave it out: the card tells it")
+    together = recipe.backbone.sequences_per_task
+    pairs = isinstance(stored, StoredHistories) or recipe.data.histories % together == 0
+    require(pairs, "moe", f"{together} contexts of a task side by side", f"a set with a multiple of {together} of each")
     if recipe.env.is_recorded:
-        train, held_out = split_rows(recipe, stored.num_tasks * stored.num_histories)
+        rows = stored.num_tasks * (stored.num_histories if isinstance(stored, StoredHistories) else 1)
+        train, held_out = split_rows(recipe, rows)
         few = f"{len(train)} for training, {len(held_out)} held out"
         hint = "import shorter histories, or change --train-fraction"
         require(len(held_out) >= 2, "histories", few, "at least two held out", hint)
@@ -83,7 +93,7 @@ def check_unplayed(recipe: Recipe) -> None:
 
 
 def split_rows(recipe: Recipe, num_rows: int) -> tuple[Rows, Rows]:
-    """The rows of histories for training and those held out, ``num_rows`` in all, task after task.
+    """The rows of histories or contexts for training and those held out, ``num_rows`` in all, task after task.
 
     Whole tasks are held out, by their places in the set, where there are enough to split; else single histories.
     """

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from icrl.reports.numbers import NO_NUMBER
 from icrl.reports.page import render_html
 from icrl.reports.schema import Results, contents
 from icrl.reports.section import Figure, Row, Table
+from icrl.reports.sections import tables as numbers
 from icrl.storage.documents import read_document, sealed
 from icrl.storage.publish import make_folder, publish_file
 
@@ -52,6 +53,17 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
 
     Plain text at least 100 columns wide when ``file`` is no terminal.
     """
+    shown = [part for items in reversed(contents(results)) for item in items for part in _for_terminal(item)]
+    _print(shown, [results["title"], results["claim"]] if shown else [], file)
+
+
+def print_tables(tables: list[Any], file: TextIO | None = None) -> None:
+    """Print tables of numbers, as the section ``tables`` of a report holds them."""
+    _print([part for item in numbers.SECTION.show(tables, cast(Any, {})) for part in _for_terminal(item)], [], file)
+
+
+def _print(tables: list[Table], head: list[str], file: TextIO | None) -> None:
+    """Print ``tables`` under the lines of ``head``, the first of which is bold."""
     from rich import table as rich_table
     from rich.console import Console
     from rich.text import Text
@@ -64,10 +76,9 @@ def print_summary(results: Results, file: TextIO | None = None) -> None:
         """``words`` as they are: a plain str would be read as markup, but "[red]" in a name is a name."""
         return Text(_encodable(words, out), style if terminal else "")
 
-    shown = [part for items in reversed(contents(results)) for item in items for part in _for_terminal(item)]
-    if shown:
-        console.print(text(results["title"], "bold"), text(results["claim"]), sep="\n")
-    for title, columns, rows, *_ in shown:
+    if head:
+        console.print(text(head[0], "bold"), *map(text, head[1:]), sep="\n")
+    for title, columns, rows, *_ in tables:
         drawn = rich_table.Table()
         for index, column in enumerate(columns):
             drawn.add_column(text(column), justify="left" if index == 0 else "right")

@@ -10,10 +10,12 @@ import icrl
 from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.types import EnvSpec
+from icrl.datasets.contexts import StoredContexts
 from icrl.datasets.foreign import store_histories
 from icrl.envs.dark_room import DarkRoom
 from icrl.recipes import run as runs
-from icrl.recipes.held_out import held_out_windows
+from icrl.recipes.data import RunData
+from icrl.recipes.held_out import held_out_sections, held_out_windows
 from icrl.recipes.recorded import split_rows
 
 TASKS, EACH, STEPS = 12, 4, 60
@@ -81,7 +83,7 @@ def test_no_model_is_trained_on_what_it_is_judged_by(trained):
     assert len(held_out) == 3 * EACH and not set(train) & set(held_out)
     chosen = json.loads(next((trained / "data").glob("selection-*.json")).read_text())["index"]
     assert set(chosen) <= set(train.tolist()) and len(set(chosen)) > 1
-    windows, units = held_out_windows(recipe, trained, 0)
+    windows, units, *_ = held_out_windows(recipe, trained, 0)
     given = improving()["actions"].reshape(-1, STEPS)
     for row, action in zip(np.repeat(held_out, len(units) // len(held_out)), np.asarray(windows.action), strict=True):
         cuts = np.lib.stride_tricks.sliding_window_view(given[row], len(action))
@@ -148,3 +150,38 @@ def test_models_trained_on_foreign_histories_play_in_an_environment_that_is_here
     assert results["online"]["agents"].keys() >= {"AD", "uniform", "oracle"}
     assert not any("q-learning" in name for name in results["episodes"]["agents"])
     assert (N, R, T, H, K, SPEC.num_actions) == (5, 3, 24, 6, 3, 3)
+
+
+@pytest.fixture
+def contexts(tmp_path):
+    """An imported set of 24 contexts of DPT, two of each task."""
+    draw = np.random.default_rng(0)
+    means = np.repeat(draw.random((12, K)), 2, axis=0)
+    action = draw.integers(0, K, (24, 10))
+    np.savez(
+        tmp_path / "arms.npz",
+        context_states=np.ones((24, 10, 1)), context_next_states=np.ones((24, 10, 1)),
+        context_rewards=means[np.arange(24)[:, None], action], context_actions=np.eye(K)[action],
+        query_state=np.ones((24, 1)), optimal_action=np.eye(K)[means.argmax(1)],
+    )  # fmt: skip
+    command = ["import", str(tmp_path / "arms.npz"), str(tmp_path / "data"), "--format", "dpt", "--each", "2"]
+    assert main(command) == 0
+    return tmp_path / "data"
+
+
+def test_dpt_is_trained_on_imported_contexts_and_judged_by_others(contexts, tmp_path):
+    recipe = runs.settings_of("dpt", "smoke", {"data": str(contexts), "batch_size": 6, "train_fraction": 0.75})
+    runs.experiments["dpt"].validate(recipe, 0)
+    train, held_out = split_rows(recipe, 24)
+    assert {row // 2 for row in train} | {row // 2 for row in held_out} == set(range(12))
+    assert not {row // 2 for row in train} & {row // 2 for row in held_out}, "a task on both sides"
+    stored, batches = StoredContexts(contexts).fetch(np.arange(24)), RunData(tmp_path, 0).batches(recipe, 0)
+    seen = np.concatenate([np.asarray(batches(step).history.reward) for step in range(20)])
+    rewards = np.asarray(stored.history.reward)
+    assert {row.tobytes() for row in seen} == {row.tobytes() for row in rewards[train]}
+    sections = held_out_sections({"DPT": (recipe, [recipe.new_policy(0, 0)])}, tmp_path, 0)
+    assert sections["cross_entropy"]["what"] == "the label" and sections["num_tasks"] == len(held_out) / 2
+    assert sections["cross_entropy"]["prefix"][-1] == 10
+    labelled = runs.settings_of("dpt", "smoke", {"data": str(contexts), "label": "ucb"})
+    with pytest.raises(InputError, match="label: got 'ucb', allowed: none: nothing is collected in arms"):
+        runs.experiments["dpt"].validate(labelled, 0)

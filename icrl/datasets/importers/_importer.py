@@ -67,7 +67,7 @@ class HistoryImporter(Importer):
         return () if self.obs_states is None else (self.obs_states,) * math.prod(shape)
 
     def find(self, source: Path) -> Found:
-        origin = {"format": format_of(self), "from": source.name, **self.about(source)}
+        origin = {"format": format_of(self), "from": source.name, "env": source.stem, **self.about(source)}
         return found_in(
             self.tasks(source),
             self.unequal,

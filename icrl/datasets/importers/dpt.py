@@ -47,6 +47,7 @@ class DPTContexts(Importer):
     Train on them with ``icrl run dpt --data FOLDER``.
     """
 
+    each: int = setting(1, low=1, high=2**20, help="contexts of one task, which follow one another in the file")
     obs_states: int | None = setting(None, low=1, high=65536, help="states are integers below this; none: real numbers")
 
     def find(self, source: Path) -> FoundContexts:
@@ -55,6 +56,7 @@ class DPTContexts(Importer):
         states, (action, known) = arrays["context_states"], indices_of(arrays["context_actions"], name)
         require(states.ndim == 3 and action.ndim == 2, f"{name}: context_states: shape", states.shape, "[N, T, d]")
         count, steps, dim = states.shape
+        require(count % self.each == 0, "each", self.each, f"a number that divides the {count} contexts of {name}")
         label, _ = indices_of(arrays["optimal_action"], name)
         num_actions = known or int(max(action.max(), label.max())) + 1
         shapes = {
@@ -78,14 +80,14 @@ class DPTContexts(Importer):
             inside = bool(((seen >= 0) & (seen < self.obs_states) & (seen == np.rint(seen))).all())
             require(inside, f"{name}: context_states", "others", f"integers in [0, {self.obs_states - 1}]")
         spec = EnvSpec(
-            RECORDED, num_actions, (dim,), float(fields["obs"].min()), float(fields["obs"].max()), steps,
+            source.stem, num_actions, (dim,), float(fields["obs"].min()), float(fields["obs"].max()), steps,
             () if self.obs_states is None else (self.obs_states,) * dim,
         )  # fmt: skip
         assumed = ["no episode of a context ends: its transitions are independent, or an episode"]
         return FoundContexts(fields, {
-            "env": {"id": RECORDED, **flat(RecordedEnvironment.of(spec, count))},
+            "env": {"id": RECORDED, **flat(RecordedEnvironment.of(spec, count // self.each))},
             "source": "unknown", FOREIGN: {"format": format_of(self), "from": name, "assumed": assumed},
-            "num_steps": steps,
+            "num_steps": steps, "each": self.each,
         })  # fmt: skip
 
     @staticmethod

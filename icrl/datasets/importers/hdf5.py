@@ -8,7 +8,7 @@ from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NAMES, NEEDED
 from icrl.datasets.foreign import Tasks
-from icrl.datasets.importers._hdf5 import array, opened
+from icrl.datasets.importers._hdf5 import opened, rows
 from icrl.datasets.importers._importer import HistoryImporter, needed
 
 
@@ -26,7 +26,7 @@ class Hdf5(HistoryImporter):
     def tasks(self, source: Path) -> Tasks:
         with opened(source) as file:
             if ACTIONS in file:
-                shape = array(file, ACTIONS, source.name).shape
+                shape = rows(file, ACTIONS, source.name).shape
                 require(len(shape) == 3, f"{source.name}: {ACTIONS}: shape", shape, "[N, R, T], or groups of [R, T]")
                 groups, count = None, shape[0]
             else:
@@ -40,7 +40,7 @@ class Hdf5(HistoryImporter):
             with opened(source) as file:
                 group = file if groups is None else file[groups[at]]
                 needed(group, NEEDED, where(at))
-                found = {name: array(group, name, where(at)) for name in NAMES.values() if name in group}
+                found = {name: rows(group, name, where(at)) for name in NAMES.values() if name in group}
                 if groups is None:
                     return {name: each[at] for name, each in found.items()}
                 rank = found[ACTIONS].ndim

@@ -22,7 +22,7 @@ from icrl.core.progress import Progress
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NEXT, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
 from icrl.datasets.foreign import Exported, Found, Survey, Tasks, found_in
-from icrl.datasets.importers._hdf5 import array, opened
+from icrl.datasets.importers._hdf5 import form_of, group_in, numbers, opened
 from icrl.datasets.importers._importer import HistoryImporter, pieces
 from icrl.datasets.importers._minari_spaces import Space, action_count, observation_space
 from icrl.storage.paths import show
@@ -126,29 +126,27 @@ class _Dataset:
         self.space, self._actions  # noqa: B018, refuse what cannot be read before it is
         with opened(self.file) as file:
             count = len(file)
-            require(count >= 1 and "episode_0" in file, f"{self.name}: episodes", count, "episode_0, episode_1, ...")
             steps = np.empty(count, np.int64)
-            first = file["episode_0"].get("infos")
-            numbered = first is not None and self.task_info in first and self.history_info in first
-            numbers = np.empty((count, 2), np.int64) if numbered else None
+            names = self.task_info, self.history_info
+            infos = list(file["episode_0"]["infos"]) if "episode_0/infos" in file else []
+            places = np.empty((count, 2), np.int64) if {*names} <= {*infos} else None
             with Progress("reading", count, "episodes") as bar:
                 for number in range(count):
-                    group = self._group(file, number)
-                    steps[number] = array(group, "rewards", f"{self.name}: episode {number}").shape[0]
-                    if numbers is not None:
-                        infos = group["infos"]
-                        numbers[number] = infos[self.task_info][0], infos[self.history_info][0]
+                    group, place = self._group(file, number)
+                    steps[number] = form_of(group, "rewards", place)[0][0]
+                    if places is not None:
+                        told = group_in(group, "infos", place)
+                        places[number] = [numbers(told, name, place)[0] for name in names]
                     if number % 1000 == 999:
                         bar.advance(1000)
                 bar.advance(count % 1000)
         empty = np.flatnonzero(steps == 0)
         require(empty.size == 0, f"{self.name}: episode {empty[:1].tolist()}", "no step", "at least one")
-        return steps, numbers
+        return steps, places
 
-    def _group(self, file: Any, number: int) -> Any:
-        name = f"episode_{number}"
-        require(name in file, f"{self.name}: {name}", "nothing", f"a group, as there are {len(file)}")
-        return file[name]
+    def _group(self, file: Any, number: int) -> tuple[Any, str]:
+        """An episode, and what to call it."""
+        return group_in(file, f"episode_{number}", self.name), f"{self.name}: episode {number}"
 
     @property
     def is_numbered(self) -> bool:
@@ -158,11 +156,11 @@ class _Dataset:
     @cached_property
     def _histories(self) -> dict[int, list[np.ndarray]]:
         """The episodes of each history of each task, in order."""
-        steps, numbers = self._index
-        if numbers is None:
+        steps, places = self._index
+        if places is None:
             return {0: [np.arange(len(steps))]}
         found: dict[int, dict[int, list[int]]] = {}
-        for episode, (task, history) in enumerate(numbers.tolist()):
+        for episode, (task, history) in enumerate(places.tolist()):
             found.setdefault(task, {}).setdefault(history, []).append(episode)
         return {task: [np.array(each) for each in histories.values()] for task, histories in found.items()}
 
@@ -190,10 +188,10 @@ class _Dataset:
         with opened(self.file) as file:
             for episodes in list(self._histories.values())[at]:
                 last = np.cumsum(steps[episodes]) - 1
-                group = self._group(file, int(episodes[-1]))
-                flagged = group["terminations"][-1] or group["truncations"][-1]
+                group, place = self._group(file, int(episodes[-1]))
+                flagged = any(numbers(group, name, place)[-1] for name in FIELDS[1:])
                 ends.append(last if flagged else last[:-1])
-            obs_dtype = array(self._group(file, 0), "observations", self.name).dtype
+            obs_dtype = form_of(self._group(file, 0)[0], "observations", self.name)[1]
         lengths = [int(steps[episodes].sum()) for episodes in list(self._histories.values())[at]]
         if not self.is_numbered:
             count, length = self._cut
@@ -215,7 +213,7 @@ class _Dataset:
         parts: dict[str, list[np.ndarray]] = {}
         with opened(self.file) as file:
             for number in map(int, episodes):
-                for name, field in self._episode(self._group(file, number), number).items():
+                for name, field in self._episode(*self._group(file, number), number).items():
                     parts.setdefault(name, []).append(field)
         joined = {name: np.concatenate(fields) for name, fields in parts.items()}
         last = np.cumsum([len(each) for each in parts[REWARDS]]) - 1
@@ -223,16 +221,15 @@ class _Dataset:
         joined[TRUNCATED][inner] = True  # the next episode begins behind it
         return joined
 
-    def _episode(self, group: Any, number: int) -> dict[str, np.ndarray]:
-        place, steps = f"{self.name}: episode {number}", int(self._index[0][number])
-        rewards, terminated, truncated = (array(group, name, place)[()] for name in FIELDS)
-        seen = array(group, "observations", place)
-        expected = (steps + 1, *self.space.stored_shape)
-        require(seen.shape == expected, f"{place}: observations: shape", seen.shape, f"{expected}", "images, if JPEG")
-        actions = array(group, "actions", place)[()] - self._actions[1]
+    def _episode(self, group: Any, place: str, number: int) -> dict[str, np.ndarray]:
+        steps = int(self._index[0][number])
+        rewards, terminated, truncated = (numbers(group, name, place) for name in FIELDS)
+        actions = numbers(group, "actions", place) - self._actions[1]
+        seen, expected = numbers(group, "observations", place), (steps + 1, *self.space.stored_shape)
+        require(seen.shape == expected, f"{place}: observations: shape", seen.shape, f"{expected}")
         for name, each in (("actions", actions), ("terminations", terminated), ("truncations", truncated)):
             require(each.shape == (steps,), f"{place}: {name}: shape", each.shape, f"({steps},)")
-        seen = seen[()].reshape(steps + 1, *self.space.shape)
+        seen = seen.reshape(steps + 1, *self.space.shape)
         seen = seen - self.space.start if self.space.start.any() else seen
         found = {
             OBSERVATIONS: seen[:-1],
@@ -242,7 +239,11 @@ class _Dataset:
             TERMINATED: np.asarray(terminated, bool),
             TRUNCATED: np.asarray(truncated, bool),
         }
-        infos = group.get("infos")
-        if infos is not None and "propensity" in infos:
-            found[PROPENSITIES] = infos["propensity"][:steps]
+        if self._has_propensities:
+            found[PROPENSITIES] = numbers(group_in(group, "infos", place), "propensity", place)[:steps]
         return found
+
+    @cached_property
+    def _has_propensities(self) -> bool:
+        with opened(self.file) as file:
+            return "episode_0/infos/propensity" in file

@@ -11,8 +11,8 @@ from icrl.core.fields import setting
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
 from icrl.datasets.foreign import Tasks
-from icrl.datasets.importers._hdf5 import array, opened
-from icrl.datasets.importers._importer import HistoryImporter, needed
+from icrl.datasets.importers._hdf5 import group_in, numbers, opened
+from icrl.datasets.importers._importer import HistoryImporter
 
 
 @importers.register("xland", paper="Nikulin et al. 2024")
@@ -36,12 +36,10 @@ class XLand(HistoryImporter):
     def _read(self, source: Path, name: str) -> dict[str, Any]:
         place = f"{source.name}: group {name}"
         with opened(source) as file:
-            group = file[name]
-            needed(group, ("states", "actions", "rewards"), place)
-            states = array(group, "states", place)[()]
-            rewards = array(group, "rewards", place)[()]
-            over = array(group, "dones", place)[()] if "dones" in group else np.zeros(rewards.shape, bool)
-            actions = array(group, "actions", place)[()]
+            group = group_in(file, name, source.name)
+            states, actions, rewards = (numbers(group, field, place) for field in ("states", "actions", "rewards"))
+            has_dones = f"{name}/dones" in file
+            over = numbers(group, "dones", place) if has_dones else np.zeros(rewards.shape, bool)
         require(states.dtype.kind in "iu", f"{place}: states", str(states.dtype), "packed integers")
         most, allowed = int(states.max(initial=0)), f"below {self.tiles} x {self.colors}, tiles x colors"
         require(most < self.tiles * self.colors, f"{place}: states", most, allowed, "--colors as it was packed with")
