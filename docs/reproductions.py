@@ -212,11 +212,17 @@ def keep(folder: Path) -> Path:
 
 HEAD = f"""# Published numbers, and ours
 
-Made by `python docs/reproductions.py` from the files in `docs/results`; each is made of a run by
-`python docs/reproductions.py keep FOLDER`. Ours: the mean and its 95 % interval. A claim is "met" where our interval
-reaches the published number or is better; a competitor's, where our interval and theirs overlap. What cannot be
-expected at another size than the paper's is said to be so. "{NOT_RUN}": no run is kept here; the docstrings
-of the experiments tell of earlier ones. Settings that differ from the preset's stand behind it.
+Made by `python docs/reproductions.py` from the files in `docs/results`; each is made of a finished run:
+
+```bash
+icrl run dpt-bandit
+python docs/reproductions.py keep runs/dpt-bandit
+```
+
+Ours: the mean and its 95 % interval. A claim is "met" where our interval reaches the published number or is better; a
+competitor's, where our interval and theirs overlap. What cannot be expected at another size than the paper's is said to
+be so. "{NOT_RUN}": no run is kept here; the docstrings of the experiments tell of earlier ones. Settings that
+differ from the preset's stand behind it.
 """
 COLUMNS = ("claim", "theirs", "ours", "preset", "run", "verdict", "figure")
 
@@ -239,12 +245,15 @@ def page() -> str:
     """The page, from the files that are there."""
     parts = [HEAD]
     for name in experiments:
-        published = experiments[name].published
-        if published:
-            rows = [cells for each in published for cells in _rows(name, each)]
-            lines = [COLUMNS, ["---"] * len(COLUMNS), *rows]
-            parts += [f"## {name}\n", *(f"| {' | '.join(line)} |" for line in lines), ""]
+        if experiments[name].published:
+            parts += [f"## {name}\n", *table(name), ""]
     return "\n".join(parts)
+
+
+def table(name: str) -> list[str]:
+    """The lines of the table of one experiment: a row for each claim and kept run."""
+    rows = [cells for each in experiments[name].published for cells in _rows(name, each)]
+    return [f"| {' | '.join(line)} |" for line in (COLUMNS, ["---"] * len(COLUMNS), *rows)]
 
 
 def kept_runs(name: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from icrl.core.errors import InputError
 from icrl.core.fields import declared, kinds_of
 from icrl.core.flags import values_of
-from icrl.core.registry import agents, environments, experiments, filters, layouts, models, objectives
+from icrl.core.registry import agents, environments, experiments, filters, importers, layouts, models, objectives
 from icrl.core.settings import leaves, replaced
 from icrl.core.types import Agent
 
@@ -63,7 +63,7 @@ def maker(kind, name):
 
 ITEMS = [
     pytest.param(kind, name, id=f"{kind.kind}-{name}")
-    for kind in (environments, agents, models, layouts, objectives, filters)
+    for kind in (environments, agents, models, layouts, objectives, filters, importers)
     for name in kind
 ]
 
