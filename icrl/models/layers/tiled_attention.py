@@ -129,7 +129,7 @@ def _forward(
         count = (jnp.arange(length) - first + 1).astype(wide)[None, :]
         y = (jax.lax.scan(relu, nothing, pairs)[0] / count[:, None]).swapaxes(1, 2)
         return y, (q, k, v, first, y, count)
-    start = jnp.full((heads, length), LOWEST, wide), jnp.zeros((heads, length), wide), nothing
+    start: tuple[Array, ...] = (jnp.full((heads, length), LOWEST, wide), jnp.zeros((heads, length), wide), nothing)
     (peak, total, weighted), _ = jax.lax.scan(softmax, start, pairs)
     y = (weighted / total[:, None]).swapaxes(1, 2)
     return y, (q, k, v, first, y, peak + jnp.log(total))
