@@ -22,7 +22,7 @@ from icrl.recipes.checks import Measured, Promise, kept
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import CONTEXTS
-from icrl.recipes.preflight import check_memory
+from icrl.recipes.preflight import check_memory, check_parts_of_others
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
@@ -74,6 +74,7 @@ class RecipeExperiment(Experiment[Recipe]):
             reinforced = cls.predicts and variant.is_reinforced
             require(not reinforced, "objective", variant.prediction.objective, "one that predicts from data here")
             try:
+                check_parts_of_others(variant)
                 check_fit(variant, variants.values())
                 check_memory(variant)
                 data.check_stored(variant, seed)
