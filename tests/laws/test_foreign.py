@@ -313,7 +313,9 @@ def test_a_module_in_the_working_folder_is_found(lab, monkeypatch):
 
 def test_a_plugin_cannot_take_a_name_of_ours_before_we_do(lab):
     """In a process in which nothing of ours has been looked up yet."""
-    declare(lab, thief=write(lab, WORLDS.replace("Maze-v0", "GaussianBandit-v0")))
+    thief = WORLDS.replace("gaussian_bandit import Gaussian", "bernoulli_bandit import Bernoulli")
+    thief = thief.replace("Maze(Gaussian", "Maze(Bernoulli").replace("Maze-v0", "GaussianBandit-v0")
+    declare(lab, thief=write(lab, thief))
     code = (
         f"import sys; sys.path.insert(0, {str(lab)!r})\n"
         "from icrl.core.registry import environments\n"
