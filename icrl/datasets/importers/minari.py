@@ -126,6 +126,7 @@ class _Dataset:
         self.space, self._actions  # noqa: B018, refuse what cannot be read before it is
         with opened(self.file) as file:
             count = len(file)
+            require(count >= 1, f"{self.name}: episodes", "none", "one or more")
             steps = np.empty(count, np.int64)
             names = self.task_info, self.history_info
             infos = list(file["episode_0"]["infos"]) if "episode_0/infos" in file else []
@@ -133,10 +134,16 @@ class _Dataset:
             with Progress("reading", count, "episodes") as bar:
                 for number in range(count):
                     group, place = self._group(file, number)
-                    steps[number] = form_of(group, "rewards", place)[0][0]
+                    shape = form_of(group, "rewards", place)[0]
+                    require(len(shape) == 1, f"{place}: rewards: shape", shape, "[L], one number a step")
+                    steps[number] = shape[0]
                     if places is not None:
                         told = group_in(group, "infos", place)
-                        places[number] = [numbers(told, name, place)[0] for name in names]
+                        for column, name in enumerate(names):
+                            found = numbers(told, name, place)
+                            whole = found.ndim == 1 and len(found) > 0 and found.dtype.kind in "iu"
+                            require(whole, f"{place}: {name}", f"{found.dtype} {found.shape}", "an integer a step")
+                            places[number, column] = found[0]
                     if number % 1000 == 999:
                         bar.advance(1000)
                 bar.advance(count % 1000)

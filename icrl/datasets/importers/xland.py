@@ -55,7 +55,8 @@ class XLand(HistoryImporter):
 
     def about(self, source: Path) -> dict[str, str]:
         with opened(source) as file:
-            told = {name: str(value) for name, value in next(iter(file.values())).attrs.items()}
+            first = next(iter(file), None)
+            told = {} if first is None else {name: str(value) for name, value in file[first].attrs.items()}
         try:
             return {"env": told["env-id"], "benchmark": told["benchmark-id"], "source": "ppo"}
         except KeyError as error:
