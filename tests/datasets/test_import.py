@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import h5py
 import minari
@@ -443,3 +444,9 @@ def test_groups_that_are_links_or_data_are_refused(tmp_path, capsys):
         file["task"] = np.zeros(3)
     assert "a.h5: task: got a dataset, allowed: a group" in refusal(capsys, tmp_path / "a.h5", tmp_path)
     assert "attribute 'env-id': missing" in refusal(capsys, tmp_path / "a.h5", tmp_path, "--format", "xland")
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.h5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert "needs h5py" in refusal(capsys, tmp_path / "a.h5", tmp_path)
