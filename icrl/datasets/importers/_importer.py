@@ -13,7 +13,8 @@ import numpy as np
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.fields import Checked, setting
 from icrl.datasets._checks import ACTIONS, NAMES
-from icrl.datasets.foreign import REFUSE, UNEQUAL, Found, Tasks, found_in
+from icrl.datasets._tasks import REFUSE, UNEQUAL, Tasks
+from icrl.datasets.foreign import Found, found_in
 from icrl.storage.paths import show
 
 PIECE, PIECES = 1000, 10  # steps of a history that is cut from a stream, at most; how many there are at least

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NAMES, NEEDED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._hdf5 import group_in, opened, rows
 from icrl.datasets.importers._importer import HistoryImporter, check_ranks, needed
 

@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, needed, npz_files, read_npz
 
 

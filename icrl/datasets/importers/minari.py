@@ -20,8 +20,9 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import setting
 from icrl.core.progress import Progress
 from icrl.core.registry import importers
-from icrl.datasets._checks import ACTIONS, NEXT, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Exported, Found, Survey, Tasks, found_in
+from icrl.datasets._checks import ACTIONS, NEEDED, NEXT, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
+from icrl.datasets._tasks import Survey, Tasks
+from icrl.datasets.foreign import Exported, Found, found_in
 from icrl.datasets.importers._hdf5 import form_of, group_in, numbers, opened
 from icrl.datasets.importers._importer import HistoryImporter, pieces
 from icrl.datasets.importers._minari_spaces import Space, action_count, observation_space
@@ -204,8 +205,9 @@ class _Dataset:
             count, length = self._cut
             lengths = [length] * count
             ends = [ends[0][(ends[0] >= low) & (ends[0] < low + length)] - low for low in np.arange(count) * length]
-        space = self.space
-        return Survey(lengths, ends, self.num_actions - 1, space.low, space.high, space.shape, obs_dtype, has_next=True)
+        space, optional = self.space, (NEXT, PROPENSITIES) if self._has_propensities else (NEXT,)
+        names = frozenset((*NEEDED, *optional))
+        return Survey(lengths, ends, self.num_actions - 1, space.low, space.high, space.shape, obs_dtype, names)
 
     def _task(self, task: int) -> dict[str, Any]:
         rows = [self._joined(episodes) for episodes in self._histories[task]]

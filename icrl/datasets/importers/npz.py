@@ -7,7 +7,7 @@ from typing import ClassVar
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NAMES, NEEDED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, check_ranks, needed, npz_files, read_npz
 
 

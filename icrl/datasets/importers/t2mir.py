@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NEXT, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, indices_of, needed, npz_files, read_npz
 
 KEYS = ("states", "actions", "rewards", "next_states", "dones", "masks")

@@ -10,7 +10,7 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import setting
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._hdf5 import group_in, numbers, opened
 from icrl.datasets.importers._importer import HistoryImporter
 
