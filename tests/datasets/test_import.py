@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import subprocess
 import sys
 
 import h5py
@@ -450,3 +452,31 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch
     (tmp_path / "a.h5").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "h5py", None)
     assert "needs h5py" in refusal(capsys, tmp_path / "a.h5", tmp_path)
+
+
+def test_a_set_is_not_imported_over_another_and_goes_on_where_it_was_interrupted(tmp_path, capsys, monkeypatch):
+    given = real()
+    np.savez(tmp_path / "a.npz", **given)
+    monkeypatch.setattr("icrl.datasets.foreign.SHARD_BYTES", 1)  # a task a shard
+    stored = imported(tmp_path / "a.npz", tmp_path)
+    digest = stored.digest
+    assert main(["import", str(tmp_path / "a.npz"), str(tmp_path / "set")]) == 2
+    assert "allowed: a new folder; this one holds a set already" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "set" / "tasks-0000000003-0000000004")
+    shutil.rmtree(tmp_path / "set" / "tasks-0000000004-0000000005")
+    assert imported(tmp_path / "a.npz", tmp_path).digest == digest
+
+
+@pytest.mark.nightly
+def test_a_tenth_of_a_million_transitions_take_a_tenth_of_a_minute_and_of_memory_less_than_a_gibibyte(tmp_path):
+    folder = minari_set(tmp_path / "many-v0", episodes=((200, True),) * 500)
+    code = (
+        "import resource, sys, time\nfrom icrl.cli import main\nbegan = time.process_time()\n"
+        "assert main(['import', *sys.argv[1:]]) == 0\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(time.process_time() - began, used.ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "set")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    seconds, kilobytes = map(float, done.stdout.splitlines()[-1].split())
+    print(f"100 000 transitions: {seconds:.1f} s of CPU, {kilobytes / 1024:.0f} MiB")
+    assert seconds <= 6 and kilobytes <= 2**20
