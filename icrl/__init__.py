@@ -16,6 +16,8 @@ from icrl.core.registry import Entry, environments
 if TYPE_CHECKING:
     from icrl.core.interact import interact as interact
     from icrl.core.tasks import TaskSet as TaskSet
+    from icrl.datasets.foreign import store_histories as store_histories
+    from icrl.datasets.importing import import_histories as import_histories
     from icrl.gym.environments import make_agent as make_agent
     from icrl.gym.environments import make_env as make_env
     from icrl.recipes.public import evaluate as evaluate
@@ -31,6 +33,7 @@ _LAZY = {  # public names and the modules that define them, imported when they a
     "Recipe": "icrl.recipes.recipe",
     "TaskSet": "icrl.core.tasks",
     "evaluate": "icrl.recipes.public",
+    "import_histories": "icrl.datasets.importing",
     "interact": "icrl.core.interact",
     "load_agent": "icrl.recipes.run",
     "make_agent": "icrl.gym.environments",
@@ -39,6 +42,7 @@ _LAZY = {  # public names and the modules that define them, imported when they a
     "pretrain": "icrl.recipes.public",
     "read_results": "icrl.recipes.public",
     "run": "icrl.recipes.public",
+    "store_histories": "icrl.datasets.foreign",
 }
 __all__ = ["registry", *_LAZY]  # noqa: PLE0604 the names of the table
 

@@ -15,9 +15,10 @@ from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
 MAX_DIGITS = 20  # of a number on the command line
 MAX_LINE = 900  # characters of a refusal
-TAKE_NAMES = ("run", "collect", "filter", "list")  # commands whose words may be MODULE:NAME
+TAKE_NAMES = ("run", "collect", "filter", "list", "import", "evaluate-logs")  # commands whose words may be MODULE:NAME
 READ_FILES = (  # commands that read files with such names
     *("run", "collect", "show", "evaluate", "report", "verify", "inspect", "filter", "export", "export-agent"),
+    "evaluate-logs",
 )
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
@@ -195,10 +196,6 @@ def _top_parser() -> _Parser:
     share.add_argument("file", metavar="FILE.safetensors", help="weights and a card; icrl.load_agent reads it")
     share.add_argument("--number", default="0", help="of the model among those of the run (default 0)")
     share.add_argument("--licence", default="not stated", help="under which it is given away, a line on its card")
-    for name in READ_FILES:
-        commands.choices[name].add_argument(
-            "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
-        )
     taking = commands.add_parser("import", help="store histories that others recorded", allow_abbrev=False)
     taking.add_argument("source", help="a file, or a folder, of a layout in `icrl list importers`")
     taking.add_argument("out", help="folder of the set, a new one")
@@ -208,6 +205,10 @@ def _top_parser() -> _Parser:
     logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
     logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
     logs.add_argument("--seed", default="0", help="of their draws")
+    for name in READ_FILES:
+        commands.choices[name].add_argument(
+            "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
+        )
     parser.run_parser = run  # type: ignore[attr-defined]
     return parser
 
