@@ -7,6 +7,7 @@ simulated, so that the three estimators can be held against the true value.
 """
 
 import numpy as np
+
 from icrl.evaluation.off_policy import Log, off_policy_value
 
 NUM_ACTIONS, DIM = 4, 3
