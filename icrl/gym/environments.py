@@ -182,7 +182,7 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._num_actions = self.family.num_actions
         self._mode = _checked_mode(autoreset_mode)
-        self.metadata = {**self.metadata, "autoreset_mode": self._mode}
+        self.metadata = {**self.metadata, "autoreset_mode": self._mode}  # type: ignore[misc]
         self._lives: Life | None = None
         self._seen: Seen | None = None
         self._over = np.zeros(self.num_envs, bool)  # episodes that wait for their restart

@@ -16,6 +16,8 @@ from icrl.core.registry import agents
 from icrl.core.settings import plain_value
 from icrl.core.types import Agent, Environment
 from icrl.gym.inputs import checked_settings
+from icrl.testing._law import is_foreign
+from icrl.testing.agents import check_form
 
 FORM = "AGENT, AGENT@SETTING=VALUE, run:FOLDER or SHARE*AGENT+SHARE*AGENT with shares that sum to 1"
 RUN, TRAINED = "run:", "in-context"  # the prefix of what is pretrained, and the agent that it is
@@ -28,7 +30,7 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared
     ``shared`` are settings for what ``text`` does not set.
 
     Raises:
-      InputError: an unknown agent or setting, or one that does not fit ``env``.
+      InputError: an unknown agent or setting, one that does not fit ``env``, or one of others that breaks a law.
     """
     if text.startswith(RUN):
         from icrl.recipes.trained import trained_agent  # which reads recipes, whose sources are named here
@@ -42,6 +44,8 @@ def agent_of(env: Environment, text: str, num_steps: int | None = None, **shared
     if num_steps is not None and "anneal_steps" in item.__dataclass_fields__:
         settings = {"anneal_steps": num_steps, **settings}
     made: Agent = item.for_env(env, **{**shared, **settings})
+    if is_foreign(made):
+        check_form(made, env)
     return made
 
 

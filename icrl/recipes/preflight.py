@@ -1,19 +1,32 @@
-"""Whether a recipe fits into memory and onto the disk: a lower bound from shapes alone, before anything compiles.
+"""Whether a recipe can be run: its parts of others keep the laws of form, and it fits into memory and onto the disk.
+
+What it needs is a lower bound from shapes alone, before anything compiles.
 
 What is refused would have failed; what passes may still fail (activations inside a model are counted at their least).
 """
 
 from pathlib import Path
 
+from icrl.core import registry
 from icrl.core.resources import Need, require_disk, require_memory
 from icrl.core.types import Environment, EnvSpec
 from icrl.models._sizes import size_of
 from icrl.recipes.recipe import Recipe
+from icrl.testing import environments, models
+from icrl.testing._law import is_foreign
 
 COPIES = 4  # of the parameters in training: themselves, a gradient, two moments of AdamW
 STREAMS = 6  # arrays of the residual stream's size that a layer keeps for its backward pass, at least
 FLOAT = 4  # bytes
 CURVE = 8  # bytes of a step of a measured curve, of regret and of reward
+
+
+def check_parts_of_others(recipe: Recipe) -> None:
+    """Raise ``BrokenLawError`` for an environment or a model of another package that could not be run."""
+    if is_foreign(recipe.env):
+        environments.check_form(recipe.env)
+    if is_foreign(model := registry.models[recipe.model]):
+        models.check_form(model)
 
 
 def check_memory(recipe: Recipe) -> None:

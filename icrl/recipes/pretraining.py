@@ -24,7 +24,7 @@ from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.held_out import Groups, held_out_sections
 from icrl.recipes.parts import CONTEXTS
-from icrl.recipes.preflight import check_memory
+from icrl.recipes.preflight import check_memory, check_parts_of_others
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import OnRow, Run
 from icrl.recipes.tuning import tuning_table
@@ -89,6 +89,7 @@ class RecipeExperiment(Experiment[Recipe]):
             reinforced = cls.predicts and variant.is_reinforced
             require(not reinforced, "objective", variant.prediction.objective, "one that predicts from data here")
             try:
+                check_parts_of_others(variant)
                 check_fit(variant, variants.values())
                 check_memory(variant)
                 data.check_stored(variant, seed)

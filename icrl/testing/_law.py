@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import IcrlError, shortened, shown
+from icrl.core.errors import InputError, shortened, shown
 from icrl.core.registry import Registry
 
 GATE = 4.3  # standard errors, 2e-5 two-sided; seeds are fixed, so that nothing flakes
@@ -17,8 +17,8 @@ CLOSE = 1e-5  # of floats that two programs compute in another order
 Law = TypeVar("Law", bound=Callable[..., None])
 
 
-class BrokenLawError(IcrlError, AssertionError):
-    """A thing does not do what all of its kind do."""
+class BrokenLawError(InputError, AssertionError):
+    """A thing does not do what all of its kind do; to be corrected by whoever wrote it."""
 
 
 class _Fault(Exception):
@@ -88,6 +88,12 @@ def title_of(subject: Any) -> str:
     if isinstance(title := getattr(subject, "title", None), str):
         return title
     return f"{type(subject).__module__}.{type(subject).__qualname__}"
+
+
+def is_foreign(thing: Any) -> bool:
+    """Whether the class of ``thing`` is not ours: ours are held to the laws by tests."""
+    cls = thing if isinstance(thing, type) else type(thing)
+    return not f"{cls.__module__}.".startswith("icrl.")
 
 
 def made(registry: Registry, thing: Any) -> Any:

@@ -12,7 +12,7 @@ from icrl.core.interact import interact, replay
 from icrl.core.registry import agents, environments
 from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Agent, Array, Environment, Interaction
+from icrl.core.types import Agent, Array, Environment, Interaction, Transition
 from icrl.testing._law import as_numbers, expect, expect_same, form_of, law, made, title_of
 
 STEPS, TASKS = 24, 8
@@ -46,11 +46,17 @@ def check_agent(agent: Agent | type[Agent] | str, env: Environment | str = "Bern
     agent = given.for_env(home) if is_class else given
     if not isinstance(agent, Agent):
         raise InputError(f"agent: got {type(agent).__name__}, allowed: an agent, a class of them or a registered name")
-    is_a_pytree(agent)
-    settings_hash_into_one_structure(agent)
+    check_form(agent, home)
     rollouts = rollouts_of(home, agent)
     for each in LAWS:
         each(rollouts)
+
+
+def check_form(agent: Agent, env: Environment) -> None:
+    """Raise ``BrokenLawError`` unless ``agent`` can act in ``env`` at all; traced, not run."""
+    is_a_pytree(agent)
+    settings_hash_into_one_structure(agent)
+    act_and_update_keep_their_form(agent, env)
 
 
 def rollouts_of(env: Environment, agent: Agent) -> Rollouts:
@@ -103,6 +109,28 @@ def settings_hash_into_one_structure(agent: Agent) -> None:
 
 
 @law
+def act_and_update_keep_their_form(agent: Agent, env: Environment) -> None:
+    """An action is one int32; structure, shapes and types of the state after ``update`` are those after ``init``."""
+
+    def first_step(key: Array, task: Any) -> tuple[Any, Array, Any]:
+        ready = agent.for_task(task)
+        obs, env_state = env.reset(key, task)
+        state = ready.init(key)
+        action = ready.act(key, state, env_state if ready.sees_env_state else obs)
+        transition = Transition(obs, action, jnp.float32(0), obs, jnp.bool_(False), jnp.bool_(False))
+        return state, action, ready.update(state, transition)
+
+    key = jax.random.key(0)
+    before, action, after = jax.eval_shape(first_step, key, jax.eval_shape(env.sample_task, key))
+    expect((action.shape, action.dtype) == ((), jnp.int32), "act", form_of(action), "int32 of shape ()")
+    forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(before)]
+    expect(forms[0] == forms[1], "state after update", str(forms[0]), str(forms[1]))
+    for (path, a), b in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
+        where = f"state{jax.tree_util.keystr(path)} after update"
+        expect((a.shape, a.dtype) == (b.shape, b.dtype), where, form_of(a), f"{form_of(b)}, as after init")
+
+
+@law
 def it_can_act(agent: Agent, env: Environment, keys: Array, tasks: Any, found: list[Interaction]) -> None:
     """The rollouts side by side, which are put into ``found``."""
     found.append(_side_by_side(keys, env, tasks, agent))
@@ -136,19 +164,6 @@ def vmap_is_a_loop_and_the_key_decides(seen: Rollouts) -> None:
         actions = seen.together.history.action[i]
         expect_same(alone.history.action, actions, "actions alone", "those among others")
         expect_same(alone.curves.regret, seen.together.curves.regret[i], "regret alone", "that among others")
-
-
-@law
-def state_keeps_its_form(seen: Rollouts) -> None:
-    """Structure, shapes and types after ``update`` are those after ``init``."""
-    before = jax.eval_shape(seen.agent.init, seen.keys[0])
-    first = jax.tree.map(lambda leaf: leaf[0, 0], seen.together.history)
-    after = jax.eval_shape(seen.agent.update, before, first)
-    forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(before)]
-    expect(forms[0] == forms[1], "state after update", str(forms[0]), str(forms[1]))
-    for (path, a), b in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
-        where = f"state{jax.tree_util.keystr(path)} after update"
-        expect((a.shape, a.dtype) == (b.shape, b.dtype), where, form_of(a), f"{form_of(b)}, as after init")
 
 
 @law
@@ -196,7 +211,6 @@ def settings_are_swept_without_a_new_trace(seen: Rollouts) -> None:
 LAWS = (
     actions_are_actions,
     regret_is_never_negative,
-    state_keeps_its_form,
     an_agent_that_saw_nothing_can_act,
     no_key_is_used_twice,
     vmap_is_a_loop_and_the_key_decides,

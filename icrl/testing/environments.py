@@ -43,6 +43,12 @@ def check_environment(env: Environment | type[Environment] | str) -> None:
         each(env)
 
 
+def check_form(env: Environment) -> None:
+    """Raise ``BrokenLawError`` unless ``env`` can be run at all; a second, where ``check_environment`` takes many."""
+    settings_hash_and_compare(env)
+    step_has_the_form_of_gymnax(env)
+
+
 def walk(env: Environment, num_steps: int, seed: int = 3) -> tuple[Any, list[Step]]:
     """The task of a random rollout, and its steps."""
     task = env.sample_task(key_for(seed, "task"))

@@ -45,6 +45,11 @@ def check_model(model: str | type[SequenceModel] | ModelConfig, **settings: Any)
         each(subject)
 
 
+def check_form(cls: type[SequenceModel]) -> None:
+    """Raise ``BrokenLawError`` unless a model can be stepped at all; traced, not run."""
+    it_can_be_stepped(Subject(f"{cls.__module__}.{cls.__qualname__}", cls))
+
+
 def _class_and_config(model: Any, settings: dict[str, Any]) -> tuple[type[SequenceModel], ModelConfig]:
     if isinstance(model, ModelConfig):
         fitting = [name for name in models if models[name].Config is type(model)]
@@ -242,6 +247,14 @@ def gradients_of_the_forms_agree(subject: Subject, names: tuple[str, ...] = ("pa
         ]
     for name, leaf in leaves:
         expect(np.isfinite(leaf).all() and leaf.any(), f"gradient{name}", leaf, "finite, somewhere not 0")
+
+
+@law
+def it_can_be_stepped(subject: Subject) -> None:
+    """A small one is made, and its memory keeps its form."""
+    cls = subject.thing
+    policy = jax.eval_shape(lambda: Policy.split(policy_of(cls, cls.Config(**SMALL), CAPACITY)))
+    a_step_is_compiled_once(Subject(subject.title, policy))
 
 
 LAWS = (

@@ -299,3 +299,33 @@ def test_importing_icrl_imports_no_plugin(lab):
     code = "import sys, icrl; from icrl.core.registry import KINDS; assert not {'jax', 'my_lab'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(lab)!r}); {code}"], timeout=120)
     assert done.returncode == 0
+
+
+def test_a_module_in_the_working_folder_is_found(lab, monkeypatch):
+    """As ``python -m`` finds it; the command ``icrl`` has another folder first."""
+    (lab / "here").mkdir()
+    (lab / "here" / "my_lab_here.py").write_text(WORLDS.replace("Maze-v0", "Here-v0"))
+    monkeypatch.chdir(lab / "here")
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert environments["my_lab_here:Here-v0"].__name__ == "Maze"
+    assert sys.path[-1] == str(lab / "here")
+
+
+def test_a_plugin_cannot_take_a_name_of_ours_before_we_do(lab):
+    """In a process in which nothing of ours has been looked up yet."""
+    thief = WORLDS.replace("gaussian_bandit import Gaussian", "bernoulli_bandit import Bernoulli")
+    thief = thief.replace("Maze(Gaussian", "Maze(Bernoulli").replace("Maze-v0", "GaussianBandit-v0")
+    declare(lab, thief=write(lab, thief))
+    code = (
+        f"import sys; sys.path.insert(0, {str(lab)!r})\n"
+        "from icrl.core.registry import environments\n"
+        "rows = environments.listed()\n"
+        "print([row.file for row in rows if row.name.endswith('GaussianBandit-v0')])\n"
+        "print(environments['GaussianBandit-v0'].__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=120, capture_output=True, text=True)
+    assert done.stdout.split("\n")[:2] == ["['icrl.envs.gaussian_bandit']", "icrl.envs.gaussian_bandit"]
+    assert done.stderr == (
+        "plugin thief: importing my_lab.other failed: environment 'GaussianBandit-v0' is already registered by "
+        "icrl.envs.gaussian_bandit; left out\n"
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from icrl.agents.ucb import UCB
+from icrl.cli import main
 from icrl.core import struct
 from icrl.core.errors import InputError
 from icrl.core.types import Environment, EnvSpec, TaskParams
@@ -175,7 +176,7 @@ class Plain(UCB):
 
 
 AGENTS = {
-    Stubborn: "'it can act': TypeError: ",
+    Stubborn: "'act and update keep their form': state.total after update: got float32 of shape (6,), right: float3",
     Beyond: "'actions are actions': actions: got [5], right: integers in [0, 4]",
     Wasteful: "'no key is used twice': KeyReuseError: ",
     Plain: "'is a pytree': class: got no pytree of ours, right: @icrl.core.struct.dataclass above the class",
@@ -249,3 +250,56 @@ def test_things_of_ours_pass():
     check_model("gru")
     check_model(GRU, num_layers=2)
     assert len(of_filters.LAWS) == 5
+
+
+LAB = """
+import jax
+import jax.numpy as jnp
+from icrl.agents.ucb import UCB
+from icrl.core import struct
+from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.models.gru import GRU, GRUMixer
+
+
+class Integral(GaussianBandit):
+    def draw_reward(self, key, mean, params):
+        return jnp.int32(1)
+
+
+@struct.dataclass
+class Doubtful(UCB):
+    def act(self, key, state, obs):
+        return state.mean
+
+
+class Growing(GRUMixer):
+    def __call__(self, u, start, carry):
+        y, h = super().__call__(u, start, carry)
+        return y, jnp.append(h, 0)
+
+
+class Net(GRU):
+    Mixer = Growing
+"""
+RUNS = {
+    "env": (
+        "laws_lab:Integral",
+        "laws_lab.Integral breaks the law 'step has the form of gymnax': reward: got int32 of",
+    ),
+    "competitors": (
+        "laws_lab:Doubtful",
+        "laws_lab.Doubtful breaks the law 'act and update keep their form': act: got ",
+    ),
+    "model": ("laws_lab:Net", "laws_lab.Net breaks the law 'a step is compiled once': memory after a step: got "),
+}
+
+
+@pytest.mark.parametrize("flag", RUNS)
+def test_a_run_with_what_breaks_a_law_is_refused_in_one_line(flag, tmp_path, monkeypatch, capsys):
+    (tmp_path / "laws_lab.py").write_text(LAB)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, line = RUNS[flag]
+    assert main(["run", "dpt", "--preset", "smoke", f"--{flag}", name, "--out", str(tmp_path / "run")]) == 2
+    found = capsys.readouterr().err
+    assert line in found and found.count("\n") == 1
+    assert not (tmp_path / "run").exists()
