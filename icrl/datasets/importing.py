@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from icrl.core.errors import InputError, require
+from icrl.core.errors import IncompleteError, InputError, require
 from icrl.core.registry import importers
 from icrl.core.settings import replaced
+from icrl.datasets.store import CARD, StoredRecords
 from icrl.storage.paths import show
 
 
@@ -26,7 +27,7 @@ def import_histories(source: Path | str, folder: Path | str, layout: str = "", *
 
     Args:
       source: a file or a folder; see the importers (``icrl list importers``).
-      folder: of the set, a new one.
+      folder: of the set, a new one, or that of an import of the same that was interrupted.
       layout: the name of an importer; "": as the name of ``source`` tells.
       settings: of that importer.
 
@@ -36,4 +37,16 @@ def import_histories(source: Path | str, folder: Path | str, layout: str = "", *
     source, folder = Path(source).expanduser(), Path(folder).expanduser()
     require(source.exists(), "source", str(source), "a file or folder that is there")
     require(not folder.exists() or folder.is_dir(), "out", str(folder), "a folder", "this is a file")
+    require(not _is_complete(folder), "out", str(folder), "a new folder", "this one holds a set already")
     replaced(importer_for(source, layout), settings).find(source).store(folder)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether all of a set is there, so that nothing would be written."""
+    if not (folder / CARD).exists():
+        return False
+    try:
+        StoredRecords(folder, verify=False)
+    except IncompleteError:
+        return False
+    return True

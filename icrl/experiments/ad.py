@@ -3,6 +3,9 @@
 Histories of ``--source`` are collected in training tasks, filtered (``--filter``), and a sequence model is pretrained
 to predict the source's next action in windows that cross the borders of episodes; frozen, it improves by itself.
 
+``--data FOLDER`` of ``icrl import`` trains on histories that somebody else recorded. Where ``--env`` does not name an
+environment with their spaces nobody plays: the report tells the loss on histories that are held out.
+
 Measured, preset cpu, seed 0 (2026-11-29, 8 min 16 s of CPU on a loaded machine with two cores), ``--env
 BernoulliBandit-v0 --source thompson-bernoulli --filter lhf``: regret(200) in 100 unseen tasks, AD 23.6 [19.8, 27.3],
 its source 10.8 [9.7, 11.9], Gittins 6.75, UCB 9.28, uniform play 64.3. The training loss ends at .017 nats where the

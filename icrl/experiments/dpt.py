@@ -3,6 +3,9 @@
 A sequence model is pretrained to name the optimal action after every prefix of contexts that ``--source`` collects,
 frozen, and compared in held-out tasks with every registered agent that fits the environment.
 
+``--data FOLDER`` of ``icrl import`` trains on contexts that somebody else recorded, and reports the loss of their
+labels in contexts of other tasks: nobody plays.
+
 Measured, preset cpu, seed 0 (2026-11-27, two CPU cores, 2 min 36 s), ``--env RiverSwim-v0``: regret(100), 200 rollouts
 of five episodes, DPT 7.25 [6.83, 7.67], UCB-VI 13.1 [12.6, 13.6], UCRL2 14.3, PSRL 16.4, uniform play 16.6. The family
 has one task, which the model was trained on, so nothing is learned in context. By episode it loses .38, 1.43, 1.79,

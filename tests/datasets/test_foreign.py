@@ -1,5 +1,6 @@
 """Histories of others: stored as they are with a card that says what was assumed, or refused by their place."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -8,10 +9,13 @@ from recordings import SPEC, H, K, N, R, T, arrays
 
 from icrl.cli import main
 from icrl.core.errors import DamagedError, InputError
-from icrl.datasets.foreign import store_histories
+from icrl.datasets._tasks import Tasks
+from icrl.datasets.foreign import found_in, store_histories
 from icrl.datasets.histories import StoredHistories
 from icrl.datasets.store import store_records
 from icrl.envs._recorded import RecordedEnvironment
+
+LONG = dataclasses.replace(SPEC, max_steps_in_episode=T)
 
 
 @pytest.fixture
@@ -88,6 +92,25 @@ def test_unequal_histories_are_refused_or_cut_and_the_card_says_so(tmp_path):
     assert "cut to 2 histories of 22 steps a task, 110 of 330 left out" in stored.card["foreign"]["assumed"]
 
 
+def test_episodes_that_are_cut_away_are_not_counted(tmp_path):
+    """Of histories whose only end lies behind the cut none has one: filters see twentieths of them."""
+    given = {name: [list(rows) for rows in field] for name, field in arrays().items()}
+    for task in range(N):
+        for row in range(R):
+            given["truncated"][task][row] = np.arange(T) == T - 1
+    for field in given.values():
+        field[0][0] = field[0][0][:20]
+    store_histories(tmp_path / "a", given, LONG, unequal="cut")
+    assert StoredHistories(tmp_path / "a").card["episode_steps"] == 1
+
+
+def test_propensities_of_some_tasks_alone_are_refused():
+    read = [dict(zip(arrays(), rows, strict=True)) for rows in zip(*arrays().values(), strict=True)]
+    read[1]["propensities"] = np.full((R, T), 0.5)
+    with pytest.raises(InputError, match="task 0: propensities: got 'nothing', allowed: an array, as other tasks"):
+        found_in(Tasks(range(N), lambda at: read[at], lambda at: f"task {at}"))
+
+
 def spoiled(name, place, value):
     field = arrays()[name].astype(float if value != value else arrays()[name].dtype)
     field[place] = value
@@ -100,6 +123,7 @@ def spoiled(name, place, value):
         (spoiled("rewards", (3, 1, 17), np.nan), "task 3: rewards of history 1, step 17: got nan, allowed: a finite"),
         (spoiled("actions", (2, 0, 3), 7), r"task 2: actions of history 0, step 3: got 7, allowed: an integer in \[0"),
         (spoiled("observations", (1, 2, 4, 1), 9), r"task 1: observations of history 2, step 4: got 9, allowed: integ"),
+        (spoiled("observations", (1, 2, 4, 1), np.nan), "task 1: observations of history 2, step 4: got nan, allowed"),
         ({"actions": np.zeros((N, R, T, 2))}, "task 0: actions: got 'float64', allowed: integers; continuous actions"),
         ({"truncated": np.full((N, R, T), 2)}, "task 0: truncated of history 0, step 0: got 2, allowed: true or false"),
         ({"truncated": np.zeros((N, R, T), bool)}, "episodes: got '24 steps without a flag', allowed: at most H = 6"),

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import shutil
+import subprocess
+import sys
 
 import h5py
 import minari
@@ -15,8 +18,8 @@ from recordings import SPEC, K, N, R, T, arrays
 from icrl.cli import main
 from icrl.core.registry import agents, importers
 from icrl.core.settings import flat
+from icrl.datasets import store_histories
 from icrl.datasets.contexts import StoredContexts
-from icrl.datasets.foreign import store_histories
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.envs.dark_room import DarkRoomHard
 
@@ -391,3 +394,89 @@ def test_every_layout_is_listed(capsys):
     assert main(["list", "importers"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in importers) and len(importers) == 9
+
+
+@pytest.mark.parametrize(
+    ("layout", "arrays_of", "said"),
+    [
+        ("t2mir", {"rewards": np.zeros((2, T - 1))}, "task 0: rewards: shape"),
+        ("t2mir", {"masks": None}, "masks: missing"),
+        ("dpt", {}, "context_states: missing"),
+        ("npz", {}, "observations: missing"),
+    ],
+)
+def test_archives_of_another_layout_are_refused(tmp_path, capsys, layout, arrays_of, said):
+    flags = {name: np.zeros((2, T)) for name in ("rewards", "dones", "masks")}
+    states = {name: np.zeros((2, T, 2)) for name in ("states", "next_states")}
+    given = {**states, "actions": np.zeros((2, T), int), **flags, **arrays_of}
+    np.savez(tmp_path / "a.npz", **{name: array for name, array in given.items() if array is not None})
+    assert said in refusal(capsys, tmp_path / "a.npz", tmp_path, "--format", layout)
+
+
+@pytest.mark.parametrize(
+    ("space", "told", "said"),
+    [
+        ("action_space", {"type": "Discrete"}, "action_space: got {'type': 'Discrete'}, allowed: the space as Minari"),
+        ("observation_space", {"type": "Box"}, "observation_space: got {'type': 'Box'}, allowed: the space as Minari"),
+        ("observation_space", [1], "observation_space: got"),
+    ],
+)
+def test_a_malformed_space_is_named(tmp_path, capsys, space, told, said):
+    folder = minari_set(tmp_path / "a-v0")
+    path = folder / "data" / "metadata.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), space: json.dumps(told)}))
+    assert said in refusal(capsys, folder, tmp_path)
+
+
+def test_damaged_episodes_of_minari_are_named(tmp_path, capsys):
+    folder = minari_set(tmp_path / "a-v0")
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        file["episode_4/rewards"][2] = np.nan
+    assert "a-v0: task 0: rewards of history 1, step 9: got nan" in refusal(capsys, folder, tmp_path)
+    with h5py.File(folder / "data" / "main_data.hdf5", "a") as file:
+        del file["episode_3/actions"]
+    assert "a-v0: episode 3: actions: missing" in refusal(capsys, folder, tmp_path)
+    with h5py.File(folder / "data" / "main_data.hdf5", "w"):
+        pass
+    assert "a-v0: episodes: got 'none', allowed: one or more" in refusal(capsys, folder, tmp_path)
+
+
+def test_groups_that_are_links_or_data_are_refused(tmp_path, capsys):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["task"] = np.zeros(3)
+    assert "a.h5: task: got a dataset, allowed: a group" in refusal(capsys, tmp_path / "a.h5", tmp_path)
+    assert "attribute 'env-id': missing" in refusal(capsys, tmp_path / "a.h5", tmp_path, "--format", "xland")
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.h5").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    assert "needs h5py" in refusal(capsys, tmp_path / "a.h5", tmp_path)
+
+
+def test_a_set_is_not_imported_over_another_and_goes_on_where_it_was_interrupted(tmp_path, capsys, monkeypatch):
+    given = real()
+    np.savez(tmp_path / "a.npz", **given)
+    monkeypatch.setattr("icrl.datasets.foreign.SHARD_BYTES", 1)  # a task a shard
+    stored = imported(tmp_path / "a.npz", tmp_path)
+    digest = stored.digest
+    assert main(["import", str(tmp_path / "a.npz"), str(tmp_path / "set")]) == 2
+    assert "allowed: a new folder; this one holds a set already" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "set" / "tasks-0000000003-0000000004")
+    shutil.rmtree(tmp_path / "set" / "tasks-0000000004-0000000005")
+    assert imported(tmp_path / "a.npz", tmp_path).digest == digest
+
+
+@pytest.mark.nightly
+def test_a_tenth_of_a_million_transitions_take_a_tenth_of_a_minute_and_of_memory_less_than_a_gibibyte(tmp_path):
+    folder = minari_set(tmp_path / "many-v0", episodes=((200, True),) * 500)
+    code = (
+        "import resource, sys, time\nfrom icrl.cli import main\nbegan = time.process_time()\n"
+        "assert main(['import', *sys.argv[1:]]) == 0\nused = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(time.process_time() - began, used.ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(folder), str(tmp_path / "set")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    seconds, kilobytes = map(float, done.stdout.splitlines()[-1].split())
+    print(f"100 000 transitions: {seconds:.1f} s of CPU, {kilobytes / 1024:.0f} MiB")
+    assert seconds <= 6 and kilobytes <= 2**20

@@ -184,6 +184,10 @@ FILTERS = (
 )  # fmt: skip
 
 EVALUATION = (
+    Mutant("rewards are predicted from themselves", "evaluation/off_policy.py", "chosen = ~here & (log",
+           "chosen = here & (log", "units/test_off_policy.py -k their_own_reward"),
+    Mutant("an importance weight is left out of the doubly robust value", "evaluation/off_policy.py",
+           "+ weight * (log.reward - q", "+ (log.reward - q", "units/test_off_policy.py -k by_hand"),
     Mutant("the interval counts tasks as independent of seeds", "evaluation/statistics.py",
            "seed_effect = values.mean(1) - mean", "seed_effect = 0 * values.mean(1)",
            "units/test_statistics.py -k written_out"),

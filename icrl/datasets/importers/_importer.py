@@ -6,13 +6,15 @@ import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.fields import Checked, setting
-from icrl.datasets.foreign import REFUSE, UNEQUAL, Found, Tasks, found_in
+from icrl.datasets._checks import ACTIONS, NAMES
+from icrl.datasets._tasks import REFUSE, UNEQUAL, Tasks
+from icrl.datasets.foreign import Found, found_in
 from icrl.storage.paths import show
 
 PIECE, PIECES = 1000, 10  # steps of a history that is cut from a stream, at most; how many there are at least
@@ -109,6 +111,15 @@ def needed(arrays: Mapping[str, object], names: Sequence[str], place: str) -> No
     for name in names:
         if name not in arrays:
             raise InputError(f"{place}: {name}: missing; {near_names(name, arrays)}")
+
+
+def check_ranks(arrays: Mapping[str, Any], place: str) -> None:
+    """Raise ``InputError`` for an array of those documented that has other leading axes than ``actions``."""
+    leading = arrays[ACTIONS].shape
+    for name in NAMES.values():
+        found = arrays[name].shape if name in arrays else leading
+        same = found[: len(leading)] == leading
+        require(same, f"{place}: {name}: shape", found, f"{list(leading)} and the shape of one, as {ACTIONS} has")
 
 
 def npz_files(source: Path, pattern: str = "*.npz") -> list[Path]:

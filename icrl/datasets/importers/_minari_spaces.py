@@ -1,11 +1,13 @@
 """The spaces of a Minari dataset, read from its metadata as numbers; no object of Minari or gymnasium is made."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from icrl.core.errors import require
+from icrl.core.errors import InputError, require, require_int, shown
 
 NUMERIC = ("Discrete", "MultiDiscrete", "MultiBinary", "Box")
 
@@ -23,9 +25,15 @@ class Space(NamedTuple):
 
 def observation_space(text: Any, name: str) -> Space:
     """The form of the observations of the dataset ``name``; ``InputError`` for anything but numbers."""
-    told = _parsed(text, f"{name}: observation_space")
-    kind, field = told.get("type"), f"{name}: observation_space"
+    field = f"{name}: observation_space"
+    told = _parsed(text, field)
+    kind = told.get("type")
     require(kind in NUMERIC, field, kind, f"{', '.join(NUMERIC)}: arrays of numbers")
+    with _read_as_space(field, told):
+        return _space(kind, told)
+
+
+def _space(kind: Any, told: dict[str, Any]) -> Space:
     if kind == "Box":
         shape = tuple(int(length) for length in told["shape"])
         low, high = (float(end(np.asarray(told[at], np.float64))) for at, end in (("low", np.min), ("high", np.max)))
@@ -46,7 +54,17 @@ def action_count(text: Any, name: str) -> tuple[int, int]:
     told = _parsed(text, f"{name}: action_space")
     hint = "continuous and composed actions cannot be predicted here"
     require(told.get("type") == "Discrete", f"{name}: action_space", told.get("type"), "Discrete", hint)
-    return int(told["n"]), int(told.get("start", 0))
+    with _read_as_space(f"{name}: action_space", told):
+        return require_int("n", told["n"], 1, 65536), int(told.get("start", 0))
+
+
+@contextlib.contextmanager
+def _read_as_space(field: str, told: dict[str, Any]) -> Iterator[None]:
+    """Turn what a malformed space raises into an ``InputError`` that names it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{field}: got {shown(told)}, allowed: the space as Minari writes it") from error
 
 
 def _parsed(text: Any, field: str) -> dict[str, Any]:

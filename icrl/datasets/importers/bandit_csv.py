@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.fields import setting
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, pieces
 from icrl.datasets.importers._tables import Columns, header_of, matching, one_hot, read_columns
 

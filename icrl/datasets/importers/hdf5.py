@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NAMES, NEEDED
-from icrl.datasets.foreign import Tasks
-from icrl.datasets.importers._hdf5 import opened, rows
-from icrl.datasets.importers._importer import HistoryImporter, needed
+from icrl.datasets._tasks import Tasks
+from icrl.datasets.importers._hdf5 import group_in, opened, rows
+from icrl.datasets.importers._importer import HistoryImporter, check_ranks, needed
 
 
 @importers.register("hdf5", paper="-")
@@ -38,13 +38,17 @@ class Hdf5(HistoryImporter):
 
         def read(at: int) -> dict[str, Any]:
             with opened(source) as file:
+                if groups is not None:
+                    group_in(file, groups[at], source.name)
                 group = file if groups is None else file[groups[at]]
                 needed(group, NEEDED, where(at))
                 found = {name: rows(group, name, where(at)) for name in NAMES.values() if name in group}
                 if groups is None:
+                    check_ranks(found, where(at))
                     return {name: each[at] for name, each in found.items()}
                 rank = found[ACTIONS].ndim
                 require(1 <= rank <= 2, f"{where(at)}: {ACTIONS}: shape", found[ACTIONS].shape, "[R, T] or [T]")
+                check_ranks(found, where(at))
                 return {name: each[()][(None,) * (2 - rank)] for name, each in found.items()}
 
         return Tasks(range(count), read, where)

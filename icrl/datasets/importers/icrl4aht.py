@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, needed, npz_files, read_npz
 
 
@@ -40,6 +40,7 @@ def _read(path: Path, place: str) -> dict[str, Any]:
     needed(arrays, ("obs_t", "act_t", "rew_t", "done_t"), place)
     for name in ("act_t", "rew_t", "done_t"):
         require(arrays[name].ndim == 2, f"{place}: {name}: shape", arrays[name].shape, "[T, E], time first")
+    require(arrays["obs_t"].ndim >= 2, f"{place}: obs_t: shape", arrays["obs_t"].shape, "[T, E, ...], time first")
     by_stream = {name: np.swapaxes(array, 0, 1) for name, array in arrays.items() if array.ndim >= 2}
     over = by_stream["done_t"]
     return {

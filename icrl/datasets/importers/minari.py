@@ -20,8 +20,9 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import setting
 from icrl.core.progress import Progress
 from icrl.core.registry import importers
-from icrl.datasets._checks import ACTIONS, NEXT, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Exported, Found, Survey, Tasks, found_in
+from icrl.datasets._checks import ACTIONS, NEEDED, NEXT, OBSERVATIONS, PROPENSITIES, REWARDS, TERMINATED, TRUNCATED
+from icrl.datasets._tasks import Survey, Tasks
+from icrl.datasets.foreign import Exported, Found, found_in
 from icrl.datasets.importers._hdf5 import form_of, group_in, numbers, opened
 from icrl.datasets.importers._importer import HistoryImporter, pieces
 from icrl.datasets.importers._minari_spaces import Space, action_count, observation_space
@@ -126,6 +127,7 @@ class _Dataset:
         self.space, self._actions  # noqa: B018, refuse what cannot be read before it is
         with opened(self.file) as file:
             count = len(file)
+            require(count >= 1, f"{self.name}: episodes", "none", "one or more")
             steps = np.empty(count, np.int64)
             names = self.task_info, self.history_info
             infos = list(file["episode_0"]["infos"]) if "episode_0/infos" in file else []
@@ -133,10 +135,16 @@ class _Dataset:
             with Progress("reading", count, "episodes") as bar:
                 for number in range(count):
                     group, place = self._group(file, number)
-                    steps[number] = form_of(group, "rewards", place)[0][0]
+                    shape = form_of(group, "rewards", place)[0]
+                    require(len(shape) == 1, f"{place}: rewards: shape", shape, "[L], one number a step")
+                    steps[number] = shape[0]
                     if places is not None:
                         told = group_in(group, "infos", place)
-                        places[number] = [numbers(told, name, place)[0] for name in names]
+                        for column, name in enumerate(names):
+                            found = numbers(told, name, place)
+                            whole = found.ndim == 1 and len(found) > 0 and found.dtype.kind in "iu"
+                            require(whole, f"{place}: {name}", f"{found.dtype} {found.shape}", "an integer a step")
+                            places[number, column] = found[0]
                     if number % 1000 == 999:
                         bar.advance(1000)
                 bar.advance(count % 1000)
@@ -197,8 +205,9 @@ class _Dataset:
             count, length = self._cut
             lengths = [length] * count
             ends = [ends[0][(ends[0] >= low) & (ends[0] < low + length)] - low for low in np.arange(count) * length]
-        space = self.space
-        return Survey(lengths, ends, self.num_actions - 1, space.low, space.high, space.shape, obs_dtype, has_next=True)
+        space, optional = self.space, (NEXT, PROPENSITIES) if self._has_propensities else (NEXT,)
+        names = frozenset((*NEEDED, *optional))
+        return Survey(lengths, ends, self.num_actions - 1, space.low, space.high, space.shape, obs_dtype, names)
 
     def _task(self, task: int) -> dict[str, Any]:
         rows = [self._joined(episodes) for episodes in self._histories[task]]

@@ -7,8 +7,8 @@ from typing import ClassVar
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NAMES, NEEDED
-from icrl.datasets.foreign import Tasks
-from icrl.datasets.importers._importer import HistoryImporter, needed, npz_files, read_npz
+from icrl.datasets._tasks import Tasks
+from icrl.datasets.importers._importer import HistoryImporter, check_ranks, needed, npz_files, read_npz
 
 
 @importers.register("npz", paper="-")
@@ -29,10 +29,9 @@ class Npz(HistoryImporter):
         held = _documented(files[0])
         rank = held[ACTIONS].ndim
         require(1 <= rank <= 3, f"{files[0].name}: {ACTIONS}: shape", held[ACTIONS].shape, "[N, R, T], [R, T] or [T]")
+        check_ranks(held, files[0].name)
         held = {name: array[(None,) * (3 - rank)] for name, array in held.items()}
         count = len(held[ACTIONS])
-        for name, array in held.items():
-            require(len(array) == count, f"{files[0].name}: {name}", f"{len(array)} tasks", f"{count}, as {ACTIONS}")
         where = files[0].name
         return Tasks(
             range(count),
@@ -51,4 +50,5 @@ def _of_task(path: Path) -> dict:
     arrays = _documented(path)
     rank = arrays[ACTIONS].ndim
     require(1 <= rank <= 2, f"{path.name}: {ACTIONS}: shape", arrays[ACTIONS].shape, "[R, T] or [T], of one task")
+    check_ranks(arrays, path.name)
     return {name: array[(None,) * (2 - rank)] for name, array in arrays.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import require
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, NEXT, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._importer import HistoryImporter, indices_of, needed, npz_files, read_npz
 
 KEYS = ("states", "actions", "rewards", "next_states", "dones", "masks")
@@ -50,6 +50,10 @@ class T2MIR(HistoryImporter):
 def _read(arrays: dict[str, np.ndarray], place: str) -> dict[str, Any]:
     needed(arrays, KEYS, place)
     steps = len(arrays["states"])
+    for name in ("rewards", "dones", "masks"):
+        require(
+            arrays[name].size == steps, f"{place}: {name}: shape", arrays[name].shape, f"[{steps}], a number a step"
+        )
     flat = {name: arrays[name].reshape(steps, -1)[:, 0] for name in ("rewards", "dones", "masks")}
     over, real = flat["dones"] != 0, flat["masks"] == 0
     found = {

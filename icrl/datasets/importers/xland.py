@@ -10,7 +10,7 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import setting
 from icrl.core.registry import importers
 from icrl.datasets._checks import ACTIONS, OBSERVATIONS, REWARDS, TERMINATED, TRUNCATED
-from icrl.datasets.foreign import Tasks
+from icrl.datasets._tasks import Tasks
 from icrl.datasets.importers._hdf5 import group_in, numbers, opened
 from icrl.datasets.importers._importer import HistoryImporter
 
@@ -55,7 +55,8 @@ class XLand(HistoryImporter):
 
     def about(self, source: Path) -> dict[str, str]:
         with opened(source) as file:
-            told = {name: str(value) for name, value in next(iter(file.values())).attrs.items()}
+            first = next(iter(file), None)
+            told = {} if first is None else {name: str(value) for name, value in file[first].attrs.items()}
         try:
             return {"env": told["env-id"], "benchmark": told["benchmark-id"], "source": "ppo"}
         except KeyError as error:
