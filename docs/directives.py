@@ -24,10 +24,8 @@ def scripts(which: str) -> str:
     parts = []
     for path in sorted(EXAMPLES.glob("*.py")):
         _, about, code = path.read_text(encoding="utf-8").split('"""', 2)
-        title, _, rest = about.partition("\n")
-        parts.append(
-            f"## {path.stem.replace('_', ' ').capitalize()}\n\n{title}\n{rest}\n```python\n{code.strip()}\n```"
-        )
+        title = re.split("[:,]", about)[0]
+        parts.append(f"## {title}\n\n{about.strip()}\n\n```python\n{code.strip()}\n```")
     return "\n\n".join(parts)
 
 
