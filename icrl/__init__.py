@@ -61,7 +61,7 @@ def _register_with_gymnasium(name: str, env_id: str) -> None:
     gymnasium.register(
         id=f"icrl/{name}",
         entry_point="icrl.gym.environments:IcrlEnv",
-        vector_entry_point="icrl.gym.environments:IcrlVectorEnv",
+        vector_entry_point="icrl.gym.vectors:IcrlVectorEnv",
         kwargs={"env_id": env_id},
         disable_env_checker=True,  # wraps the first steps in slow checks; our tests run check_env on every id
     )

@@ -5,8 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from icrl.core import struct
-from icrl.core.errors import require
-from icrl.core.fields import check_array, setting
+from icrl.core.fields import setting
 from icrl.core.registry import environments
 from icrl.core.threefry import bits, normal, split
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
@@ -65,11 +64,6 @@ class ProjectedCartPole(Environment[ProjectedTask]):
         swapped = (bits(key_swap, ()) & 1 == 1) & (self.projects == "both")
         matrix = GAIN * jnp.stack(columns, axis=1)
         return ProjectedTask(max_steps_in_episode=self.steps, projection=matrix, swapped=swapped)
-
-    def validate_task(self, params: ProjectedTask) -> None:
-        require(type(params) is ProjectedTask, "task", type(params).__name__, "ProjectedTask")
-        check_array("task.projection", params.projection, (self.seen, len(SHOWN[self.shows])))
-        check_array("task.swapped", params.swapped, ())
 
     def reset_env(self, key: Array, params: ProjectedTask) -> tuple[Array, CartPoleState]:
         obs, state = self.game.reset_env(key, params)

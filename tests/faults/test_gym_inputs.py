@@ -11,7 +11,8 @@ from icrl.agents.in_context import InContextAgent
 from icrl.core.errors import InputError
 from icrl.core.registry import environments
 from icrl.envs.gaussian_bandit import GaussianBanditTask
-from icrl.gym.environments import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
+from icrl.gym.environments import HostAgent, IcrlEnv, make_agent
+from icrl.gym.vectors import IcrlVectorEnv
 from icrl.layouts.query_first import QueryFirst
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig

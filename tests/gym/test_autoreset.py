@@ -12,7 +12,8 @@ from test_gym import assert_same
 
 import icrl
 from icrl.core.errors import InputError
-from icrl.gym.environments import IcrlEnv, IcrlVectorEnv
+from icrl.gym.environments import IcrlEnv
+from icrl.gym.vectors import IcrlVectorEnv
 
 ROOM, LAKE = "DarkKeyToDoor-v0", "FrozenLake-v0"
 MODES = (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)

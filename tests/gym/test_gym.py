@@ -22,7 +22,8 @@ from icrl.core.registry import agents, environments
 from icrl.core.tasks import TaskSet
 from icrl.core.types import EnvSpec
 from icrl.envs.gaussian_bandit import GaussianBanditTask
-from icrl.gym.environments import HostAgent, IcrlEnv, IcrlVectorEnv, make_agent
+from icrl.gym.environments import HostAgent, IcrlEnv, make_agent
+from icrl.gym.vectors import IcrlVectorEnv
 
 ENV_IDS = [declared.name for declared in environments.declared()]
 BANDIT = "GaussianBandit-v0"

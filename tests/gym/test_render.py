@@ -16,11 +16,12 @@ from icrl.core.scenes import Episode, Graph, Readings, circle, rows
 from icrl.core.types import Environment
 from icrl.envs.dark_key_to_door import DarkKeyToDoor, DarkKeyToDoorTask
 from icrl.envs.memory_len import MemoryLen
-from icrl.gym.environments import IcrlEnv, IcrlVectorEnv
+from icrl.gym.environments import IcrlEnv
 from icrl.gym.render.canvas import BLUE, PAPER, box, disc, stroke, write
 from icrl.gym.render.font import HEIGHT, letters
 from icrl.gym.render.frame import LEFT, RENDER_MODES, SIDE, TOP, framed, told
 from icrl.gym.render.trace import REMEMBERED, Trace
+from icrl.gym.vectors import IcrlVectorEnv
 
 ENV_IDS = [declared.name for declared in environments.declared()]
 ROOM = "icrl:icrl/DarkRoom-v0"
