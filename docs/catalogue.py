@@ -6,6 +6,7 @@ A page of ``docs/catalogue`` introduces its kind by hand and says ``{{ catalogue
 import dataclasses
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -51,7 +52,9 @@ def _lines_about(entry: Entry) -> list[str]:
 def module_docstring(entry: Entry) -> str:
     """The docstring of an entry's module as Markdown."""
     blocks = (sys.modules[entry.file].__doc__ or "").strip().split("\n\n")
-    return "\n\n".join(f"```text\n{block}\n```" if _is_literal(block) else as_text(block) for block in blocks)
+    return "\n\n".join(
+        f"```text\n{textwrap.dedent(block)}\n```" if _is_literal(block) else as_text(block) for block in blocks
+    )
 
 
 def _is_literal(block: str) -> bool:

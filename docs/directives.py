@@ -2,19 +2,36 @@
 
 - ``catalogue: KIND``: all that is registered of a kind, with settings;
 - ``reproductions: EXPERIMENT``: published numbers beside ours;
+- ``examples: all``: the scripts of ``examples``, what each is for and its code;
 - ``experiment: EXPERIMENT``: its docstring, which says what it reproduces and what was measured, when and where.
 """
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import catalogue
 import papers
 
 from icrl.core.registry import experiments
 
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def scripts(which: str) -> str:
+    """Every script with its docstring as text and the rest as code."""
+    del which
+    parts = []
+    for path in sorted(EXAMPLES.glob("*.py")):
+        _, about, code = path.read_text(encoding="utf-8").split('"""', 2)
+        title = re.split("[:,]", about)[0]
+        parts.append(f"## {title}\n\n{about.strip()}\n\n```python\n{code.strip()}\n```")
+    return "\n\n".join(parts)
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "catalogue": catalogue.listing,
+    "examples": scripts,
     "reproductions": papers.comparison,
     "experiment": lambda name: catalogue.module_docstring(experiments.entry(name)),
 }

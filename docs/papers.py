@@ -19,14 +19,17 @@ THEIRS, OURS = "#8a8a8a", "#3f51b5"
 
 
 def comparison(name: str) -> str:
-    """The table of an experiment's published numbers beside ours, and its figure."""
+    """The table of an experiment's published numbers beside ours, and a figure of both if a run of ours is kept."""
     table = "\n".join(reproductions.table(name)).replace("](", "](../")
+    if not reproductions.kept_runs(name):
+        return table
     return f"{table}\n\n![Published numbers of {name} beside ours](../papers/{name}.svg)\n\n*{CAPTION}*"
 
 
 def figures() -> dict[str, str]:
-    """The figure of every experiment that has published numbers, as SVG by path below ``docs``."""
-    return {f"papers/{name}.svg": figure(name) for name in experiments if experiments[name].published}
+    """The figure of every experiment with published numbers and a kept run, as SVG by path below ``docs``."""
+    names = [name for name in experiments if experiments[name].published and reproductions.kept_runs(name)]
+    return {f"papers/{name}.svg": figure(name) for name in names}
 
 
 def figure(name: str) -> str:
@@ -59,7 +62,9 @@ def _draw_claim(axes: Any, claim: Mapping[str, Any], runs: list[list[Value | Non
                 ends = [[own["mean"] - own["low"]], [own["high"] - own["mean"]]]
                 axes.errorbar(own["mean"], -place - 0.35, xerr=ends, fmt="o", color=OURS, capsize=3)
     count, is_run = len(_published(claim)), any(value is not None for run in runs for value in run)
-    axes.set_title(f"{claim['what']} ({claim['where']})" + ("" if is_run else ": ours not run"), fontsize=9, loc="left")
+    axes.set_title(
+        f"{claim['what']} ({claim['where']})" + ("" if is_run else ": not measured here"), fontsize=9, loc="left"
+    )
     axes.set_ylim(-count + 0.3, 0.35)
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     axes.set_yticks([])

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 
 import icrl
-from icrl.datasets.importing import import_histories
+from icrl.datasets import import_histories
 
 
 def record(dataset: str, num_episodes: int) -> None:

@@ -1,4 +1,4 @@
-"""What would another policy have earned? Off-policy evaluation of logged bandit data, where the answer is known.
+"""Off-policy evaluation of logged bandit data: what would another policy have earned?
 
     python examples/off_policy.py
 

@@ -24,12 +24,15 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 STUBS = ("pip", "python", "tensorboard", "mkdocs", "pytest", "source")
-BANDIT = {"num-arms": "5", "horizon": "200"}
 TINY = {
     "train-steps": "2", "log-every": "1", "save-every": "2", "warmup-steps": "0", "batch-size": "8", "eval-tasks": "4",
     "offline-tasks": "4", "offline-competitors": "", "competitors": "uniform", "tune-tasks": "4", "num-tasks": "2",
     "environments": "GaussianBandit-v0,RiverSwim-v0", "agents": "uniform,ucb",
 }  # fmt: skip
+OF_ITS_OWN = {  # by experiment
+    "dpt-bandit": {"num-arms": "5", "horizon": "200"},
+    "task-diversity-bandit": {"competitors": "thompson-bernoulli"},  # without which it cannot be
+}
 
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
 _TITLE = re.compile(r'title="([\w.]+)"')
@@ -71,7 +74,7 @@ def commands(code: str, folder: Path) -> list[list[str]]:
     record = 'printf "%s\\0" "$@" >> "$COMMANDS"; printf "\\n" >> "$COMMANDS"'
     stubs = [f'{name}() {{ set -- {name} "$@"; {record}; }}' for name in STUBS]
     show = 'icrl() { if [ "$1" = show ]; then "$PYTHON" -m icrl "$@"; else set -- icrl "$@"; ' + record + "; fi; }"
-    environment = {**os.environ, "COMMANDS": str(listed), "PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "0"}
+    environment = {**os.environ, "COMMANDS": str(listed), "PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "7"}
     script = "\n".join([*stubs, show, code])
     done = subprocess.run(
         ["bash", "-eu", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
@@ -84,11 +87,9 @@ def at_smoke_size(words: list[str]) -> list[str]:
     """The words behind ``icrl`` of a command as they run in a test; only ``run`` and ``collect`` change."""
     if words[0] not in ("run", "collect"):
         return words
-    keeps_bandit = words[1] == "dpt-bandit" and "--preset" not in words
-    known = _flags(words)
-    added = {
-        f"--{name}": value for name, value in {**TINY, **(BANDIT if keeps_bandit else {})}.items() if name in known
-    }
+    plays_default = words[1] != "dpt-bandit" or "--preset" not in words
+    known, sizes = _flags(words), TINY | (OF_ITS_OWN.get(words[1], {}) if plays_default else {})
+    added = {f"--{name}": value for name, value in sizes.items() if name in known}
     added |= {"--preset": "smoke"}
     plain = list(words)
     if "--preset" in plain:

@@ -77,9 +77,14 @@ def test_a_directive_is_replaced_and_other_braces_are_not():
     assert text.startswith("a {{ b }}\n") and "10.31 +- 0.44" in text and "../dpt-bandit.png" in text
 
 
+def test_what_was_not_run_has_no_figure(monkeypatch):
+    monkeypatch.setattr(reproductions, "kept_runs", lambda name: [])
+    assert ".svg" not in papers.comparison("dpt-bandit") and papers.figures() == {}
+
+
 def test_a_figure_holds_their_numbers_and_ours():
     drawn = papers.figure("dpt-bandit")
     claims = experiments["dpt-bandit"].published
     assert drawn.count(papers.THEIRS) >= len(claims) and drawn.count(papers.OURS) >= len(claims)
-    assert "not run" not in drawn and reproductions.kept_runs("dpt-bandit")
+    assert "not measured" not in drawn and reproductions.kept_runs("dpt-bandit")
     assert drawn == papers.figure("dpt-bandit"), "the same at every build"
