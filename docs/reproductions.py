@@ -1,7 +1,8 @@
 """``reproductions.md``: every published number of the recipes beside ours, made from the small files in ``results/``.
 
-    python docs/reproductions.py keep FOLDER   # of a finished run: writes results/EXPERIMENT-PRESET.json, and the page
-    python docs/reproductions.py               # writes the page anew from these files
+    python docs/reproductions.py keep FOLDER         # of a run: results/EXPERIMENT-PRESET.json, and the page
+    python docs/reproductions.py keep FOLDER CHANGE  # one that differs from its preset as ``CHANGES`` says
+    python docs/reproductions.py                     # writes the page anew from these files
 
 A kept file holds the numbers that the page needs, the settings, versions, device and date of its run, the digests of
 its ``results.json`` and figures, and one of itself: nothing on the page is typed in. A test makes the page again and
@@ -169,19 +170,66 @@ CLAIMS: dict[str, dict[str, Claim]] = {
 }
 
 
+class Change(NamedTuple):
+    """A run that differs from its preset in one thing, to find out why a number is missed."""
+
+    experiment: str
+    question: str
+    flags: str  # behind ``icrl run EXPERIMENT``
+    numbers: dict[str, Reader]  # one number each, by what it is
+
+
+CHANGES = {
+    "holding-sampler": Change(
+        "dpt-darkroom",
+        "Does a model keep to what it has found when its source does? Contexts of the exact posterior sampler that "
+        "holds its drawn goal through an episode.",
+        "--objective ad --source posterior-task@memory=steps@drawn=held --skip-episodes 3 --elsewhere 0 "
+        "--context rolling --given= --one-hot true",
+        {
+            "the model, episode 5": returns("AD", 5),
+            "the model, episode 20": returns("AD", 20),
+            "exact posterior of the model's memory, episode 20": returns("posterior-task@memory=window", 20),
+            "exact posterior that holds its goal, episode 20": returns("posterior-task@memory=steps@drawn=held", 20),
+        },
+    ),
+    "labels-of-linucb": Change(
+        "tadm-linear",
+        "Does the model copy the last action of its teacher? Histories of LinUCB and uniform play, labelled with "
+        "LinUCB's choice (as DAgger does, Ross et al. 2011), beside plain imitation.",
+        "--vary objective+label+source=ad::linucb,dpt:linucb:0.5*linucb+0.5*uniform "
+        "--competitors linucb,linucb@beta=2.0,lin-ts,uniform,oracle",
+        {
+            "regret(100), imitates LinUCB": regret("objective ad, label , source linucb"),
+            "regret(100), labels of LinUCB on both": regret(
+                "objective dpt, label linucb, source 0.5*linucb+0.5*uniform"
+            ),
+            "regret(100), LinUCB, width by the noise": regret("linucb"),
+            "regret(100), LinUCB, beta 2": regret("linucb@beta=2.0"),
+        },
+    ),
+}
+
+
 # --- from a run to a kept file ---
 
 
-def kept(folder: Path) -> dict[str, Any]:
-    """What is kept of the finished run in ``folder``.
+def kept(folder: Path, change: str = "") -> dict[str, Any]:
+    """What is kept of the finished run in ``folder``, for the claims of its experiment or for one of ``CHANGES``.
 
     Raises:
-      InputError: no finished run there, or one of an experiment that no published number is about.
+      InputError: no finished run there, one of an experiment that no published number is about, or not of the change.
     """
     require((folder / "results.json").is_file(), "folder", str(folder), "the output folder of a finished run")
     results, config = read_results(folder / "results.json"), read_config(folder)
     settings, name = config["settings"], results["experiment"]
     require(name in CLAIMS, "experiment", name, ", ".join(CLAIMS), "no published number is about it")
+    require(change in ("", *CHANGES), "change", change, ", ".join(CHANGES))
+    if change:
+        require(name == CHANGES[change].experiment, "experiment", name, CHANGES[change].experiment)
+        readers = CHANGES[change].numbers
+    else:
+        readers = {what: claim.read for what, claim in CLAIMS[name].items()}
     began = datetime.datetime.fromtimestamp((folder / CONFIG).stat().st_mtime, datetime.UTC)
     head = {key: results[key] for key in ("experiment", "preset", "seed", "train_seeds", "num_tasks", "num_steps")}
     return {
@@ -194,15 +242,17 @@ def kept(folder: Path) -> dict[str, Any]:
         "settings": {key: value for key, value in settings.items() if key not in head},
         "figures": {path.name: _sha256(path) for path in sorted((folder / "figures").glob("*.png"))},
         "results_sha256": read_json(folder / "results.json")["sha256"],
-        "numbers": {what: claim.read(dict(results), settings) for what, claim in CLAIMS[name].items()},
+        "numbers": {what: read(dict(results), settings) for what, read in readers.items()},
     }
 
 
-def keep(folder: Path) -> Path:
-    """Write what is kept of a run into ``results/``, in place of an earlier run of the same preset."""
-    found = kept(folder)
+def keep(folder: Path, change: str = "") -> Path:
+    """Write what is kept of a run into ``results/``, in place of an earlier run of the same preset or change."""
+    found = kept(folder, change)
     require(found["preset"] != "smoke", "preset", "smoke", "cpu or paper", "seconds of training promise nothing")
-    path = KEPT / f"{found['experiment']}-{found['preset']}.json"
+    missing = [what for what, numbers in found["numbers"].items() if change and None in numbers]
+    require(not missing, "folder", str(folder), f"a run with the flags of {change!r}", f"it lacks {', '.join(missing)}")
+    path = KEPT / f"{found['experiment']}-{change or found['preset']}.json"
     make_folder(path.parent)
     write_document(path, found)
     return path
@@ -223,6 +273,11 @@ Ours: the mean and its 95 % interval. A claim is "met" where our interval reache
 competitor's, where our interval and theirs overlap. What cannot be expected at another size than the paper's is said to
 be so. "{NOT_RUN}": no run is kept here; the docstrings of the experiments tell of earlier ones. Settings that
 differ from the preset's stand behind it.
+"""
+CHANGES_HEAD = """## One change each
+
+Runs that differ from a preset in one thing, to find out why a number is missed. `python docs/reproductions.py keep
+FOLDER CHANGE` puts a finished one here.
 """
 COLUMNS = ("claim", "theirs", "ours", "preset", "run", "verdict", "figure")
 
@@ -247,7 +302,26 @@ def page() -> str:
     for name in experiments:
         if experiments[name].published:
             parts += [f"## {name}\n", *table(name), ""]
-    return "\n".join(parts)
+    return "\n".join([*parts, CHANGES_HEAD, *(_changed(name) for name in CHANGES)])
+
+
+def _changed(change: str) -> str:
+    """The section of one of ``CHANGES``."""
+    told = CHANGES[change]
+    head = f"### {change}\n\n{told.question}\n\n`icrl run {told.experiment} {told.flags}`\n\n"
+    path = KEPT / f"{told.experiment}-{change}.json"
+    if not path.is_file():
+        return f"{head}{NOT_RUN.capitalize()}.\n"
+    run = read_document(path, version=("schema", SCHEMA))
+    rows = [[what, *(_in_words(number, False) for number in run["numbers"][what])] for what in told.numbers]
+    seeds = f"{len(run['train_seeds'])} training seed(s), {run['num_tasks']:,} tasks"
+    lines = [f"| {' | '.join(line)} |" for line in (("what", "measured"), ("---", "---"), *rows)]
+    return f"{head}{chr(10).join(lines)}\n\nPreset {run['preset']}, {seeds}; {_when(run)}.\n"
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    version = f"icrl {run['versions']['icrl']}, jax {run['versions']['jax']}"
+    return f"{run['date']}, {run['device']}, {version}, {run['seconds'] / 60:.0f} min"
 
 
 def table(name: str) -> list[str]:
@@ -270,11 +344,8 @@ def _rows(name: str, published: Mapping[str, Any]) -> list[list[str]]:
     for run in kept_runs(name):
         ours = run["numbers"][published["what"]]
         shown = " / ".join(_in_words(each, value.endswith("%")) for each in ours)
-        version = f"icrl {run['versions']['icrl']}, jax {run['versions']['jax']}"
-        when = f"{run['date']}, {run['device']}, {version}, {run['seconds'] / 60:.0f} min"
-        rows.append(
-            [*first, shown, _preset(run), when, verdict(claim, theirs(value), ours, run["settings"]), _figure(run)]
-        )
+        judged = verdict(claim, theirs(value), ours, run["settings"])
+        rows.append([*first, shown, _preset(run), _when(run), judged, _figure(run)])
     return rows or [[*first, NOT_RUN, "-", "-", "-", "-"]]
 
 
@@ -334,12 +405,12 @@ def _plain(value: Any) -> Any:
 
 
 def main(words: list[str]) -> int:
-    """``keep FOLDER``, or nothing."""
+    """``keep FOLDER``, ``keep FOLDER CHANGE``, or nothing."""
     try:
-        if words[:1] == ["keep"] and len(words) == 2:
-            print(f"kept: {keep(Path(words[1]))}")
+        if words[:1] == ["keep"] and len(words) in (2, 3):
+            print(f"kept: {keep(Path(words[1]), *words[2:])}")
         elif words:
-            raise InputError(f"words: got {' '.join(words)!r}, allowed: keep FOLDER, or none")
+            raise InputError(f"words: got {' '.join(words)!r}, allowed: keep FOLDER [CHANGE], or none")
         PAGE.write_text(page(), encoding="utf-8")
     except IcrlError as error:
         print(f"reproductions: {error}", file=sys.stderr)

@@ -55,8 +55,10 @@ def test_the_page_is_what_the_kept_runs_make_of_it():
 def test_kept_files_hold_the_numbers_of_the_claims_of_today():
     for path in sorted(reproductions.KEPT.glob("*.json")):
         run = read_document(path, version=("schema", 1))
-        assert path.name == f"{run['experiment']}-{run['preset']}.json" and run["preset"] in ("cpu", "paper")
-        claims = reproductions.CLAIMS[run["experiment"]]
+        kept_as = path.stem.removeprefix(f"{run['experiment']}-")
+        change = reproductions.CHANGES.get(kept_as)
+        assert run["preset"] in ("cpu", "paper") and (change or kept_as == run["preset"])
+        claims = change.numbers if change else reproductions.CLAIMS[run["experiment"]]
         assert run["numbers"].keys() == claims.keys()
         assert len(path.read_bytes()) < 10_000
 
@@ -180,11 +182,25 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
     with pytest.raises(InputError, match=r"^folder: got .*, allowed: the output folder of a finished run"):
         reproductions.kept(tmp_path)
     assert reproductions.main(["keep"]) == 2
-    assert "allowed: keep FOLDER, or none" in capsys.readouterr().err
+    assert "allowed: keep FOLDER [CHANGE], or none" in capsys.readouterr().err
 
 
 def test_the_first_run_that_is_kept_makes_the_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(reproductions, "KEPT", tmp_path / "results")
-    monkeypatch.setattr(reproductions, "kept", lambda folder: {"experiment": "dpt-bandit", "preset": "cpu"})
+    found = {"experiment": "dpt-bandit", "preset": "cpu", "numbers": {}}
+    monkeypatch.setattr(reproductions, "kept", lambda folder, change: found)
     assert reproductions.keep(tmp_path) == tmp_path / "results" / "dpt-bandit-cpu.json"
     assert (tmp_path / "results" / "dpt-bandit-cpu.json").is_file()
+
+
+def test_a_change_is_kept_under_its_name_and_only_whole(kept, monkeypatch):
+    told = reproductions.CHANGES["labels-of-linucb"]
+    run = run_of(told.experiment, "cpu") | {"numbers": {what: [value(3.0)] for what in told.numbers}}
+    monkeypatch.setattr(reproductions, "kept", lambda folder, change: run)
+    assert reproductions.keep(kept, "labels-of-linucb").name == "tadm-linear-labels-of-linucb.json"
+    page = reproductions.page()
+    assert all(f"| {what} | 3.00 [2.75, 3.25] |" in page for what in told.numbers)
+    assert row_of("TF, regret(200)")[2] == "not run on this version"  # it is no run of the preset
+    run["numbers"]["regret(100), LinUCB, beta 2"] = [None]
+    with pytest.raises(InputError, match=r"it lacks regret\(100\), LinUCB, beta 2"):
+        reproductions.keep(kept, "labels-of-linucb")
