@@ -15,7 +15,7 @@ from icrl.core.fields import setting
 from icrl.core.registry import agents, environments
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Array, TaskParams
-from icrl.envs._bandit import Bandit
+from icrl.envs import Bandit
 from icrl.evaluation.online import Trial
 from icrl.testing import check_environment
 

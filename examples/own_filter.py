@@ -14,7 +14,7 @@ import numpy as np
 import icrl
 from icrl.core.fields import setting
 from icrl.core.registry import filters
-from icrl.filters._table import Filter, HistoryTable, Selection, checked, span, whole
+from icrl.filters import Filter, HistoryTable, Selection, checked, span, whole
 from icrl.testing import check_filter
 
 

@@ -12,7 +12,7 @@ from gymnax.environments import environment, spaces
 
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
-from icrl.envs._gymnax_adapter import GymnaxEnvironment
+from icrl.envs import GymnaxEnvironment
 from icrl.evaluation.online import Trial
 
 SIDE, MOVES = 5, jnp.array([[0, 1], [0, -1], [1, 0], [-1, 0]])

@@ -11,7 +11,6 @@ import gymnasium
 
 import icrl
 from icrl.gym.agents import HostAgent
-from icrl.recipes.shared import export_agent
 
 PULLS = 20
 
@@ -34,7 +33,7 @@ def main(out: Path = Path("runs/share"), train_steps: int = 1000) -> tuple[float
     """The return in one task of the agent as it was trained, and of the agent read from the file: equal."""
     folder = icrl.pretrain("dpt-bandit", preset="smoke", out=out / "run", train_steps=train_steps)
     file = out / "bandit.safetensors"
-    card = export_agent(folder, file, licence="CC-BY-4.0")
+    card = icrl.export_agent(folder, file, licence="CC-BY-4.0")
     print(f"{file}: {file.stat().st_size:,} bytes, {card['num_parameters']:,} parameters, {card['licence']}")
     trained, shared = icrl.load_agent(folder), icrl.load_agent(file)
     return play(trained, seed=1), play(shared, seed=1)

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from icrl.recipes.public import run as run
     from icrl.recipes.recipe import Recipe as Recipe
     from icrl.recipes.run import load_agent as load_agent
+    from icrl.recipes.shared import export_agent as export_agent
 
 __version__ = "0.1.0"
 _LAZY = {  # public names and the modules that define them, imported when they are used
     "Recipe": "icrl.recipes.recipe",
     "TaskSet": "icrl.core.tasks",
     "evaluate": "icrl.recipes.public",
+    "export_agent": "icrl.recipes.shared",
     "import_histories": "icrl.datasets.importing",
     "interact": "icrl.core.interact",
     "load_agent": "icrl.recipes.run",

@@ -12,7 +12,7 @@ from icrl.agents.ucb import UCB
 from icrl.agents.uniform import Uniform
 from icrl.core.interact import interact
 from icrl.core.seeding import key_for
-from icrl.envs._bandit import Bandit
+from icrl.envs import Bandit
 from icrl.testing._law import CLOSE, GATE, expect, law
 
 

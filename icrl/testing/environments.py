@@ -16,7 +16,7 @@ from icrl.core.registry import environments
 from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Environment
-from icrl.envs._bandit import Bandit
+from icrl.envs import Bandit
 from icrl.testing import bandits
 from icrl.testing._law import CLOSE, GATE, expect, expect_same, form_of, law, made
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from icrl.core.errors import InputError
 from icrl.core.registry import filters
-from icrl.filters._table import Filter, HistoryTable, Selection
+from icrl.filters import Filter, HistoryTable, Selection
 from icrl.testing._law import expect, law, made
 
 
@@ -118,7 +118,7 @@ SENSELESS = (
 
 @law
 def a_table_without_sense_is_refused(rule: Filter) -> None:
-    """With ``InputError``; ``icrl.filters._table.checked`` does it."""
+    """With ``InputError``; ``icrl.filters.checked`` does it."""
     for change, what in SENSELESS:
         table = table_of(np.ones((8, 3)), np.repeat([7, 8], 4))._replace(**change)
         try:
