@@ -15,7 +15,7 @@ MODULES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal", "yaml
 CALLS = {"eval", "exec", "compile", "__import__", "literal_eval", "system", "popen"}
 IMPORTERS = {  # of modules by name, never by one that is stored
     "__init__.py",  # the homes of the public names
-    "core/foreign.py",  # what somebody named: tests/laws/test_foreign.py
+    "core/foreign.py",  # what somebody named: tests/laws/test_names_of_others.py
     "core/registry.py",  # the files of the package's own rooms
     "envs/_tables.py",  # packages of the extra ``data``
 }

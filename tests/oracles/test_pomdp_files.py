@@ -224,6 +224,9 @@ def test_the_name_opens_the_file_everywhere():
     name = f"pomdp:{FILES / 'tiger.POMDP'}"
     assert environments.entry(name).name == "POMDPFile-v0" and environments[name] is POMDPFile
     assert IcrlEnv(name, horizon=3).family == POMDPFile(file=str(FILES / "tiger.POMDP"), horizon=3)
-    for unknown in ("pomdq:x", "pomdp", "x:y"):
-        with pytest.raises(InputError, match="unknown environment"):
+    for unknown, said in (
+        ("pomdp", "unknown environment"),
+        ("pomdq:x", "'pomdq', allowed: a module that Python finds"),
+    ):
+        with pytest.raises(InputError, match=said):
             environments.make(unknown)
