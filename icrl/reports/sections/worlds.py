@@ -15,6 +15,8 @@ from icrl.reports.numbers import format_ratio, format_value
 from icrl.reports.section import Figure, Head, Number, Row, Section, Table, agents_table, curve_numbers
 
 LEAST, MOST = 0.01, 2.0  # shares between which the colours of the standings differ
+PANEL_WORLDS = 26  # columns of a panel of the standings, at most
+NAMES_INCHES = 1.35  # over a panel, for the names of its worlds
 TUNED = " (tuned)"  # behind an agent's name: with the settings that were chosen in each environment
 
 
@@ -115,13 +117,35 @@ def _world_table(name: str, world: World) -> Table:
 
 
 def _draw_standings(worlds: list[str], standings: list[Standing]) -> Any:
-    """Agents from top to bottom, best mean first, worlds from left to right; blank where an agent does not play."""
+    """Agents from top to bottom, best mean first, worlds from left to right; blank where an agent does not play.
+
+    Worlds in which the same agents play stand together, in as many panels as give each number its room.
+    """
     rows = [row for row in standings if row.kind != "oracle" and row.is_drawn]
     share = np.array([row.shares for row in rows], float)  # None becomes NaN
+    order = sorted(range(len(worlds)), key=lambda world: tuple(np.isnan(share[:, world])))
+    parts = np.array_split(order, -(-len(worlds) // PANEL_WORLDS))
+    players = [np.flatnonzero(np.isfinite(share[:, part]).any(1)) for part in parts]
+    heights = [0.9 * TEXT_INCHES * len(each) for each in players]
+    height = 0.5 + sum(heights) + len(parts) * NAMES_INCHES
     subtitle = "regret as a share of uniform play's, the darker the less; best mean first, oracles left out"
-    height = 2.0 + 0.9 * TEXT_INCHES * len(rows)
     figure = canvas("Who does well where", subtitle, height)
-    axes = figure.subplots()
+    top, panels = height - 0.4, []
+    for part, who, tall in zip(parts, players, heights, strict=True):
+        top -= NAMES_INCHES
+        panel = figure.add_axes((0.3, (top - tall) / height, 0.63, tall / height))
+        _draw_panel(panel, [worlds[world] for world in part], [rows[row] for row in who], share[np.ix_(who, part)])
+        panels.append(panel)
+        top -= tall
+    left = max(widest(figure, panel.get_yticklabels()) for panel in panels) + 0.02
+    for panel in panels:
+        place = panel.get_position()
+        panel.set_position((left, place.y0, 0.93 - left, place.height))
+    return figure
+
+
+def _draw_panel(axes: Any, worlds: list[str], rows: list[Standing], share: np.ndarray) -> None:
+    """Some worlds, and those who play there; ``share`` [R, W] is NaN where an agent does not play."""
     drawn = np.log10(np.clip(share, LEAST, MOST))
     axes.imshow(drawn, cmap="cividis", vmin=np.log10(LEAST), vmax=np.log10(MOST), aspect="auto")
     axes.xaxis.tick_top()
@@ -135,9 +159,6 @@ def _draw_standings(worlds: list[str], standings: list[Standing]) -> Any:
         axes.text(column, row, value, ha="center", va="center", fontsize=5.5, color=color)
     axes.tick_params(length=0, pad=2)
     axes.spines[:].set_visible(False)
-    left = widest(figure, axes.get_yticklabels()) + 0.02
-    figure.subplots_adjust(left=left, right=0.93, bottom=0.1 / height, top=1 - 1.75 / height)
-    return figure
 
 
 def _draw_world(name: str, world: World) -> Any:
