@@ -28,7 +28,7 @@ from icrl.reports.check import check_results
 from icrl.reports.figures import draw_figures
 from icrl.reports.page import render_html
 from icrl.reports.report import print_summary, read_results
-from icrl.reports.sections.worlds import leaderboard
+from icrl.reports.sections.worlds import Standing, _draw_standings, leaderboard
 
 STEPS = [1, 2, 5, 10]
 WORLDS = {  # world: agent: (kind, regret at the end)
@@ -211,3 +211,13 @@ def test_smoke_run(tmp_path):
     assert final["oracle"] == 0 < final["posterior-gaussian"] < final["uniform"]
     assert "pretrained" in final
     assert (tmp_path / "run" / "figures" / "world_RiverSwim-v0.png").exists()
+
+
+def test_many_worlds_are_drawn_in_panels_of_worlds_where_the_same_agents_play():
+    shares = [[0.5 if n % 2 == kind else None for n in range(60)] for kind in (0, 1)]
+    standings = [Standing("baseline", label, share) for label, share in zip("ab", shares, strict=True)]
+    panels = _draw_standings([f"{n}" for n in range(60)], standings).axes
+    names = [int(label.get_text()) for panel in panels for label in panel.get_xticklabels()]
+    assert len(panels) == 3 and sorted(names) == list(range(60))
+    assert [n % 2 for n in names] == [0] * 30 + [1] * 30
+    assert [len(panel.get_yticklabels()) for panel in panels] == [1, 2, 1]  # those who play there alone
