@@ -50,23 +50,21 @@ def evaluate_logs(stored: StoredHistories, names: Sequence[str], seed: int, lear
     env, count = stored.environment(), len(log.action)
     assert env is not None
     first = round(learned * count)
-    require(
-        4 <= count - first < count, "learn", learned, f"a share of {count:,} rows that leaves 4 or more on both sides"
-    )
+    both = 4 <= count - first < count
+    require(both, "learn", learned, f"a share of {count:,} rows that leaves one to learn from and 4 to value")
     rest = Log(*(field[first:] for field in log))
+    seen = jnp.asarray(obs[: first + 1])
+    transitions = Transition(
+        seen[:first], jnp.asarray(log.action[:first], jnp.int32), jnp.asarray(log.reward[:first], jnp.float32),
+        seen[1:], jnp.zeros(first, bool), jnp.zeros(first, bool),
+    )  # fmt: skip
     values: dict[str, OffPolicy] = {}
     for name in names:
         agent = agent_of(env, name)
         require(not agent.sees_env_state, "agent", name, "an agent that acts on observations")
-        seen = jnp.asarray(obs)
-        transitions = Transition(
-            seen[:first], jnp.asarray(log.action[:first], jnp.int32), jnp.asarray(log.reward[:first], jnp.float32),
-            seen[1 : first + 1], jnp.zeros(first, bool), jnp.zeros(first, bool),
-        )  # fmt: skip
         state = _learned(agent, key_for(seed, "log"), transitions)
-        values[in_words(name)] = off_policy_value(
-            rest, _probabilities(agent, state, obs[first:], seed, env.num_actions)
-        )
+        given = _probabilities(agent, state, obs[first:], seed, env.num_actions)
+        values[in_words(name)] = off_policy_value(rest, given)
     note = f"Learned from the first {first:,} rows, frozen, valued on the other {count - first:,}."
     return table_of(values, logged_value(rest), note)
 

@@ -56,13 +56,14 @@ class Shared(NamedTuple):
         return self.recipe.agent(self.policy)
 
 
-def export_agent(folder: Path, path: Path, number: int = 0, licence: str = NO_LICENCE) -> dict[str, Any]:
+def export_agent(folder: Path | str, path: Path | str, number: int = 0, licence: str = NO_LICENCE) -> dict[str, Any]:
     """Write model ``number`` of the run in ``folder`` to ``path``, and return its card.
 
     Raises:
       InputError: no run there, one that pretrains nothing, no such model, or a file of another name.
       DamagedError: nothing intact there.
     """
+    folder, path = Path(folder).expanduser(), Path(path).expanduser()
     require(path.suffix == SUFFIX, "file", str(path), f"a name that ends in {SUFFIX}")
     run = reopen(folder)
     require(isinstance(run.settings, Recipe), "folder", run.experiment, "a run that pretrains a model")

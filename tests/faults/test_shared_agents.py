@@ -41,7 +41,7 @@ def trained(request, tmp_path_factory):
     }
     run = runs.start(experiment, "smoke", 3, {**small, **changes}, folder, resume=False)
     experiments[experiment].pretrain(run.settings, run)
-    export_agent(folder, folder.parent / f"{kind}.safetensors", licence="CC0")
+    icrl.export_agent(str(folder), f"{folder}.safetensors", licence="CC0")  # as a script does, by texts
     return folder, folder.parent / f"{kind}.safetensors"
 
 

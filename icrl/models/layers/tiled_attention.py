@@ -19,8 +19,7 @@ import numpy as np
 from icrl.core.types import Array
 
 LOWEST = -1e30  # a score that weighs nothing, and still can be subtracted
-CPU_BLOCKS = (64, 128)  # tiles that stay in a core's cache, the larger ones behind LONG positions
-LONG = 1024
+CPU_BLOCK = 128  # positions at most: a tile of a few sequences stays in a core's cache
 WIDE_BLOCK = 512  # elsewhere: few and large kernels
 
 
@@ -38,15 +37,16 @@ def tiled_attention(q: Array, k: Array, v: Array, first: Array, kind: str, reach
     """
     length = q.shape[0]
     block = _block(length)
-    q, k, v = (jnp.pad(x, ((0, -length % block), (0, 0), (0, 0))).swapaxes(0, 1) for x in (q, k, v))
-    first = jnp.pad(first, (0, -length % block))  # what is added sees something, and is seen by nobody before it
+    added = -length % block
+    q, k, v = (jnp.pad(x, ((0, added), (0, 0), (0, 0))).swapaxes(0, 1) for x in (q, k, v))
+    first = jnp.pad(first, (0, added))  # what is added sees something, and is seen by nobody before it
     return _attended(kind, block, reach, q, k, v, first).swapaxes(0, 1)[:length]
 
 
 def _block(length: int) -> int:
-    if jax.default_backend() == "cpu":
-        return CPU_BLOCKS[length >= LONG]
-    return WIDE_BLOCK
+    """B: the blocks are as few as may be and of one size, a multiple of 8, so that little is added at the end."""
+    count = -(-length // (CPU_BLOCK if jax.default_backend() == "cpu" else WIDE_BLOCK))
+    return -(-length // count // 8) * 8
 
 
 def _pairs(num_blocks: int, block: int, reach: int) -> tuple[Array, Array]:
@@ -141,9 +141,10 @@ def _backward(
     """Gradients with respect to q, k and v, of the ``slope`` [H, T, d] with respect to what was found."""
     q, k, v, first, y, scale = kept  # scale: log of the sum of weights, or the number of visible positions
     wide = y.dtype
-    along = jnp.sum(slope * y, axis=2)  # [H, T]: a weight counts by how much more than the whole it brings
     if kind == "relu":
         slope = slope / scale[..., None]
+    else:
+        along = jnp.sum(slope * y, axis=2)  # [H, T]: a weight counts by how much more than the whole it brings
     slope = slope.astype(v.dtype)
     qt, kt, slope_t = (x.swapaxes(1, 2) for x in (q, k, slope))
 
