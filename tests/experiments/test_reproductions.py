@@ -1,5 +1,6 @@
 """The page of published numbers: a row for each, made of kept runs alone, and in the repository as they make it."""
 
+import claims
 import numpy as np
 import pytest
 import reproductions
@@ -56,16 +57,16 @@ def test_kept_files_hold_the_numbers_of_the_claims_of_today():
     for path in sorted(reproductions.KEPT.glob("*.json")):
         run = read_document(path, version=("schema", 1))
         kept_as = path.stem.removeprefix(f"{run['experiment']}-")
-        change = reproductions.CHANGES.get(kept_as)
+        change = claims.CHANGES.get(kept_as)
         assert run["preset"] in ("cpu", "paper") and (change or kept_as == run["preset"])
-        claims = change.numbers if change else reproductions.CLAIMS[run["experiment"]]
-        assert run["numbers"].keys() == claims.keys()
+        told = change.numbers if change else claims.CLAIMS[run["experiment"]]
+        assert run["numbers"].keys() == told.keys()
         assert len(path.read_bytes()) < 10_000
 
 
 def test_every_published_number_is_claimed_once_and_read_as_often_as_it_is_published():
     assert {name: {each["what"] for each in rows} for name, rows in PUBLISHED.items()} == {
-        name: set(claims) for name, claims in reproductions.CLAIMS.items()
+        name: set(told) for name, told in claims.CLAIMS.items()
     }
     agents = {
         name: {"regret": BAND, "returns": BAND}
@@ -81,7 +82,7 @@ def test_every_published_number_is_claimed_once_and_read_as_often_as_it_is_publi
     }
     for name, rows in PUBLISHED.items():
         for each in rows:
-            claim = reproductions.CLAIMS[name][each["what"]]
+            claim = claims.CLAIMS[name][each["what"]]
             for preset in ("cpu", "paper"):
                 settings = flat(experiments[name].presets[preset])
                 found = claim.read(results, settings)
@@ -96,15 +97,15 @@ def test_every_published_number_is_claimed_once_and_read_as_often_as_it_is_publi
 def test_numbers_are_read_where_they_stand():
     agents = {"AD": {"returns": BAND}, "AD, clean": {"returns": BAND}}
     results = {"episodes": {"agents": agents}, "checks": []}
-    claims = reproductions.CLAIMS
-    assert claims["ad-darkroom"]["AD, episode 1 / 25 / 50"].read(results, {}) == [
+    told = claims.CLAIMS
+    assert told["ad-darkroom"]["AD, episode 1 / 25 / 50"].read(results, {}) == [
         {"mean": n, "low": n - 1, "high": n + 1} for n in (1, 25, 50)
     ]
-    last, beyond = reproductions.returns("AD", 2000, 2001)(results, {})
+    last, beyond = claims.returns("AD", 2000, 2001)(results, {})
     assert last["mean"] == 2000 and beyond is None
-    steps = claims["ad-key-to-door"]["AD after 2 000 / 5 000 / 10 000 / 50 000 steps"].read(results, {"horizon": 50})
+    steps = told["ad-key-to-door"]["AD after 2 000 / 5 000 / 10 000 / 50 000 steps"].read(results, {"horizon": 50})
     assert [each["mean"] for each in steps] == [40, 100, 200, 1000]
-    (smooth,) = claims["lhf-darkroom"]["AD without filter, mean over 100 episodes, smoothed"].read(results, {})
+    (smooth,) = told["lhf-darkroom"]["AD without filter, mean over 100 episodes, smoothed"].read(results, {})
     by_hand = np.mean([np.mean(np.arange(1, 2001)[max(0, n - 19) : n + 1]) for n in range(2000)])
     assert smooth["mean"] == pytest.approx(by_hand)
 
@@ -194,7 +195,7 @@ def test_the_first_run_that_is_kept_makes_the_folder(tmp_path, monkeypatch):
 
 
 def test_a_change_is_kept_under_its_name_and_only_whole(kept, monkeypatch):
-    told = reproductions.CHANGES["labels-of-linucb"]
+    told = claims.CHANGES["labels-of-linucb"]
     run = run_of(told.experiment, "cpu") | {"numbers": {what: [value(3.0)] for what in told.numbers}}
     monkeypatch.setattr(reproductions, "kept", lambda folder, change: run)
     assert reproductions.keep(kept, "labels-of-linucb").name == "tadm-linear-labels-of-linucb.json"
