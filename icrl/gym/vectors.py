@@ -80,7 +80,6 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         self.single_observation_space, self.single_action_space = spaces_of(self.family)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._num_actions = self.family.num_actions
         self._mode = _checked_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}  # type: ignore[misc]
         self._lives: Life | None = None
@@ -131,12 +130,12 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         self._lives, self._seen = begun
         self._over &= ~mask
         self._camera.begin(self._seen.obs, mask)
-        return np.array(self._seen.obs), infos_of(self._seen, mask)
+        return np.array(self._seen.obs), infos_of(self.family, self._seen, mask)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one action [N] in each sub-environment; rewards float64 [N], flags bool [N]."""
+        """Take one action [N], or [N, A] in boxes, in each sub-environment; rewards float64 [N], flags bool [N]."""
         lives, waiting, final = reset_first(self._lives), self._over, None
-        actions = checked_actions("actions", actions, (self.num_envs,), self._num_actions)
+        actions = checked_actions("actions", actions, (self.num_envs,), self.family.spec)
         if self._mode is AutoresetMode.SAME_STEP:
             self._lives, self._seen, final = step_many(self.family, self.oracle, lives, actions)
         else:
@@ -144,12 +143,12 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             self._lives, self._seen = restart_or_step_many(self.family, self.oracle, lives, actions, waiting)
         measured = np.asarray(self._seen.measured)
         terminated, truncated = measured[:, 1] > 0, measured[:, 2] > 0
-        infos = infos_of(self._seen, np.ones(self.num_envs, bool))
+        infos = infos_of(self.family, self._seen, np.ones(self.num_envs, bool))
         over = terminated | truncated
         if final is None:
             self._over = over
         elif over.any():
-            infos |= final_infos_of(final, over)
+            infos |= final_infos_of(self.family, final, over)
         self._camera.add(self._seen.obs, actions, measured[:, 0], np.zeros_like(over) if final is None else over)
         if waiting.any():
             self._camera.begin(self._seen.obs, waiting)

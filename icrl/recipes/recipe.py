@@ -186,6 +186,8 @@ class Recipe(Checked):
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
         if self.needs_labels:
             return "uniform", self.label or "annealed-oracle"
+        if self.env.spec.action_box is not None:
+            return ("annealed-oracle",)
         return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
 
     @property
@@ -218,7 +220,8 @@ class Recipe(Checked):
     def layout(self) -> Layout:
         """The layout for this environment."""
         spec = self.env.spec if self.prediction.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
-        made: Layout = layouts[self.prediction.layout](spec)
+        head = self.prediction.action_head
+        made: Layout = layouts[self.prediction.layout](spec, **({"action_head": head} if head else {}))
         return made
 
     def objective(self) -> Objective:
