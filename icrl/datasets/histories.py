@@ -142,7 +142,7 @@ def store_collected(
         "num_steps": generator.num_steps,
         "episode_steps": segment,
         "task_ids": np.asarray(generator.task_ids).tolist(),
-        "optimal_return": optimal.tolist(),
+        "optimal_return": optimal.tolist() if generator.env.spec.knows_optimum else None,
     }
     shard_tasks = max(1, SHARD_STEPS // (generator.num_steps * generator.num_histories))
     store_records(folder, generator.fetch, len(generator.task_ids), full_card, shard_tasks)

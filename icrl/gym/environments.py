@@ -21,7 +21,7 @@ from icrl.core.seeding import MAX_SEED, key_for
 from icrl.core.types import Environment, TaskParams
 from icrl.gym.agents import HostAgent
 from icrl.gym.arrays import checked_actions
-from icrl.gym.inputs import checked_options, checked_settings, checked_task
+from icrl.gym.inputs import checked_options, checked_oracle, checked_settings, checked_task
 from icrl.gym.render.frame import RENDER_FPS, RENDER_MODES, Camera
 from icrl.gym.rollout import (
     Life,
@@ -58,9 +58,8 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         **env_settings: Any,
     ):
-        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
         self.family = build_environment(env_id, env_settings)
-        self.oracle = oracle
+        self.oracle = checked_oracle(oracle, self.family)
         self._camera = Camera(self.family, render_mode)
         self.render_mode = render_mode
         self._spec: GymSpec | None = None

@@ -21,7 +21,7 @@ from icrl.core.types import TaskParams
 from icrl.gym.agents import MAX_ENVS
 from icrl.gym.arrays import checked_actions, checked_array
 from icrl.gym.environments import IcrlEnv, build_environment, reset_first, spaces_of, with_episode_length
-from icrl.gym.inputs import checked_options, checked_tasks
+from icrl.gym.inputs import checked_options, checked_oracle, checked_tasks
 from icrl.gym.render.frame import Camera
 from icrl.gym.rollout import (
     Life,
@@ -65,14 +65,13 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **env_settings: Any,
     ):
-        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
         self.family = build_environment(env_id, env_settings)
+        self.oracle = checked_oracle(oracle, self.family)
         length = self.family.spec.max_steps_in_episode
         has_horizon = any(each.name == "horizon" and each.init for each in dataclasses.fields(self.family))  # type: ignore[arg-type]
         setting = f"horizon={max_episode_steps}" if has_horizon else "a setting of the environment"
         hint = f"episodes have the length that the environment gives them: {setting} changes it"
         require(max_episode_steps in (None, length), "max_episode_steps", max_episode_steps, f"{length} or None", hint)
-        self.oracle = oracle
         self.num_envs = require_int("num_envs", num_envs, 1, MAX_ENVS)
         self._camera = Camera(self.family, render_mode, self.num_envs)
         self.render_mode = render_mode

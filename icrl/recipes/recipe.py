@@ -187,7 +187,7 @@ class Recipe(Checked):
         if self.needs_labels:
             return "uniform", self.label or "annealed-oracle"
         if self.env.spec.action_box is not None:
-            return ("annealed-oracle",)
+            return ("annealed-oracle",) if self.env.spec.knows_optimum else ("sac",)
         return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
 
     @property
