@@ -55,8 +55,8 @@ class SAC(Agent):
     """Maximum-entropy actor-critic with two critics and a replay buffer, for boxes of actions.
 
     One update of every network behind each transition from the ``random_steps``-th on. Only a termination cuts the
-    value of what follows off, a time limit does not. ``alpha`` follows an entropy of -A as in the authors' "Soft
-    actor-critic algorithms and applications" (2018, section 5), unless it is not ``tuned``.
+    value of what follows off, a time limit does not. ``alpha`` follows an ``entropy``, -1 nat a component as in the
+    authors' "Soft actor-critic algorithms and applications" (2018, section 5), unless it is not ``tuned``.
 
     Step sizes, batch, discount and tau are the authors', whose layers are 256 wide. Wu et al. 2025 have 128 units, 256
     for Point-Robot, and fix alpha at .2.
@@ -74,7 +74,8 @@ class SAC(Agent):
     discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later")
     tau: float = setting(0.005, low=0.0, high=1.0, help="share of the critics that their targets take over")
     alpha: float = setting(0.2, low=0.0, open_low=True, help="what a nat of entropy is worth; tuned, where it begins")
-    tuned: bool = setting(True, static=True, help="move alpha so that the policy has an entropy of -A nats")
+    tuned: bool = setting(True, static=True, help="move alpha so that the policy has the entropy wanted")
+    entropy: float = setting(-1.0, low=-20.0, high=0.6, help="that entropy, nats of each component scaled to [-1, 1]")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
@@ -160,7 +161,7 @@ class SAC(Agent):
         actor, actor_opt = self._moved(gradient, old.actor, old.optimizers[0])
         log_alpha, alpha_opt = old.log_alpha, old.optimizers[2]
         if self.tuned:  # equation 18
-            excess = jnp.mean(log_prob) - self.box.dim
+            excess = jnp.mean(log_prob) + self.entropy * self.box.dim
             log_alpha, alpha_opt = self._moved(-jnp.exp(log_alpha) * excess, log_alpha, alpha_opt)
         targets = jax.tree.map(lambda slow, new: slow + self.tau * (new - slow), old.targets, critics)
         return Networks(actor, critics, targets, log_alpha, (actor_opt, critics_opt, alpha_opt), key)

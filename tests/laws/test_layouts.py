@@ -29,11 +29,17 @@ ENVS = {
 }
 
 
+DAY = ("pairs", "steps")
 CASES = [(layout, env) for layout in layouts for env in ENVS]
 AS_CASE = {"ids": str, "indirect": True}  # of a parameter that the fixture takes
 
 
-@pytest.fixture(params=CASES, ids=str)
+def by_day(case):
+    """A box of actions is tried by day in the two layouts that differ in what they tell of the past."""
+    return pytest.param(case, id=str(case), marks=[pytest.mark.nightly] * (case[1] == "box" and case[0] not in DAY))
+
+
+@pytest.fixture(params=map(by_day, CASES))
 def case(request):
     name, kind = request.param
     env = ENVS[kind]
