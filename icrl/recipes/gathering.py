@@ -11,7 +11,6 @@ A lock of a part is only waited for by who holds that of the run, and never the 
 
 import contextlib
 import os
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from icrl.recipes.pretraining import Model, RecipeExperiment
 from icrl.recipes.run import RESULTS, Run, execute, reopen, settings_of, start
 from icrl.recipes.spread import Part, is_trained, parts_of
 from icrl.reports.schema import Results
-from icrl.storage.lock import CONFIG, PATIENCE, RunLock, patiently
+from icrl.storage.lock import CONFIG, RunLock, patiently
 from icrl.storage.metrics_log import TRAINING, publish_jsonl, read_jsonl
 from icrl.storage.paths import explained, show, sync
 from icrl.storage.publish import make_folder, remove_tree, temporary_name
@@ -114,15 +113,14 @@ def _move(run_folder: Path, parts: list[Part], models: list[Model]) -> None:
 
 
 def _opened(begin: partial[Run], out: Path) -> Run:
-    """The run, begun by whichever part comes first; it takes a moment, for which the others wait."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        known = (out / CONFIG).exists()
-        try:
-            return patiently(begin)
-        except InputError:  # another part has begun it meanwhile?
-            if known or not (out / CONFIG).exists() or time.monotonic() >= until:
-                raise
+    """The run, begun by whichever part comes first; the others wait for it."""
+    known = (out / CONFIG).exists()
+    try:
+        return patiently(begin)
+    except InputError:
+        if known or not (out / CONFIG).exists():
+            raise
+    return patiently(begin)  # another part has begun it meanwhile
 
 
 def _run_lock(run: Run, why: str) -> contextlib.ExitStack:

@@ -26,7 +26,8 @@ except ImportError:  # such a system can still read what others wrote
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, LOCK = "config.json", ".lock"
-PATIENCE = 4.0  # seconds in which a lock that is only looked at, or held to begin, is free again
+PATIENCE = 60.0  # seconds in which many processes that begin at once have done so, on a machine that is busy
+MOMENT = 3.0  # seconds of waiting after which a log says for whom
 LOOKS = 20  # hundredths of a second in which somebody may only look who holds the lock
 DEPTH = 2  # levels of folders below that of a run which it writes into: data/SET, checkpoints/seed-N, parts/K-of-N
 Result = TypeVar("Result")
@@ -113,7 +114,10 @@ class RunLock:
 
 
 def patiently(act: Callable[[], Result], seconds: float = PATIENCE) -> Result:
-    """What ``act`` returns, tried again for ``seconds`` while somebody else holds a lock that it needs."""
+    """What ``act`` returns, tried again for ``seconds`` while somebody else holds a lock that it needs.
+
+    Who that is, is logged after a moment.
+    """
     began, told = time.monotonic(), False
     while True:
         try:
@@ -122,7 +126,7 @@ def patiently(act: Callable[[], Result], seconds: float = PATIENCE) -> Result:
             waited = time.monotonic() - began
             if waited >= seconds:
                 raise
-            if waited >= PATIENCE and not told:
+            if waited >= MOMENT and not told:
                 _log.warning("waiting: %s", error)
                 told = True
         time.sleep(0.1)
