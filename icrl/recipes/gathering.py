@@ -48,13 +48,19 @@ def run_part(
     settings, kind = settings_of(experiment, preset, values), experiments[experiment]
     require(issubclass(kind, RecipeExperiment), "part", part, f"none: {experiment} is not a recipe, whose models train")
     own = Part.parsed(part, kind.num_models(settings))
-    run = _opened(partial(start, experiment, preset, seed, values, out, True, large, None, True), out)
-    models = kind.models(run.settings)
+    models = kind.models(settings)
+    try:
+        run = _opened(partial(start, experiment, preset, seed, values, out, True, large, None, True), out)
+    except LockedError as busy:
+        if not all(is_trained(model, out) for model in models):
+            raise
+        _tell(out, f"the report is being written: {busy}")
+        return None
     with contextlib.ExitStack() as held:
         with _run_lock(run, f"opening part {own}"):
             place = held.enter_context(own.held(run)) if _is_in_parts(run, own, models) else None
         if place is not None and (todo := own.untrained(models, run.folder)):
-            kind.pretrain_apart(run.settings, run, [model.number for model in todo], place)
+            kind.pretrain_apart(settings, run, [model.number for model in todo], place)
     return _finished(run, models)
 
 
@@ -163,6 +169,10 @@ def _finished(run: Run, models: list[Model]) -> Results | None:
             return patiently(partial(execute, run))
         except LockedError as busy:
             said = f"the report is being written: {busy}"
-    with stdout_may_fail():
-        print(f"{show(run.folder)}: this part is done; {said}")
+    _tell(run.folder, said)
     return None
+
+
+def _tell(run_folder: Path, said: str) -> None:
+    with stdout_may_fail():
+        print(f"{show(run_folder)}: this part is done; {said}")

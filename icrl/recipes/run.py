@@ -116,9 +116,10 @@ def start(
     """
     require_int("seed", seed, 0, MAX_SEED)
     device, settings = device_name(), settings_of(experiment, preset, values)
-    resume = resume and (out / CONFIG).exists()  # what was killed before it began is begun
-    apart = in_parts or not (out / PARTS).is_dir()
-    require(apart, "out", show(out), "a folder of a whole run", "this one is in parts: go on with --part K/N")
+    begun = (out / CONFIG).exists()
+    whole = in_parts or not (begun and (out / PARTS).is_dir())
+    require(whole, "out", show(out), "a folder of a whole run", "this one is in parts: go on with --part K/N")
+    resume = resume and begun  # what was killed before it began is begun
     count = len(experiments[experiment].kinds(settings))
     hint = "--yes trains more"
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)

@@ -182,6 +182,12 @@ def test_a_part_that_comes_while_the_run_is_gathered_learns_who_does_it(shared, 
         refused(part(shared, "2/3"), 4, f"pid {os.getpid()} on ", "run ad gathering")
 
 
+def test_a_part_that_comes_while_the_run_is_evaluated_is_done(whole, monkeypatch):
+    monkeypatch.setattr(gathering, "patiently", lambda act: patiently(act, 0.0))
+    with RunLock(whole, "ad"):
+        assert part(whole, "2/3")[0] == 0
+
+
 def test_a_part_is_done_though_another_process_writes_the_report(trained, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(trained, tmp_path / "shared"))
     monkeypatch.setattr(gathering, "gather", lambda run, models: RunLock(folder, "late").refuse_if_held())
