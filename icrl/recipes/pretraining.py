@@ -4,8 +4,9 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 """
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -31,6 +32,7 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import OnRow, Run
 from icrl.recipes.tuning import tuning_table
 from icrl.reports.tensorboard import LiveRun, ModelRun
+from icrl.storage.lock import patiently
 from icrl.training.loop import Listener, restore, train
 
 
@@ -161,6 +163,20 @@ class RecipeExperiment(Experiment[Recipe]):
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
+    def pretrain_apart(cls, settings: Recipe, run: Run, numbers: Iterable[int], place: Path) -> None:
+        """Train the models ``numbers``, or go on with them, in ``place``, a folder with the config of the ``run``.
+
+        The histories are in the folder of the run: whoever comes first collects them, and others wait for it.
+        """
+        of_run, apart = data.RunData(run.folder, run.seed), dataclasses.replace(run, folder=place)
+        models, shown = cls.models(settings), cls.model_runs(settings)
+        for number in numbers:
+            recipe = models[number].recipe
+            if recipe.data.kind != CONTEXTS:
+                patiently(partial(data.collect_histories, recipe, run.folder, run.seed), math.inf)
+            _trained(models[number], shown[number], of_run, apart)
+
+    @classmethod
     def _results(cls, settings: Recipe, run: Run, policies: list[Policy], seconds: dict[str, float]) -> dict[str, Any]:
         started = time.monotonic()
         sections = cls.evaluate(settings, run, policies)
@@ -229,7 +245,8 @@ def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> P
     number, label, recipe, train_seed = model
     batches = held_out = None
     if not recipe.is_reinforced:
-        batches, held_out = of_run.batches(recipe, train_seed, _file_name(label)), of_run.held_out(recipe, train_seed)
+        written = _file_name(label) if of_run.folder == run.folder else ""  # a part writes below its own folder only
+        batches, held_out = of_run.batches(recipe, train_seed, written), of_run.held_out(recipe, train_seed)
     learner = recipe.learner(run.seed, train_seed, batches, held_out)
     return train(learner, run.folder, number, _listeners(model, shown, run))
 

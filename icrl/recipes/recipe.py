@@ -82,6 +82,9 @@ class Recipe(Checked):
             together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
             allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
             require(size is None or size % together == 0, name, size, allowed)
+        groups = self.fit.gradient_groups or 1
+        whole = self.fit.batch_size // groups % self.backbone.sequences_per_task == 0
+        require(whole, "gradient_groups", groups, "groups of whole tasks: the experts' loss compares their sequences")
         check_vary(self.vary)
 
     # --- what the environment decides ---
