@@ -48,6 +48,14 @@ class ActionHead(abc.ABC):
     def neg_log_prob(self, out: Array, action: Array) -> Array:
         """-log p of actions [..., *action_shape] under outputs [..., size], [...] float32 in nats."""
 
+    def log_prob(self, out: Array, action: Array) -> Array:
+        """The same without the minus."""
+        return -self.neg_log_prob(out, action)
+
+    @abc.abstractmethod
+    def entropy(self, out: Array) -> Array:
+        """Entropy in nats for outputs [..., size], [...] float32; what a bonus for exploring is made of."""
+
     @abc.abstractmethod
     def is_none(self, action: Array) -> Array:
         """Whether ``action`` stands for no action, [] bool."""
@@ -91,10 +99,17 @@ class Categorical(ActionHead):
         return jnp.argmax(out)
 
     def neg_log_prob(self, out: Array, action: Array) -> Array:
+        return -self.log_prob(out, action)
+
+    def log_prob(self, out: Array, action: Array) -> Array:
+        """A masked sum, as gathers are slow on a CPU."""
         labels = jax.nn.one_hot(action, self.num_actions, dtype=jnp.float32)
         if self.smoothing is not None:
             labels = (1 - self.smoothing) * labels + self.smoothing / self.num_actions
-        return -jnp.sum(jax.nn.log_softmax(out) * labels, axis=-1)
+        return jnp.sum(jax.nn.log_softmax(out) * labels, axis=-1)
+
+    def entropy(self, out: Array) -> Array:
+        return -jnp.sum(jax.nn.softmax(out) * jax.nn.log_softmax(out), -1)
 
     def is_none(self, action: Array) -> Array:
         return action < 0
@@ -144,6 +159,9 @@ class Gaussian(BoxHead):
     def neg_log_prob(self, out: Array, action: Array) -> Array:
         return normal_neg_log_prob(*mean_and_std(out), self.box.to_unit(action))
 
+    def entropy(self, out: Array) -> Array:
+        return normal_entropy(mean_and_std(out)[1])
+
 
 @dataclasses.dataclass(frozen=True)
 class Squashed(BoxHead):
@@ -169,6 +187,11 @@ class Squashed(BoxHead):
         z = jnp.arctanh(INSIDE * self.box.to_unit(action))
         return normal_neg_log_prob(*mean_and_std(out), z) + jnp.sum(log_tanh_slope(z), axis=-1)
 
+    def entropy(self, out: Array) -> Array:
+        """With tanh's slope at the mean for its expectation, which has no closed form."""
+        mean, std = mean_and_std(out)
+        return normal_entropy(std) + jnp.sum(log_tanh_slope(mean), axis=-1)
+
 
 @dataclasses.dataclass(frozen=True)
 class MeanSquaredError(BoxHead):
@@ -187,6 +210,10 @@ class MeanSquaredError(BoxHead):
 
     def neg_log_prob(self, out: Array, action: Array) -> Array:
         return jnp.mean(jnp.square(out - self.box.to_unit(action)), axis=-1)
+
+    def entropy(self, out: Array) -> Array:
+        """None: nothing is left to chance."""
+        return jnp.full(out.shape[:-1], -jnp.inf, jnp.float32)
 
 
 BOX_HEADS: dict[str, type[BoxHead]] = {"gaussian": Gaussian, "squashed": Squashed, "mse": MeanSquaredError}
@@ -209,6 +236,11 @@ def mean_and_std(out: Array) -> tuple[Array, Array]:
 def normal_neg_log_prob(mean: Array, std: Array, x: Array) -> Array:
     """-log N(x; mean, std^2) summed over components, [...] for [..., A]."""
     return jnp.sum(0.5 * jnp.square((x - mean) / std) + jnp.log(std) + 0.5 * math.log(2 * math.pi), axis=-1)
+
+
+def normal_entropy(std: Array) -> Array:
+    """Entropy of N(., std^2) summed over components, [...] for [..., A]."""
+    return jnp.sum(jnp.log(std) + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
 
 def log_tanh_slope(z: Array) -> Array:

@@ -29,8 +29,8 @@ def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
     hint = f"the optimal actions of {recipe.env.name} are not known"
     require(known or not recipe.needs_labels or bool(recipe.label), "objective", objective, "ad, or a label", hint)
     if recipe.is_reinforced:
-        boxed = recipe.env.spec.action_box is not None
-        require(not boxed, "objective", objective, "ad or dpt", f"{recipe.env.name} has a box of actions")
+        head, hint = recipe.prediction.action_head, "rl2 learns from actions that are drawn, without a cut"
+        require(head in ("", "squashed"), "action_head", head, "squashed with objective rl2", hint)
         _check_trials(recipe, alone=all(each.is_reinforced for each in run))
     else:
         _check_data(recipe)

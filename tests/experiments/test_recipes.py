@@ -171,8 +171,8 @@ def play(folder, name, steps):
             "label_smoothing: got 0.1, allowed: 0.0; the actions of PointRobot are not numbered",
         ),
         (
-            {"env": "PointRobot-v0", "data": "contexts", "objective": "rl2"},
-            "objective: got 'rl2', allowed: ad or dpt; PointRobot has a box of actions",
+            {"env": "PointRobot-v0", "data": "contexts", "objective": "rl2", "action_head": "gaussian"},
+            "action_head: got 'gaussian', allowed: squashed with objective rl2",
         ),
         (
             {"env": "Pendulum-v0", "data": "contexts", "objective": "dpt"},

@@ -80,7 +80,8 @@ def framed(name: str, horizon: int, scene: Scene, episode: Episode) -> np.ndarra
     if episode.num_steps:
         box(pixels, LEFT, 44, LEFT + SIDE * min(episode.num_steps / horizon, 1.0), 47, BLUE)
     _DRAWN[type(scene)].draw(pixels[TOP : TOP + SIDE, LEFT : LEFT + SIDE], scene, episode)
-    write(pixels, (LEFT, TOP + SIDE + 14), _last(episode), INK, scale=2)
+    last = _last(episode)
+    write(pixels, (LEFT, TOP + SIDE + 14), last, INK, scale=2 if text_width(last, 2) <= SIDE else 1)
     return pixels
 
 
