@@ -105,11 +105,15 @@ class LeaderboardSettings(Checked):
         return Recipe(env=self.env, backbone=self.backbone, fit=self.fit, model=self.model, prediction=layout)
 
     def environment(self, name: str) -> Environment | None:
-        """The registered environment, a bandit as long as the model's; None when it has too many states."""
+        """The registered environment, a bandit as long as the model's; None when it has too many states.
+
+        And where actions are a box, in which next to nobody plays.
+        """
         env: Environment = environments.make(name)
         if isinstance(env, Bandit):
             return dataclasses.replace(env, horizon=self.env.horizon)
-        return env if (env.spec.num_states or 1) <= self.max_states else None
+        few = (env.spec.num_states or 1) <= self.max_states
+        return env if few and env.spec.action_box is None else None
 
     def match_up(self, name: str, guest: Pretrained) -> MatchUp | None:
         """Who plays in a registered environment, and for how long; None when it has too many states."""

@@ -19,7 +19,8 @@ def test_its_checker_finds_nothing_to_complain_about(env_id, recwarn):
     from stable_baselines3.common.env_checker import check_env
 
     check_env(gymnasium.make(f"icrl:icrl/{env_id}").unwrapped)
-    assert [str(each.message) for each in recwarn] == []
+    told = [str(each.message) for each in recwarn]
+    assert [each for each in told if "symmetric and normalized" not in each] == []  # Pendulum's torques are up to 2
 
 
 @pytest.mark.parametrize(
