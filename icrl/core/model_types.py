@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icrl.core.action_heads import ActionHead, Categorical
 from icrl.core.fields import Checked, setting
 from icrl.core.types import Array, History, Transition
 
@@ -91,7 +92,7 @@ class Supervised(Objective, abc.ABC):
 
     @abc.abstractmethod
     def scores(self, logits: Array, batch: Any) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
+        """-log p of the labels in nats, [B, decisions] float32, for the policy's outputs [B, L, num_outputs]."""
 
     def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
         """-log p of the labels in nats, [B, decisions] float32, under a ``Policy``."""
@@ -127,12 +128,17 @@ class Layout(Checked, abc.ABC):
     @property
     @abc.abstractmethod
     def num_actions(self) -> int:
-        """K."""
+        """K; 0 where actions are not numbered."""
+
+    @property
+    def head(self) -> ActionHead:
+        """The distribution of actions that a policy's outputs give."""
+        return Categorical(self.num_actions)
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that say what to do: the logits of K actions."""
-        return self.num_actions
+        """Numbers that say what to do: the logits of K actions, or what the head of a box of actions takes."""
+        return self.head.size
 
     @property
     @abc.abstractmethod
@@ -178,9 +184,9 @@ class Layout(Checked, abc.ABC):
         return jnp.concatenate([self.prompt(queries[0]), tokens, before[-1]])
 
     def no_past(self) -> Transition:
-        """What stands for the transition before the first one: zeros, and the action -1, which no action is."""
+        """What stands for the transition before the first one: zeros, and what is no action, -1 or NaN."""
         obs, no = jnp.zeros(self.obs_shape, jnp.float32), jnp.bool_(False)
-        return Transition(obs, jnp.int32(-1), jnp.float32(0.0), obs, no, no)
+        return Transition(obs, self.head.no_action(), jnp.float32(0.0), obs, no, no)
 
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
+from icrl.core.action_heads import BOX_HEADS
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.registry import filters, layouts, objectives
@@ -136,6 +137,9 @@ class Prediction(TrialSettings):
         "dpt", help="registered objective: dpt, the optimal action; ad, the source's own; rl2, the return of a trial"
     )
     layout: str = setting("pairs", help="registered layout")
+    action_head: str = setting(
+        "", choices=("", *BOX_HEADS), help="of actions in a box: gaussian, squashed or mse; none: as fits"
+    )
     one_hot: bool = setting(True, help="whole-numbered observations enter one-hot; false: as raw numbers")
     label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad)")
     mask_prob: float = setting(

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents
 from icrl.core.settings import flat
@@ -292,14 +294,21 @@ def _file_name(label: str) -> str:
 
 
 def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
-    lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
+    known = recipe.env.spec.knows_optimum
+    lost = {name: float(_lost(curves, known).mean()) for name, curves in measured.items()}
     oracles = {name for name in lost if name not in models and is_oracle(name)}
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
-    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
+    sign = 1 if known else -1
+    ours = ", ".join(f"{label} {sign * lost[name]:.2f}" for name, label in models.items())
     count = recipe.env.num_tasks
     return (
-        f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
-        + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
+        f"{'Regret' if known else 'Reward'} after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
+        + (f"; the best competitor, {best}, {sign * others[best]:.2f}" if best else "")
         + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
     )
+
+
+def _lost(curves: dict[str, np.ndarray], known: bool) -> np.ndarray:
+    """Regret at the end, [S, N]; without a known optimum the reward less than 0."""
+    return curves["regret"][..., -1] if known else -curves["reward"].sum(-1)
