@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -352,7 +353,7 @@ def test_eight_parts_killed_at_random_end_in_the_digits_of_one_run(tmp_path):
     told = told_by(__file__, tmp_path, KILLS)
     kills, runs = [each for each in told if "at" in each], [each for each in told if "faults" in each]
     at = [each["at"] for each in kills if each["at_work"]]
-    print(f"\n{len(at)} of {len(kills)} were at work: { ({name: at.count(name) for name in sorted(set(at))}) }")
+    print(f"\n{len(at)} of {len(kills)} were at work: {dict(Counter(at))}")
     assert len(at) == KILLS
     verdict(f"parts of {len(runs)} runs", KILLS, runs[-1]["faults"])
 
