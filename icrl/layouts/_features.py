@@ -9,7 +9,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from icrl.core.action_heads import ActionHead, head_of
+from icrl.core.action_heads import BOX_HEADS, ActionHead, head_of
+from icrl.core.fields import setting
 from icrl.core.model_types import Layout
 from icrl.core.types import Array, EnvSpec, Transition
 
@@ -19,7 +20,11 @@ class SpecLayout(Layout):
     """What the layouts share: the features of one observation, action and reward, each in its own slots."""
 
     spec: EnvSpec
-    action_head: str = ""  # of actions in a box: one of ``BOX_HEADS``, "": as fits
+    action_head: str = setting("", choices=("", *BOX_HEADS), help="of actions in a box; none: as fits")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.head  # refuses one for actions that are numbered
 
     @property
     def num_actions(self) -> int:

@@ -33,7 +33,9 @@ def frames_of(env, num_steps, seed=3):
     env.reset(seed=seed)
     frames = [env.render()]
     for step in range(num_steps):
-        _, _, terminated, truncated, _ = env.step(step % env.action_space.n)
+        actions = env.action_space
+        vector = isinstance(actions, gymnasium.spaces.Box)
+        _, _, terminated, truncated, _ = env.step(actions.high / (step + 1) if vector else step % actions.n)
         frames.append(env.render())
         if terminated or truncated:
             break

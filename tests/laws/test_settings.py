@@ -23,6 +23,7 @@ HOSTILE = (math.nan, math.inf, -math.inf, -1, -1.0, 1e9, 10**9, 10**400, "x", ""
 ARRAYS = (np.ones(()), np.ones(2), jnp.ones((2, 2)), np.array("x"), np.array([None]))  # for what is hashed, or shapes
 GIVEN = ("env",)  # to ``for_env``
 HOMES = ("GaussianBandit-v0", "LinearBandit-v0", "ContextualLinearBandit-v0", "RiverSwim-v0", "DarkRoom-v0", "Tiger-v0")
+HOMES += ("PointRobot-v0",)
 
 
 class ToyPolicy:
@@ -39,7 +40,7 @@ def home(name):
         env = environments[env_name](horizon=10)
         layout = layouts["interleaved"](env.spec)
         model = {"policy": ToyPolicy(), "layout": layout, "max_steps": 10, "query": jnp.ones(env.spec.obs_shape)}
-        for needs in ({}, model, {"means": jnp.full((3, env.num_actions), 0.5)}):
+        for needs in ({}, model, {"means": jnp.full((3, env.spec.num_actions), 0.5)}):
             fields = {field.name for field in dataclasses.fields(agents[name])}
             given = {field: value for field, value in needs.items() if field in fields}
             try:
