@@ -10,28 +10,33 @@ from icrl.core.model_types import Layout
 from icrl.core.types import Array, Contexts
 from icrl.evaluation.offline import states_along
 from icrl.models._token_policy import Policy
+from icrl.planning.divergence import symmetrised_kl
 
-FLOOR = 1e-3  # share of the uniform distribution in every one that is compared
 SIDE_BY_SIDE = 50  # contexts read at once
 
 
-def relative_distance(model: np.ndarray, memory: np.ndarray, general: np.ndarray) -> np.ndarray:
-    """(r + 1) / 2 with r = (d(h, G) - d(h, M)) / d(G, M) (Wurgaft et al. 2025), [P].
+def relative_distance(to_memory: np.ndarray, to_general: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """(r + 1) / 2 with r = (d(h, G) - d(h, M)) / d(G, M) (Wurgaft et al. 2025): 0 where h is G, 1 where it is M.
+
+    Args are d(h, M), d(h, G) and d(G, M), of one shape.
+    """
+    return ((to_general - to_memory) / np.maximum(apart, 1e-12) + 1) / 2
+
+
+def distance_of_choices(model: np.ndarray, memory: np.ndarray, general: np.ndarray) -> np.ndarray:
+    """The relative distance by symmetrised KL, averaged over N contexts, [P].
 
     Args:
       model: probabilities of the choices of h, the model, [N, P, K].
       memory: those of M, the posterior over the pretraining tasks.
       general: those of G, the posterior over the family.
     """
-    to_general, to_memory = _divergence(model, general), _divergence(model, memory)
-    apart = np.maximum(_divergence(general, memory), 1e-12)
-    return ((to_general - to_memory) / apart + 1) / 2
+    return relative_distance(_divergence(model, memory), _divergence(model, general), _divergence(general, memory))
 
 
 def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Mean over N of (KL(p | q) + KL(q | p)) / 2 in nats, [P], float64."""
-    p, q = ((1 - FLOOR) * np.asarray(x, np.float64) + FLOOR / x.shape[-1] for x in (p, q))
-    return np.sum((p - q) * np.log(p / q), axis=-1).mean(0) / 2
+    """Mean over N of the symmetrised KL in nats, [P], float64."""
+    return np.asarray(symmetrised_kl(np.asarray(p, np.float64), np.asarray(q, np.float64))).mean(0)
 
 
 def model_probs(layout: Layout, policy: Policy, contexts: Contexts, at: Array) -> np.ndarray:
