@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.model_types import Layout
+from icrl.core.precision import in_32_bits
 from icrl.core.types import Array, Contexts
+from icrl.datasets.examples import Framed
 from icrl.evaluation.offline import states_along
 from icrl.models._token_policy import Policy
+from icrl.objectives._next_outcome import NextOutcome
 from icrl.planning.divergence import symmetrised_kl
 
 SIDE_BY_SIDE = 50  # contexts read at once
@@ -58,3 +61,30 @@ def agent_probs(agent: Any, contexts: Contexts, at: Array) -> np.ndarray:
         return jax.vmap(agent.optimal_action_probs)(states)
 
     return np.asarray(jax.jit(lambda every: jax.lax.map(one, every, batch_size=SIDE_BY_SIDE))(contexts))
+
+
+def prediction_losses(objective: NextOutcome, policy: Policy, sequences: Framed) -> dict[str, np.ndarray]:
+    """What a model and the two exact predictors lose, and how far apart they are: [N, K] float64 each.
+
+    ``model``, ``memory`` and ``general`` are losses, ``to_memory``, ``to_general`` and ``apart`` are d(h, M), d(h, G)
+    and d(G, M) for the predictions h of the model.
+    """
+    family = objective.family
+
+    def one(sequence: Framed) -> dict[str, Array]:
+        outcome, memory, general = sequence.examples.y, sequence.memorising, sequence.generalising
+        model = objective.predictions(policy, jax.tree.map(lambda leaf: leaf[None], sequence.examples))[0]
+        losses = {"model": model, "memory": memory, "general": general}
+        apart = {"to_memory": (model, memory), "to_general": (model, general), "apart": (general, memory)}
+        return {
+            **{name: family.losses(prediction, outcome) for name, prediction in losses.items()},
+            **{name: family.distance(*pair) for name, pair in apart.items()},
+        }
+
+    @jax.jit
+    @in_32_bits
+    def all_of(every: Framed) -> Any:
+        return jax.lax.map(one, every, batch_size=SIDE_BY_SIDE)
+
+    found = all_of(sequences)
+    return {name: np.asarray(values, np.float64) for name, values in found.items()}
