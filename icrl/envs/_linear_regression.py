@@ -36,7 +36,7 @@ class LinearRegression(ExampleFamily):
 
     dim: int = setting(8, low=1, high=4096, help="D, features of an example")
     horizon: int = setting(16, low=1, high=2**16, help="K, examples in a sequence")
-    noise_std: float = setting(0.5, low=0.0, open_low=True, help="standard deviation of the outcomes' noise")
+    noise_std: float = setting(0.5, low=0.01, high=1000.0, help="standard deviation of the outcomes' noise")
 
     @property
     def num_examples(self) -> int:

@@ -7,13 +7,14 @@ from typing import Any, TypedDict
 import numpy as np
 
 from icrl.core.errors import require
-from icrl.reports.charts import INK, MUTED, chart, log_x, log_y, look_of
+from icrl.reports.charts import INK, MUTED, chart, log_x, look_of
 from icrl.reports.forms import Band, check_band, check_dictionary, check_keys, check_kinds
 from icrl.reports.lines import Line, draw_lines, make_room
 from icrl.reports.numbers import short_number
 from icrl.reports.section import Figure, Head, Number, Row, Section, Table, band_numbers
 
 AXIS = "tasks in the pretraining pool"
+TICKS = 10  # pools that the axis names one by one
 
 
 class Strategy(TypedDict):
@@ -82,7 +83,7 @@ def _show(section: Strategies, head: Head) -> Iterator[Figure | Table]:
 
 def _draw_distances(section: Strategies, field: str, whom: str) -> Any:
     sizes, unit = section["pool_size"], section["distance_in_words"]
-    subtitle = "bands: 95 % intervals; logarithmic axes"
+    subtitle = "bands: 95 % intervals"
     figure, axes = chart(f"Distance to the predictor that {whom}", subtitle, AXIS, unit)
     lines = [
         Line(name, model[field], look_of("model", number), is_reference=True)  # type: ignore[literal-required]
@@ -90,7 +91,8 @@ def _draw_distances(section: Strategies, field: str, whom: str) -> Any:
     ]
     lines.append(Line("the two predictors", section["apart"], look_of("ideal", 0), is_reference=True))
     log_x(axes, sizes)
-    log_y(axes)
+    if len(sizes) <= TICKS:
+        axes.set_xticks(sizes)
     make_room(figure, draw_lines(axes, sizes, lines))
     return figure
 
@@ -102,7 +104,7 @@ def _draw_steps(sizes: list[int], name: str, model: Strategy) -> Any:
     values = np.asarray(model["by_step"])
     for number, size in enumerate(sizes):
         color = MUTED[number % len(MUTED)]
-        axes.plot(model["step"], values[:, number], color=color, linewidth=1.8, label=f"{size:,} tasks")
+        axes.plot(model["step"], values[:, number], color=color, linewidth=1.8, label=f"pool of {size:,}")
     for level in (0.0, 1.0):
         axes.axhline(level, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
     axes.set_ylim(min(-0.05, *values[-1] - 0.05), max(1.05, *values[-1] + 0.05))
