@@ -53,7 +53,7 @@ class BallsAndUrns(Environment[UrnTask], ExampleFamily):
     distance_in_words: ClassVar[str] = "symmetrised KL, nats"
 
     num_colors: int = setting(8, low=1, high=MAX_ARMS, help="V, colours")
-    horizon: int = setting(64, low=1, high=MAX_HORIZON, help="K, balls drawn in an episode")
+    horizon: int = setting(32, low=1, high=MAX_HORIZON, help="K, balls drawn in an episode")
     alpha: float = setting(1.0, low=0.01, high=1e6, help="of the Dirichlet prior of an urn, for each colour")
 
     @property

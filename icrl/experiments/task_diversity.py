@@ -4,6 +4,7 @@ import time
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from icrl.core.errors import InputError
@@ -23,12 +24,12 @@ from icrl.recipes.model_experiment import Model, ModelExperiment, listeners
 from icrl.recipes.published import SMOKE
 from icrl.recipes.run import Run
 from icrl.reports.tensorboard import ModelRun
-from icrl.storage.metrics_log import TRAINING, read_jsonl
 from icrl.training.loop import train
 from icrl.training.step import FitSettings
 
 MEMORY, GENERAL = "memorising", "generalising"
 LABELS = {MEMORY: "posterior over the pool", GENERAL: "posterior, whole prior"}
+LOGGED = ("to_memory", "to_general")  # in rows of metrics, by ``NextOutcome.report``
 PREFIXES = 8
 Measured = dict[str, np.ndarray]  # "pool model", "fresh apart", ...: see ``prediction_losses``; [S, N, K] each
 BASE = ExampleRecipe(
@@ -95,7 +96,7 @@ class TaskDiversity(ModelExperiment[ExampleRecipe]):
         for model, policy in zip(cls.models(settings), policies, strict=True):
             trained.setdefault(model.label, []).append((model, policy))
         measured = {label: _measured(each, run) for label, each in trained.items()}
-        steps = {label: _by_step(len(each), each[0][0].number, run) for label, each in trained.items()}
+        steps = {label: _by_step([model for model, _ in each], run) for label, each in trained.items()}
         found = {name: {pool: measured[label] for pool, label in pools.items()} for name, pools in groups.items()}
         several = {"training": run.mean_training(cls.kinds(settings), settings.train_seeds)}
         strategies = {
@@ -155,16 +156,18 @@ def _losses(model: Model, policy: Policy, seed: int) -> dict[str, np.ndarray]:
     return found
 
 
-def _by_step(train_seeds: int, first: int, run: Run) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Steps [S] at which a variant's models were logged, and d(h, M) and d(h, G) there, means over training seeds."""
-    rows = [row for row in read_jsonl(run.folder / "metrics.jsonl", TRAINING) if 0 <= row["seed"] - first < train_seeds]
+def _by_step(models: list[Model], run: Run) -> tuple[list[int], np.ndarray]:
+    """Steps [S] at which the seeds of a variant were logged, and their relative distance there, [S]."""
+    numbers = {model.number for model in models}
+    rows = [row for row in run.metrics if row["seed"] in numbers]
     steps = sorted({row["step"] for row in rows})
-    told = {name: [[] for _ in steps] for name in ("to_memory", "to_general")}  # type: dict[str, list[list[float]]]
-    for row in rows:
-        for name, values in told.items():
-            values[steps.index(row["step"])].append(row[name])
-    to_memory, to_general = (np.array([np.mean(each) for each in values]) for values in told.values())
-    return steps, to_memory, to_general
+    to_memory, to_general = (
+        np.array([np.mean([row[name] for row in rows if row["step"] == step]) for step in steps]) for name in LOGGED
+    )
+    held_out = [model.recipe.validation(run.seed, model.train_seed) for model in models]
+    distance = jax.vmap(models[0].recipe.family.distance)
+    apart = np.mean([distance(each.generalising, each.memorising) for each in held_out])
+    return steps, relative_distance(to_memory, to_general, np.asarray(apart))
 
 
 # --- the sections of the results ---
@@ -219,23 +222,19 @@ def _strategy(
     recipe: ExampleRecipe,
     pools: dict[int, Measured],
     labels: dict[int, str],
-    steps: dict[str, tuple[list[int], np.ndarray, np.ndarray]],
+    steps: dict[str, tuple[list[int], np.ndarray]],
 ) -> dict[str, Any]:
     """How far one model, trained on each of the pools, is from the two exact predictors."""
     bands = {name: _band([each[f"fresh {name}"] for each in pools.values()]) for name in ("to_memory", "to_general")}
     apart = _band([each["fresh apart"] for each in pools.values()]).mean
     logged = [steps[label] for label in labels.values()]
-    by_step = [
-        relative_distance(to_memory, to_general, distance)
-        for (_, to_memory, to_general), distance in zip(logged, apart, strict=True)
-    ]
     return {
         "parameters": recipe.num_parameters,
         "state_bytes": recipe.state_bytes,
         **{name: band.band() for name, band in bands.items()},
         "relative": relative_distance(bands["to_memory"].mean, bands["to_general"].mean, apart),
         "step": logged[0][0],
-        "by_step": np.stack(by_step, axis=1),
+        "by_step": np.stack([relative for _, relative in logged], axis=1),
     }
 
 

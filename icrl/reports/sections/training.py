@@ -12,7 +12,7 @@ from icrl.reports.charts import INK, Look, chart, look_of
 from icrl.reports.forms import check_dictionary, check_keys
 from icrl.reports.section import Figure, Head, Number, Section
 
-LOSS = "loss per prediction (nats; of numbers, squared error)"
+LOSS = "loss (nats, or squared error)"
 
 
 class Training(TypedDict):
