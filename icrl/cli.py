@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from icrl.core import foreign
+from icrl.core.compilation_cache import keep_compiled_programs
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     if "JAX_NUMPY_DTYPE_PROMOTION" in os.environ:  # jax is not imported yet, and types meet in our code only
         os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"
+    keep_compiled_programs()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -124,6 +126,11 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _export_agent(args)
     if args.command == "evaluate-logs":
         return _evaluate_logs(args)
+    if args.command == "bench":
+        from icrl.recipes.bench import bench
+
+        bench(args.names, None if args.json is None else _path(args.json))
+        return 0
     if args.command == "report" and args.csv is not None:
         return _csv(_path(args.folder), args.csv)
     from icrl.recipes import run as runs
@@ -205,6 +212,11 @@ def _top_parser() -> _Parser:
     logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
     logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
     logs.add_argument("--seed", default="0", help="of their draws")
+    speeds = commands.add_parser("bench", help="measure what this machine does in a second", allow_abbrev=False)
+    speeds.add_argument(
+        "names", nargs="?", default="", metavar="NAME,...", help="which (default all): training, room ..."
+    )
+    speeds.add_argument("--json", default=None, metavar="FILE", help="also write the rows into this new file")
     for name in READ_FILES:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"

@@ -115,7 +115,8 @@ def _check_trials(recipe: Recipe, alone: bool) -> None:
     objective = recipe.objective()
     assert isinstance(objective, RL2)
     recipe.trials(objective)
-    require(recipe.fit.micro_batch is None, "micro_batch", recipe.fit.micro_batch, "none with objective rl2")
+    for name in ("micro_batch", "gradient_groups"):
+        require(getattr(recipe.fit, name) is None, name, getattr(recipe.fit, name), "none with objective rl2")
     mixture = getattr(recipe.backbone, "mixture", MoEConfig())
     hint = "the experts' own losses are those of batches"
     require(mixture.moe == MoEConfig().moe, "moe", mixture.moe, f"{MoEConfig().moe} with objective rl2", hint)

@@ -37,15 +37,20 @@ def check_model(name: str) -> None:
 def check_memory(recipe: Recipe) -> None:
     """Raise ``ResourceError`` for a recipe whose training or evaluation cannot fit into memory."""
     backbone, fit, evaluation = recipe.backbone, recipe.fit, recipe.evaluation
-    weights = COPIES * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
-    together = fit.micro_batch or min(fit.batch_size, 4)
+    copies = COPIES + (fit.gradient_groups or 1) - 1  # each group has a gradient of its own
+    weights = copies * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
+    together = fit.micro_batch or min(fit.batch_size // (fit.gradient_groups or 1), 4)
     stream = together * recipe.layout.num_tokens(recipe.context_steps) * backbone.width * FLOAT
     batch = fit.batch_size * recipe.context_steps * _transition(recipe.env.spec)
     training = weights + batch + STREAMS * backbone.num_layers * stream
     curves = 2 * CURVE * recipe.num_held_out * evaluation.rollouts_per_task * recipe.eval_steps
     curves = 0 if recipe.env.is_recorded else curves  # nobody plays
     require_memory(
-        Need("training", training, "width, num_layers, batch_size, micro_batch, context_steps or horizon"),
+        Need(
+            "training",
+            training,
+            "width, num_layers, batch_size, micro_batch, gradient_groups, context_steps or horizon",
+        ),
         Need("evaluation", curves, "eval_tasks, rollouts_per_task, eval_steps or horizon"),
     )
 

@@ -46,12 +46,14 @@ DATASETS = (
 )  # fmt: skip
 
 TRAINING = (
-    Mutant("the last micro-batch counts for none", "training/step.py", "share * pieces + jnp.arange(pieces)",
-           "share * pieces + jnp.arange(pieces) * (jnp.arange(pieces) < pieces - 1)", "units/test_train_step.py -k mean_loss"),
-    Mutant("the key of the first step at every step", "training/step.py", "jax.random.fold_in(key, step)", "jax.random.fold_in(key, 0 * step)",
+    Mutant("the last micro-batch counts for none", "training/gradients.py", "group * own + jnp.arange(own)",
+           "group * own + jnp.arange(own) * (jnp.arange(own) < own - 1)", "units/test_train_step.py -k mean_loss"),
+    Mutant("the key of the first step at every step", "training/gradients.py", "jax.random.fold_in(key, step)", "jax.random.fold_in(key, 0 * step)",
            "units/test_train_step.py -k draws_of_its_own"),
     Mutant("gradients are summed and not averaged", "training/step.py", "functools.reduce(jnp.add, parts) / settings.pieces",
            "functools.reduce(jnp.add, parts)", "units/test_train_step.py -k mean_loss"),
+    Mutant("every device draws as the first does", "training/gradients.py", 'lax.axis_index("data") *', "0 *",
+           "faults/test_devices.py -k no_bit"),
     Mutant("a resumed run reads the batch of the step after", "training/loop.py", "state, told = learner.step(state, step)",
            "state, told = learner.step(state, step if done == 0 else step + 1)", "faults/test_resume.py -k random_moment"),
     Mutant("advantages count what follows a trial", "training/ppo.py", "goes_on = trials.objective, 1.0 - cut",
