@@ -20,6 +20,10 @@ class NextOutcome(Supervised):
 
     family: ExampleFamily
 
+    @property
+    def num_outputs(self) -> int:
+        return self.family.num_outputs
+
     def inputs(self, batch: Examples, key: Array | None = None) -> Array:
         """Tokens [B, L, D] of sequences [B, K, ...]."""
         del key

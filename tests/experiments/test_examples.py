@@ -259,3 +259,22 @@ def test_loss_and_regret_are_not_mixed():
     del broken["diversity"]["loss_in_words"]
     with pytest.raises(InputError, match=r"^results\.diversity\.pool\.gru[^\n]*regret"):
         check_results(broken)
+
+
+def test_experts_by_task_want_both_sequences_of_a_task():
+    with pytest.raises(InputError, match=r"^batch_size: got 15, allowed: whole multiples of 2 sequences"):
+        replaced(SMOKE, {"moe": "token-task", "batch_size": 15})
+    recipe = replaced(SMOKE, {"moe": "token-task", "vary": (), "task_pool": 4})
+    assert recipe.examples(0, 0).sequences_per_task == 2
+
+
+@pytest.mark.nightly
+def test_a_model_of_few_tasks_comes_to_predict_as_the_posterior_over_them(tmp_path):
+    """600 steps on 4 tasks of two weights: a fourth as far from the memorising predictor as from the other."""
+    words = ["--dim", "2", "--horizon", "6", "--task-pool", "4", "--vary", "task_pool=4,512", "--train-steps", "600"]
+    out = tmp_path / "run"
+    assert main(["run", "task-diversity", *words, "--eval-tasks", "500", "--out", str(out)]) == 0
+    model = read_results(out / "results.json")["strategies"]["models"]["transformer"]
+    print(model["to_memory"]["mean"], model["to_general"]["mean"], model["relative"])
+    assert model["to_memory"]["mean"][0] <= 0.25 * model["to_general"]["mean"][0]
+    assert model["relative"][1] < 0.6 < model["relative"][0]
