@@ -1,4 +1,21 @@
-"""Task diversity on regression and on urns: does a model memorise its tasks or generalise (Raventos et al. 2023)?"""
+"""Task diversity on regression and on urns: does a model memorise its tasks or generalise (Raventos et al. 2023)?
+
+Models are trained on ever new sequences of a pool of M tasks and compared with two exact predictors: the posterior
+mean over that pool (dMMSE; for urns their mixture), and the one over the whole prior (ridge; counts + alpha).
+``--family regression`` is Raventos et al.'s noisy linear regression, ``--family urns`` the balls and urns of Wurgaft et
+al. 2025. Distances are those of predictions in fresh tasks: squared differences over D, or symmetrised Kullback-Leibler
+divergences. The relative distance (r + 1) / 2, r = (d(h, G) - d(h, M)) / d(G, M), is Wurgaft et al.'s; it says little
+where M and G agree. A pool is the beginning of larger ones, and models of all pools begin alike.
+``--vary model=transformer,s5,gru,mamba2`` sets models side by side, with the bytes that each remembers: Kirsch et al.
+2022 find that the accessible state decides.
+
+Published (D = 8, K = 16, noise variance .25, 500 000 steps: preset paper, not run here): models follow dMMSE up
+to about 2^6 tasks and leave it for ridge above a threshold of 2^14 to 2^15 (8 layers), 2^11 to 2^12 (4 layers of width
+64). Exact values of our own at that size (40 000 sequences; 4 to 32 pools, between which the spread is 6 to 12 % at 2^3
+and 2 % at 2^13): ridge loses .377 in fresh tasks, dMMSE 1.257, .831, .592, .522 on pools of 2^3, 2^7, 2^11, 2^13.
+
+Measured: see below.
+"""
 
 import time
 from functools import partial

@@ -7,15 +7,16 @@ Letters: M tasks of a pool, K examples of a sequence, L tokens.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
 
-from icrl.core.errors import require
+from icrl.core.errors import InputError, near_names, require, shown
 from icrl.core.fields import Checked, setting
 from icrl.core.model_types import ModelConfig
-from icrl.core.registry import environments, models
+from icrl.core.registry import Registry, models
 from icrl.core.resources import Need, require_memory
 from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, named, replaced
@@ -38,11 +39,23 @@ FAMILIES = {"regression": LinearRegression, "urns": BallsAndUrns}
 VALIDATION = 128  # sequences behind the distances that are logged in training
 
 
+class _NoOthers(Registry):
+    """Of families there are those in ``FAMILIES``: who names another is told so."""
+
+    def __init__(self) -> None:
+        super().__init__("family of examples", "icrl.envs")
+
+    def resolve(self, name: str) -> tuple[str, dict[str, Any]]:
+        if name not in FAMILIES:
+            raise InputError(f"unknown family {shown(name)}; {near_names(name, FAMILIES)}")
+        return name, {}
+
+
 @dataclasses.dataclass(frozen=True)
 class ExampleRecipe(Checked):
     """All settings of a pretraining experiment on examples."""
 
-    family: ExampleFamily = dataclasses.field(metadata=named(environments, **FAMILIES))
+    family: ExampleFamily = dataclasses.field(metadata=named(_NoOthers(), **FAMILIES))
     backbone: ModelConfig = dataclasses.field(metadata=follows("model", models))
     fit: FitSettings
     task_pool: int | None = setting(

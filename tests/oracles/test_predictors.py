@@ -67,7 +67,7 @@ def test_the_future_is_not_read():
 
 
 def test_ridge_loses_what_the_sheet_says():
-    """MSE / D by k and its mean: .3745 within 2 %; 40 000 sequences, the sheet's row is of 4 000."""
+    """MSE / D by k and its mean, .3745 within 2 % (ours .3767 +- .0010); 40 000 sequences, the sheet has 4 000."""
     _, x, y = regression(40_000)
     predicted = np.asarray(jax.jit(jax.vmap(lambda x, y: ridge(x, y, NOISE)))(jnp.float32(x), jnp.float32(y)))
     loss = np.square(predicted - y) / D
