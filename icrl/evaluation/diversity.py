@@ -1,5 +1,6 @@
 """Whose choices are a model's like: those of a posterior over its pretraining tasks, or over the whole family?"""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -69,6 +70,13 @@ def prediction_losses(objective: NextOutcome, policy: Policy, sequences: Framed)
     ``model``, ``memory`` and ``general`` are losses, ``to_memory``, ``to_general`` and ``apart`` are d(h, M), d(h, G)
     and d(G, M) for the predictions h of the model.
     """
+    found = _losses(objective, policy, sequences)
+    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+
+
+@partial(jax.jit, static_argnames=("objective",))
+@in_32_bits
+def _losses(objective: NextOutcome, policy: Policy, sequences: Framed) -> dict[str, Array]:
     family = objective.family
 
     def one(sequence: Framed) -> dict[str, Array]:
@@ -81,10 +89,5 @@ def prediction_losses(objective: NextOutcome, policy: Policy, sequences: Framed)
             **{name: family.distance(*pair) for name, pair in apart.items()},
         }
 
-    @jax.jit
-    @in_32_bits
-    def all_of(every: Framed) -> Any:
-        return jax.lax.map(one, every, batch_size=SIDE_BY_SIDE)
-
-    found = all_of(sequences)
-    return {name: np.asarray(values, np.float64) for name, values in found.items()}
+    found: dict[str, Array] = jax.lax.map(one, sequences, batch_size=SIDE_BY_SIDE)
+    return found

@@ -14,7 +14,7 @@ to about 2^6 tasks and leave it for ridge above a threshold of 2^14 to 2^15 (8 l
 64). Exact values of our own at that size (40 000 sequences; 4 to 32 pools, between which the spread is 6 to 12 % at 2^3
 and 2 % at 2^13): ridge loses .377 in fresh tasks, dMMSE 1.257, .831, .592, .522 on pools of 2^3, 2^7, 2^11, 2^13.
 
-Measured: see below.
+@@MEASURED@@
 """
 
 import time

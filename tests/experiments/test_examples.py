@@ -270,11 +270,15 @@ def test_experts_by_task_want_both_sequences_of_a_task():
 
 @pytest.mark.nightly
 def test_a_model_of_few_tasks_comes_to_predict_as_the_posterior_over_them(tmp_path):
-    """600 steps on 4 tasks of two weights: a fourth as far from the memorising predictor as from the other."""
-    words = ["--dim", "2", "--horizon", "6", "--task-pool", "4", "--vary", "task_pool=4,512", "--train-steps", "600"]
+    """600 steps on tasks of two weights: few are memorised (ratio .12 of the distances), many lead to the other one.
+
+    Distance to ridge on 512 tasks over that on 4: .19; there both exact predictors are nearly one (.01 apart).
+    """
+    words = ["--dim", "2", "--horizon", "6", "--vary", "task_pool=4,512", "--train-steps", "600"]
     out = tmp_path / "run"
     assert main(["run", "task-diversity", *words, "--eval-tasks", "500", "--out", str(out)]) == 0
     model = read_results(out / "results.json")["strategies"]["models"]["transformer"]
-    print(model["to_memory"]["mean"], model["to_general"]["mean"], model["relative"])
-    assert model["to_memory"]["mean"][0] <= 0.25 * model["to_general"]["mean"][0]
-    assert model["relative"][1] < 0.6 < model["relative"][0]
+    to_memory, to_general = (model[name]["mean"] for name in ("to_memory", "to_general"))
+    print(to_memory, to_general, model["relative"])
+    assert to_memory[0] <= 0.25 * to_general[0]
+    assert to_general[1] <= 0.35 * to_general[0]
