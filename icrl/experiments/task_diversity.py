@@ -14,7 +14,21 @@ to about 2^6 tasks and leave it for ridge above a threshold of 2^14 to 2^15 (8 l
 64). Exact values of our own at that size (40 000 sequences; 4 to 32 pools, between which the spread is 6 to 12 % at 2^3
 and 2 % at 2^13): ridge loses .377 in fresh tasks, dMMSE 1.257, .831, .592, .522 on pools of 2^3, 2^7, 2^11, 2^13.
 
-@@MEASURED@@
+Measured, preset cpu, seed 0, one training seed, 1 000 fresh tasks (2026-11-30, two busy CPU cores), pools of 4, 32,
+256 and 2 048:
+
+- Regression, D = 4, K = 8 (5 min 42 s of CPU): relative distance .98, .48, .25, .31; loss in fresh tasks 1.03, .672,
+  .558, .548, where dMMSE has 1.00, .758, .576, .510 and ridge .485. From 32 tasks on the model is better in fresh tasks
+  than the posterior over its pool, until that is nearly ridge itself (.021 apart on 2 048), which the small model does
+  not reach (.069 away). Before the first example it predicts as the pool's mean task would.
+- Urns, V = 8, K = 32 (10 min 10 s of CPU): relative distance .99, .84, .40, .19; loss in fresh tasks 2.221, 1.942,
+  1.880, 1.872 nats, the mixture of the pool 2.227, 1.956, 1.892, 1.876, the Dirichlet mean 1.871. It leaves the pool
+  first where the prefix is long: on 256 urns .94 after 3 balls, .29 after 31.
+- Models of 26 000 parameters after 2 500 steps of regression (5 min 53 s of CPU), on 4 and on 2 048 tasks: all memorise
+  the 4 (relative distance .94 to .97). On 2 048 the distance to ridge is .091 for the transformer (7 688 bytes of
+  state), .109 for Mamba-2 (25 392), .128 for GRU (240), .398 for S5 (256). At this size the bytes do not decide: what
+  ridge needs here are 14 numbers, and GRU and S5 remember as much as each other. Likely S5's recurrence, the same at
+  every step, is what costs: products of x and y are left to its gates between layers.
 """
 
 import time

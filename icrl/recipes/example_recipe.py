@@ -175,8 +175,9 @@ def by_model(settings: ExampleRecipe) -> dict[str, dict[int, str]]:
     for label, recipe in settings.variants().items():
         same = recipe.family == settings.family
         require(same, "vary", label, "settings other than the family's: all variants see the same tasks")
-        rest = ", ".join(part for part in label.split(", ") if not part.startswith(f"{POOL.replace('_', ' ')} "))
-        found.setdefault(rest or recipe.model, {})[recipe.task_pool or 0] = label
+        others = [part for part in label.split(", ") if not part.startswith(f"{POOL.replace('_', ' ')} ")]
+        name = ", ".join(part.removeprefix("model ") for part in others)
+        found.setdefault(name or recipe.model, {})[recipe.task_pool or 0] = label
     return {name: dict(sorted(pools.items())) for name, pools in found.items()}
 
 

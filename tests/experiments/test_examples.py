@@ -154,7 +154,7 @@ def test_distances_are_logged_as_they_are_measured(family):
 def test_models_are_compared_pool_by_pool():
     recipe = replaced(SMOKE, {"vary": ("model=gru,transformer", "task_pool=8,2")})
     assert by_model(recipe) == {
-        f"model {name}": {size: f"model {name}, task pool {size}" for size in (2, 8)} for name in ("gru", "transformer")
+        name: {size: f"model {name}, task pool {size}" for size in (2, 8)} for name in ("gru", "transformer")
     }
 
 
@@ -196,9 +196,9 @@ def finished(tmp_path_factory):
 def test_a_run_has_both_sections(finished):
     results = read_results(finished / "results.json")
     assert results["diversity"]["pool_size"] == results["strategies"]["pool_size"] == [1, 4]
-    assert list(results["strategies"]["models"]) == ["model gru", "model transformer"]
-    assert {*results["diversity"]["fresh"]} == {"model gru", "model transformer", "memorising", "generalising"}
-    model = results["strategies"]["models"]["model gru"]
+    assert list(results["strategies"]["models"]) == ["gru", "transformer"]
+    assert {*results["diversity"]["fresh"]} == {"gru", "transformer", "memorising", "generalising"}
+    model = results["strategies"]["models"]["gru"]
     assert model["step"] == [2, 4] and np.shape(model["by_step"]) == (2, 2)
     assert results["env"]["id"] == "BallsAndUrns" and results["env"]["num_colors"] == 3
     with pytest.raises(InputError, match="pretrains no agent"):
