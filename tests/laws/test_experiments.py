@@ -15,8 +15,8 @@ from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import reopen
 from icrl.storage.publish import read_json
 
-PRETRAINS_NOTHING = ("neural-bandits",)
-COLLECTS_NOTHING = ("leaderboard", "neural-bandits")
+PRETRAINS_NO_AGENT = ("neural-bandits", "task-diversity")
+COLLECTS_NOTHING = ("leaderboard", "neural-bandits", "task-diversity")
 COLLECTED_BY_DAY = ("ad", "dpt", "dpt-darkroom", "leaderboard", "tadm-bernoulli")  # each way of making data
 
 
@@ -71,7 +71,7 @@ def test_a_run_is_evaluated_again_reported_and_shown(finished):
 
 def test_a_loaded_agent_does_in_a_loop_what_interact_does_for_as_long_as_its_evaluation(finished):
     name, folder = finished
-    if name in PRETRAINS_NOTHING:
+    if name in PRETRAINS_NO_AGENT:
         with pytest.raises(InputError, match="pretrains no agent"):
             icrl.load_agent(folder)
         return
