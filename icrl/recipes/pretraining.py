@@ -53,6 +53,7 @@ TOLD: tuple[str, ...] = (
     "objective",
     "source",
 )
+UNPLANNED = ", no planning"  # behind the name of a model that plans, for the same model without
 TOLD += ("train_steps", "width")
 
 
@@ -254,12 +255,14 @@ class RowHook:
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:
-    """The models as agents, S of each variant under each of its context rules."""
+    """The models as agents, S of each variant under each of its context rules; one that plans is there without, too."""
     players = {}
     for label, (recipe, own) in groups.items():
         for rule in recipe.rules:
             name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
             players[name] = [recipe.agent(policy, rule) for policy in own]
+            if recipe.plans:
+                players[f"{name}{UNPLANNED}"] = [recipe.reader(policy, rule) for policy in own]
     return players
 
 
