@@ -130,7 +130,8 @@ class Dynamics(Checked):
 
     def _reward_class(self, reward: Array) -> Array:
         """The nearest of the values, [...] int32."""
-        return jnp.argmin(jnp.abs(reward[..., None] - jnp.asarray(self.rewards, jnp.float32)), axis=-1)
+        distances = jnp.stack([jnp.abs(reward - value) for value in self.rewards], axis=-1)
+        return jnp.argmin(distances, axis=-1)
 
     def _gaussian_nll(self, outputs: Array, x: Array) -> Array:
         """-log N(x; mean, std^2) of x [..., n] under outputs [..., n] or [..., 2 n], without the constant."""

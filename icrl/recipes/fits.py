@@ -71,8 +71,9 @@ def _check_data(recipe: Recipe) -> None:
     data, histories = recipe.data, recipe.data.kind == HISTORIES
     if histories:
         hint = "stored histories hold no optimal actions; use --data contexts"
-        objective = recipe.prediction.objective
-        require(not recipe.needs_labels, "objective", objective, "ad with data histories", hint)
+        objective, base = recipe.prediction.objective, recipe.prediction.base
+        named = ("base", base) if objective == "dicp" else ("objective", objective)
+        require(not recipe.needs_labels, *named, "ad with data histories", hint)
         _check_sources(recipe)
         require_int("context_steps", recipe.context_steps, 2, recipe.kept_steps)
         require_int("segment", recipe.segment, 1, recipe.history_steps)

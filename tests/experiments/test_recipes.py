@@ -18,6 +18,7 @@ from icrl.storage.publish import read_json
 
 BASE = experiments["ad"].presets["smoke"]
 MOE = ("none", "token-task")
+DICP = {"objective": "dicp", "layout": "outcomes"}
 TINY = {
     "width": 8,
     "num_layers": 1,
@@ -130,7 +131,7 @@ def play(folder, name, steps):
     [
         ({"env": "RiverSwim-v0", "data": "contexts", "source": ("linucb",)}, "source: linucb does not fit RiverSwim"),
         ({"env": "GaussianBandit-v0", "competitors": ("ucb-vi",)}, "competitors: ucb-vi does not fit GaussianBandit"),
-        ({"layout": "query-first"}, "layout: got 'query-first', allowed: interleaved or pairs"),
+        ({"layout": "query-first"}, "layout: got 'query-first', allowed: interleaved or outcomes or pairs"),
         ({"data": "contexts", "filter": "lhf"}, "filter: got 'lhf', allowed: keep-all with data contexts"),
         ({"objective": "dpt"}, "objective: got 'dpt', allowed: ad with data histories"),
         ({"source": ("uniform", "uniform")}, "source: got 'uniform,uniform', allowed: different agents with"),
@@ -147,6 +148,26 @@ def play(folder, name, steps):
             {"data": "contexts", "objective": "dpt", "mask_prob": 0.5},
             "mask_prob: got 0.5, allowed: 0.0 with objective dpt",
         ),
+        (
+            {**DICP, "layout": "pairs"},
+            "layout: got 'Pairs', allowed: one with an action token, such as outcomes or inter",
+        ),
+        ({**DICP, "base": "dpt"}, "base: got 'dpt', allowed: ad with data histories; stored histories hold no optimal"),
+        ({**DICP, "plan_horizon": 13}, "plan_horizon: got 13, allowed: at most 12, W, steps of the context"),
+        (
+            {**DICP, "forget": 1, "plan_horizon": 2, "eval_steps": 24},
+            "plan_horizon: got 2, allowed: at most 1 behind a context of 12; training has seen 12 steps",
+        ),
+        ({**DICP, "plan_samples": 6}, "plan_samples: got 6, allowed: at most 5 actions, or none"),
+        ({**DICP, "context": ("trial",)}, "context: got 'trial', allowed: whole or rolling where a model plans"),
+        ({**DICP, "reward_values": ("0", "much")}, "reward_values: got '0,much', allowed: numbers separated by commas"),
+        (
+            {**DICP, "label_smoothing": 0.1, "base": "dpt", "data": "contexts"},
+            "label_smoothing: got 0.1, allowed: 0 with",
+        ),
+        ({"beam": 3}, "beam: got 3, allowed: 10 without objective dicp"),
+        ({"plan_after": 3}, "plan_after: got 3, allowed: none without objective dicp"),
+        ({"base": "dpt"}, "base: got 'dpt', allowed: ad with objective ad"),
         ({"context": ("last-episode",)}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (

@@ -71,28 +71,25 @@ def planner(oracle, values=RICH, **settings):
 
 
 @jax.jit
-def choices(agent, key):
-    """The action at every observation at the start of an episode, by sampling [S] and greedily [S]."""
+def choices(agent, key, done=0):
+    """The action at every observation, ``done`` steps behind an episode's start, by sampling [S] and greedily [S]."""
     state, every = agent.init(key), jnp.arange(STATES, dtype=jnp.float32)[:, None]
+    state = state._replace(clock=jnp.int32(done)) if isinstance(agent, PlanningAgent) else state
     keys = jax.random.split(key, STATES)
-    return jax.vmap(agent.act, (0, None, 0))(keys, state, every), jax.vmap(agent.act_greedy, (0, None, 0))(
-        keys, state, every
-    )
-
-
-def worth(oracle, values, state, actions):
-    """What a plan earns."""
-    total = 0.0
-    for action in actions:
-        total += values[int(oracle.reward[state, action])]
-        state = int(oracle.successor[state, action])
-    return total
+    return [jax.vmap(act, (0, None, 0))(keys, state, every) for act in (agent.act, agent.act_greedy)]
 
 
 def best_starts(oracle, values, state, depth):
     """The first actions of the best of all plans."""
+    successor, reward = np.asarray(oracle.successor), np.asarray(values)[np.asarray(oracle.reward)]
     plans = list(itertools.product(range(ACTIONS), repeat=depth))
-    earned = [worth(oracle, values, state, plan) for plan in plans]
+    earned = []
+    for plan in plans:
+        at, total = state, 0.0
+        for action in plan:
+            total += reward[at, action]
+            at = successor[at, action]
+        earned.append(total)
     return {plan[0] for plan, each in zip(plans, earned, strict=True) if each == max(earned)}
 
 
@@ -107,19 +104,23 @@ def test_a_wide_beam_finds_what_brute_force_finds(rule):
 
 def test_a_plan_ends_with_the_episode():
     """n steps behind its start at most H - n are planned: else what a new episode pays would count."""
-    oracle = world(3, RICH)
-    agent, no = planner(oracle), jnp.bool_(False)
-    obs, state = jnp.zeros(1, jnp.float32), planner(oracle).init(jax.random.key(0))
-    differs = False
+    oracle, differs = world(3, RICH), False
     for done in range(H):
-        acts = jax.jit(jax.vmap(agent.act_greedy, (None, None, 0)))
-        found = np.asarray(acts(jax.random.key(0), state, jnp.arange(STATES, dtype=jnp.float32)[:, None]))
-        for place, action in enumerate(found):
-            assert action in best_starts(oracle, RICH, place, min(4, H - done)), (done, place)
-            differs |= action not in best_starts(oracle, RICH, place, 4)
-        state = agent.update(state, Transition(obs, jnp.int32(0), jnp.float32(0), obs, no, jnp.bool_(done == H - 1)))
+        for state, action in enumerate(np.asarray(choices(planner(oracle), jax.random.key(0), done)[1])):
+            assert action in best_starts(oracle, RICH, state, min(4, H - done)), (done, state)
+            differs |= action not in best_starts(oracle, RICH, state, 4)
     assert differs  # so that this world can tell
-    assert int(state.clock) == 0
+
+
+def test_the_clock_counts_the_steps_of_an_episode():
+    agent, obs, no = planner(world(3, RICH), after=3), jnp.zeros(1, jnp.float32), jnp.bool_(False)
+    state, seen = agent.init(jax.random.key(0)), []
+    update = jax.jit(agent.update)
+    for step in range(7):
+        ends = jnp.bool_(step == 1)  # the first one early
+        state = update(state, Transition(obs, jnp.int32(0), jnp.float32(0), obs, ends, no))
+        seen.append((int(state.clock), int(state.steps)))
+    assert seen == [(1, 1), (0, 2), (1, 3), (2, 3), (3, 3), (4, 3), (0, 3)]
 
 
 def test_one_beam_and_one_level_is_the_greedy_rule_of_one_step():
@@ -134,20 +135,12 @@ def test_one_beam_and_one_level_is_the_greedy_rule_of_one_step():
         assert drawn == max(range(ACTIONS), key=lambda a: (pays[a], preference[a]))
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, {"samples": 2, "beam": 3}, {"rule": "code", "beam": 2, "horizon": 1}], ids=str
-)
-def test_where_nothing_is_foretold_it_plays_as_the_reader_with_the_same_key(settings):
-    agent = planner(world(6, RICH).replace(reward=jnp.ones((STATES, ACTIONS), jnp.int32)), **settings)
-    key = jax.random.key(7)
-    for found, alone in zip(choices(agent, key), choices(agent.reader, key), strict=True):
-        np.testing.assert_array_equal(found, alone)
-
-
-def test_few_samples_leave_the_others_out():
-    """With one action tried there is nothing to choose, whatever would pay."""
-    agent, key = planner(world(8, RICH), samples=1), jax.random.key(9)
-    np.testing.assert_array_equal(choices(agent, key)[1], choices(agent.reader, key)[1])
+def test_where_nothing_is_foretold_or_one_action_is_tried_it_plays_as_the_reader_with_the_same_key():
+    rich, key = world(6, RICH), jax.random.key(7)
+    poor = rich.replace(reward=jnp.ones((STATES, ACTIONS), jnp.int32))
+    for agent in (planner(poor, samples=2, beam=3), planner(rich, samples=1)):
+        for found, alone in zip(choices(agent, key), choices(agent.reader, key), strict=True):
+            np.testing.assert_array_equal(found, alone)
 
 
 def test_ranked_by_return_the_plan_counts_what_comes_after_it():
@@ -184,22 +177,26 @@ def played(agent, keys):
     return jax.vmap(lambda key: interact(key, ROOM, task, agent, 24).history.action)(keys)
 
 
-def test_it_is_inert_until_the_context_is_full_and_plans_from_then_on():
+@pytest.fixture(scope="module")
+def rollouts():
+    """(keys, planner, the reader's actions, the planner's), [n, T]; ranked by return, where there are no ties."""
     keys = jax.random.split(jax.random.key(1), 6)
-    agent, reader = models(after=WINDOW)
-    plain, planned, never = (np.asarray(played(each, keys)) for each in (reader, agent, agent.replace(after=10**6)))
+    agent, reader = models(after=WINDOW, score="return")
+    return keys, agent, *(np.asarray(played(each, keys)) for each in (reader, agent))
+
+
+def test_it_is_inert_until_the_context_is_full_and_plans_from_then_on(rollouts):
+    """The same actions, bit for bit, at first; then others at once, in some rollout."""
+    _, _, plain, planned = rollouts
     np.testing.assert_array_equal(planned[:, :WINDOW], plain[:, :WINDOW])
-    assert (planned != plain).any(0)[WINDOW]  # at the first step that has a full context, in one of the rollouts
-    np.testing.assert_array_equal(never, plain)
+    assert (planned != plain).any(0)[WINDOW]
 
 
-def test_plans_side_by_side_are_each_alone_and_stay_a_branch():
-    keys = jax.random.split(jax.random.key(2), 3)
-    agent, _ = models(after=WINDOW)
-    alone = jnp.concatenate([played(agent, key[None]) for key in keys])
-    np.testing.assert_array_equal(played(agent, keys), alone)
+def test_plans_side_by_side_are_each_alone_and_stay_a_branch(rollouts):
+    keys, agent, _, planned = rollouts
+    np.testing.assert_array_equal(played(agent, jnp.stack([keys[2]] * 6)), np.stack([planned[2]] * 6))
     state = jax.vmap(agent.init)(keys)
-    program = str(jax.make_jaxpr(jax.vmap(agent.act))(keys, state, jnp.zeros((3, 2), jnp.float32)))
+    program = str(jax.make_jaxpr(jax.vmap(agent.act))(keys, state, jnp.zeros((6, 2), jnp.float32)))
     assert "cond[" in program and "while[" in program  # else every step pays for a plan
 
 

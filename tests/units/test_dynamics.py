@@ -134,11 +134,11 @@ def test_an_action_token_knows_the_action_and_nothing_of_what_came_of_it(name, b
 
 def test_layouts_without_an_action_token_are_refused():
     for name in ("pairs", "steps", "query-first"):
-        with pytest.raises(InputError, match="^layout: got .*allowed: one with an action token"):
+        with pytest.raises(InputError, match=r"^layout: got .*allowed: one with an action token"):
             DICP(layout=layouts[name](ROOM.spec))
 
 
 @pytest.mark.parametrize("values", [("0", "x"), ("1",), ("0", "0.0"), ("0", "inf")])
 def test_reward_values_that_are_none_are_refused(values):
-    with pytest.raises(InputError, match="^reward_values: got "):
+    with pytest.raises(InputError, match=r"^reward_values: got "):
         DICP(layout=layouts["outcomes"](ROOM.spec), reward_values=values)

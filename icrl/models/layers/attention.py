@@ -183,28 +183,28 @@ def forked_attention(
     if window:
         first = jnp.maximum(first, query_slot - (window - 1))
     begin = position + length - cache.length  # slot of the first of the branch
-    parts = (cache.trunk, 0, begin - 1), (cache.branch, begin, query_slot[-1])
-    found, seen = [], []
-    for part, offset, last in parts:
-        slot = offset + jnp.arange(part.keys.shape[-1])
-        visible = (slot[None, :] <= jnp.minimum(query_slot, last)[:, None]) & (slot[None, :] >= first[:, None])
+    parts = (cache.trunk, cache.branch)
+    slots = (jnp.arange(cache.trunk.keys.shape[-1]), begin + jnp.arange(cache.branch.keys.shape[-1]))
+    last = (jnp.minimum(query_slot, begin - 1), query_slot)  # that each may see of the part
+    visible = [(x[None, :] <= y[:, None]) & (x[None, :] >= first[:, None]) for x, y in zip(slots, last, strict=True)]
+
+    def scored(part: Cache, seen: Array) -> Array:
         scores = jnp.einsum("thd,hds->hts", _scaled(q, kind), part.keys, preferred_element_type=wide)
-        found.append(jnp.where(visible, scores, LOWEST if kind == "softmax" else 0))
-        seen.append(jnp.broadcast_to(jnp.sum(visible, axis=-1), length))
+        return jnp.where(seen, scores, LOWEST if kind == "softmax" else 0)
+
+    def weighted(part: Cache, weights: Array) -> Array:
+        factors = weights.astype(part.values.dtype), part.values
+        return jnp.einsum("hts,hds->thd", *factors, preferred_element_type=wide)
+
+    trunk, branch = (scored(part, seen) for part, seen in zip(parts, visible, strict=True))
     if kind == "softmax":
-        peak = jnp.max(
-            jnp.concatenate([jnp.max(each, axis=-1, keepdims=True) for each in found], -1), -1, keepdims=True
-        )
-        weights = [jnp.exp(each - peak) for each in found]
-        total = sum(jnp.sum(each, axis=-1).T for each in weights)
+        peak = jnp.maximum(jnp.max(trunk, axis=-1, keepdims=True), jnp.max(branch, axis=-1, keepdims=True))
+        trunk, branch = jnp.exp(trunk - peak), jnp.exp(branch - peak)
+        total = (jnp.sum(trunk, axis=-1) + jnp.sum(branch, axis=-1)).T
     else:
-        weights, total = [jax.nn.relu(each) for each in found], sum(seen)[:, None]
-    told = zip(weights, (cache.trunk, cache.branch), strict=True)
-    weighted = [
-        jnp.einsum("hts,hds->thd", each.astype(part.values.dtype), part.values, preferred_element_type=wide)
-        for each, part in told
-    ]
-    return (weighted[0] + weighted[1]) / total[..., None]
+        trunk, branch = jax.nn.relu(trunk), jax.nn.relu(branch)
+        total = (jnp.sum(visible[0], axis=-1) + jnp.sum(visible[1], axis=-1))[:, None]
+    return (weighted(cache.trunk, trunk) + weighted(cache.branch, branch)) / total[..., None]
 
 
 @jax.custom_batching.custom_vmap
