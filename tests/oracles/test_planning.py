@@ -93,11 +93,38 @@ def best_starts(oracle, values, state, depth):
     return {plan[0] for plan, each in zip(plans, earned, strict=True) if each == max(earned)}
 
 
+def searched(oracle, values, state, depth, count, samples, rule):
+    """The first action of a beam search as it is written down, its ties in the policy's order; in Python."""
+    successor, reward = np.asarray(oracle.successor), np.asarray(values)[np.asarray(oracle.reward)]
+    paths = [(0.0, [], state)]
+    for level in range(depth):
+        grown = []
+        for total, actions, at in paths:
+            liked = sorted(range(ACTIONS), key=lambda a: -float(oracle.logits[at, a]))[:samples]
+            tried = liked if rule == "paper" or level == 0 else range(ACTIONS)
+            grown += [(total + reward[at, a], [*actions, a], successor[at, a]) for a in tried]
+        paths = sorted(grown, key=lambda path: -path[0])[:count]  # stable
+    return paths[0][1][0]
+
+
 @pytest.mark.parametrize("rule", ["paper", "code"])
-def test_a_wide_beam_finds_what_brute_force_finds(rule):
+def test_a_narrow_beam_is_the_search_of_its_rule(rule):
+    """Rewards of 0 and 1, so that most paths tie, and two of two at each level: each rule loses others."""
+    how, told = {"beam": 2, "samples": 2, "rule": rule}, set()
+    for seed in range(10):
+        oracle = world(seed, (0.0, 1.0))
+        found = choices(planner(oracle, (0.0, 1.0), **how), jax.random.key(0))[1]
+        for state in range(STATES):
+            each = {name: searched(oracle, (0.0, 1.0), state, 4, 2, 2, name) for name in ("paper", "code")}
+            assert found[state] == each[rule], (seed, state)
+            told.add(each["paper"] == each["code"])
+    assert told == {True, False}  # so that these worlds can tell one rule from the other
+
+
+def test_a_wide_beam_finds_what_brute_force_finds():
     for seed in range(3):
         oracle = world(seed, RICH)
-        for found in choices(planner(oracle, rule=rule), jax.random.key(seed)):
+        for found in choices(planner(oracle), jax.random.key(seed)):
             for state, action in enumerate(np.asarray(found)):
                 assert action in best_starts(oracle, RICH, state, 4), (seed, state, action)
 

@@ -1,5 +1,6 @@
 """What the head says of the world, and objective dicp, by hand."""
 
+import dataclasses
 import math
 
 import jax
@@ -10,9 +11,10 @@ from flax import nnx
 
 from icrl.core.errors import InputError
 from icrl.core.interact import interact
-from icrl.core.registry import agents, environments, layouts
+from icrl.core.registry import agents, environments, experiments, layouts
 from icrl.core.types import EnvSpec, History
 from icrl.envs.dark_room import DarkRoom
+from icrl.layouts.outcomes import Outcomes
 from icrl.models._dynamics import Dynamics, Outcome
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
@@ -130,6 +132,36 @@ def test_an_action_token_knows_the_action_and_nothing_of_what_came_of_it(name, b
         action = layout.sequence(history._replace(action=history.action.at[step].add(-1) % 5), queries)
         np.testing.assert_array_equal(action[: at[step]], tokens[: at[step]])
         assert (action[at[step]] != tokens[at[step]]).any()
+
+
+class TheirTokens(Outcomes):
+    """Tokens of as many numbers as theirs: a transition (s, a one-hot, s', r), or one of 81 cells, or an action."""
+
+    def __init__(self, spec, has_cells):
+        object.__setattr__(self, "spec", dataclasses.replace(spec, obs_nvec=()))
+        object.__setattr__(self, "cells", 81 * has_cells)
+
+    @property
+    def token_dim(self):
+        return self._transition_dim + self.cells + self.num_actions
+
+
+@pytest.mark.parametrize(("has_cells", "wanted"), [(True, 72_312), (False, 69_816 - 96)], ids=["AD", "DPT"])
+def test_the_published_model_has_as_many_parameters(has_cells, wanted):
+    """Son et al. 2025 on the 9 x 9 room, with dynamics; of theirs for DPT 96, an embedding of queries, are never used.
+
+    One linear map of a token is their embeddings side by side: 2 + 5 + 1 + 2 numbers of a transition, 81 cells of a
+    query with base ad (with base dpt it goes through that of transitions), 5 actions. The head gives 5 + 81 + 2
+    numbers; theirs has no return-to-go, ours does, one number more for each feature and its bias.
+    """
+    preset = experiments["dicp"].presets["paper"]
+    layout = TheirTokens(preset.env.spec, has_cells)
+    dynamics = Dynamics(preset.env.spec, (0.0, 1.0))
+    backbone = Transformer(preset.backbone, 80, nnx.Rngs(0))
+    outputs = layout.num_actions + dynamics.num_outputs
+    policy = Policy.split(TokenPolicy(layout.token_dim, outputs, backbone, 0.02, nnx.Rngs(0)))
+    returns = 32 + 1
+    assert policy.num_parameters - returns == wanted
 
 
 def test_layouts_without_an_action_token_are_refused():
