@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 import icrl
+from icrl.agents.planning import PlanningAgent
+from icrl.agents.rolling_context import RollingContextAgent
 from icrl.cli import main
 from icrl.core.errors import InputError
 from icrl.core.registry import agents, environments, experiments, filters, layouts, models
 from icrl.core.settings import leaves, replaced
 from icrl.recipes.fits import check_fit
 from icrl.recipes.parts import INDEPENDENT
+from icrl.recipes.pretraining import _players as players_of
 from icrl.storage.publish import read_json
 
 BASE = experiments["ad"].presets["smoke"]
@@ -286,3 +289,15 @@ def test_a_switched_environment_begins_with_its_own_defaults():
     assert replaced(experiments["dpt"].presets["cpu"], {"env": "RiverSwim-v0"}).env == environments["RiverSwim-v0"]()
     with pytest.raises(InputError, match="unknown environment 'RiverSwm-v0'; did you mean RiverSwim-v0"):
         replaced(BASE, {"env": "RiverSwm-v0"})
+
+
+def test_a_model_that_plans_plays_without_too_and_planning_off_is_its_base():
+    recipe = experiments["dicp"].presets["smoke"]
+    policy = recipe.new_policy(0, 0)
+    (planning,), (plain,) = players_of({"DICP": (recipe, [policy])}).values()
+    assert (type(planning), type(planning.reader), type(plain)) == (PlanningAgent, *[RollingContextAgent] * 2)
+    assert planning.reader.policy is plain.policy is policy  # the same weights
+    assert (planning.beam, planning.horizon, planning.after) == (4, 3, recipe.context_steps)
+    off = replaced(recipe, {"beam": 0})
+    (alone,) = players_of({"DICP": (off, [policy])}).values()
+    assert type(alone[0]) is RollingContextAgent and alone[0].forget == plain.forget
