@@ -20,7 +20,7 @@ VARIANTS = {
     ]
 }
 CASES = [
-    by_day(name, settings, day=bool(settings) or name in ("transformer", "hybrid", "gru"))
+    by_day(name, settings, day=bool(settings) or name in ("transformer", "gru"))
     for name in models
     for settings in ({}, *VARIANTS.get(name, []))
 ]

@@ -90,7 +90,7 @@ def policy_of(objective, seed=0):
     return Policy.split(TokenPolicy(objective.layout.token_dim, objective.num_outputs, backbone, 0.5, rngs))
 
 
-@pytest.mark.parametrize("name", ["outcomes", "interleaved"])
+@pytest.mark.parametrize("name", ["outcomes", pytest.param("interleaved", marks=pytest.mark.nightly)])
 def test_the_loss_is_that_of_the_base_and_of_what_follows_each_action(name, batch):
     """Read off the action tokens of all steps but the last, whose token is not there."""
     layout, key = layouts[name](ROOM.spec), jax.random.key(1)
