@@ -1,6 +1,5 @@
 """Planning in context (Son et al. 2025): a pretrained model searches the outcomes that it foretells itself."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -112,41 +111,27 @@ class PlanningAgent(Agent):
         return PlanningState(self.reader.update(state.reader, transition), steps, clock)
 
     def act(self, key: Array, state: PlanningState, obs: Array) -> Array:
-        """The first action of the best path; ties, and the actions tried, are drawn from the policy."""
-
-        def noise(depth: Array, paths: int) -> Array:
-            shape = (paths, self.layout.num_actions)
-            return jax.random.gumbel(jax.random.fold_in(key, depth), shape, jnp.float32)
-
-        root = jax.random.gumbel(key, (1, self.layout.num_actions), jnp.float32)
-        return self._acted(self.reader.act(key, state.reader, obs), state, obs, root, noise)
+        """The first action of the best path; the actions tried are drawn from the policy."""
+        return self._acted(self.reader.act(key, state.reader, obs), key, state, obs)
 
     def act_greedy(self, key: Array, state: PlanningState, obs: Array) -> Array:
         """The same with the policy's likeliest actions, in the order of their probability."""
+        return self._acted(self.reader.act_greedy(key, state.reader, obs), None, state, obs)
 
-        def noise(depth: Array, paths: int) -> Array:
-            del depth
-            return jnp.zeros((paths, self.layout.num_actions), jnp.float32)
-
-        return self._acted(self.reader.act_greedy(key, state.reader, obs), state, obs, noise(jnp.int32(0), 1), noise)
-
-    def _acted(
-        self, plain: Array, state: PlanningState, obs: Array, root: Array, noise: Callable[[Array, int], Array]
-    ) -> Array:
+    def _acted(self, plain: Array, key: Array | None, state: PlanningState, obs: Array) -> Array:
         """``plain``, or what is planned once the context allows it; side by side no task plans before one may."""
-        planned = jax.lax.cond(
-            furthest(state.steps) >= self.after, lambda: self._planned(state, obs, root, noise), lambda: plain
-        )
+        may = furthest(state.steps) >= self.after
+        planned = jax.lax.cond(may, lambda: self._planned(key, state, obs), lambda: plain)
         return jnp.where((state.steps >= self.after) & (plain >= 0), planned, plain)
 
-    def _planned(self, state: PlanningState, obs: Array, root: Array, noise: Callable[[Array, int], Array]) -> Array:
+    def _planned(self, key: Array | None, state: PlanningState, obs: Array) -> Array:
         """The first action of the best path, [] int32."""
         memory, layout = self.reader.memory(state.reader), self.layout
         read, branch = futures(self.reader.policy, memory.carry, self.horizon * (layout.num_before + layout.num_after))
         past = layout.no_past() if memory.past is None else memory.past
         whole = Beam(branch, past._replace(next_obs=obs), jnp.int32(-1), jnp.float32(0.0), jnp.float32(0.0))
         count = self.samples or layout.num_actions
-        children = self._children(read, whole, layout.before(obs, past), root[0], count, drawn=True)
+        children = self._children(read, whole, layout.before(obs, past), self._noise(key, 1)[0], count, True)
         beams = _best(children, self.beam)
         depth = jnp.minimum(self.horizon, self.episode_steps - state.clock)
         drawn = self.rule == PAPER
@@ -156,11 +141,20 @@ class PlanningAgent(Agent):
             def expanded(beam: Beam, noise: Array) -> Beam:
                 return self._children(read, beam, self._told(beam), noise, count, drawn)
 
-            found = jax.vmap(expanded)(beams, noise(level, self.beam))
+            noise = self._noise(None if key is None else jax.random.fold_in(key, level), self.beam)
+            found = jax.vmap(expanded)(beams, noise)
             best = _best(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), found), self.beam)
             return jax.tree.map(lambda new, old: jnp.where(level < depth, new, old), best, beams)
 
         return jax.lax.fori_loop(1, furthest(depth), deeper, beams).first[0]
+
+    def _noise(self, key: Array | None, paths: int) -> Array:
+        """What, added to the logits of each path, orders its actions as a sample would be drawn (Gumbel), [paths, K].
+
+        Of the first path it is what ``jax.random.categorical`` adds with the same key. Without a key: zeros.
+        """
+        shape = (paths, self.layout.num_actions)
+        return jnp.zeros(shape, jnp.float32) if key is None else jax.random.gumbel(key, shape, jnp.float32)
 
     def _told(self, beam: Beam) -> Array:
         """Tokens of what followed the path's last action, and of the observation to be acted upon now."""
