@@ -106,8 +106,8 @@ CLAIMS: dict[str, dict[str, Claim]] = {
     },
     "dicp": {
         "DICP-AD, episode 1 / 25 / 50": Claim(returns("DICP", 1, 25, 50), "higher"),
-        "AD, episode 1 / 25 / 50": Claim(returns("DICP, no planning", 1, 25, 50), "higher"),
-        "DICP-AD - AD, episode 50": Claim(check("return in episode 50 of DICP - that of DICP, no planning"), "higher"),
+        "AD, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
+        "DICP-AD - AD, episode 50": Claim(check("return in episode 50 of DICP - that of DICP, no plan"), "higher"),
     },
     "dpt-bandit": {
         "DPT regret(500), 200 tasks": Claim(regret("DPT"), "lower", {"horizon": 500}),

@@ -53,7 +53,7 @@ TOLD: tuple[str, ...] = (
     "objective",
     "source",
 )
-UNPLANNED = ", no planning"  # behind the name of a model that plans, for the same model without
+UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
 TOLD += ("train_steps", "width")
 
 
