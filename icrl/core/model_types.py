@@ -69,10 +69,14 @@ class Objective(Checked):
     Fields are the ``layout`` and settings.
     """
 
-    needs_labels: ClassVar[bool] = False  # whether it predicts the optimal action, which only contexts hold
     is_reinforced: ClassVar[bool] = False  # whether the policy makes its own data, by acting
 
     layout: "Layout"
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it predicts the optimal action, which only contexts hold."""
+        return False
 
     @property
     def num_outputs(self) -> int:
@@ -119,6 +123,7 @@ class Layout(Checked, abc.ABC):
     """
 
     tells_past: ClassVar[bool] = False  # whether ``before`` tells of the transition before, which ``after`` then omits
+    action_token: ClassVar[int | None] = None  # the one of ``after`` that knows the action and nothing of its outcome
 
     num_prompt: int  # P, tokens in front of the first step
     num_before: int  # B, tokens of a step that precede its action
@@ -191,6 +196,12 @@ class Layout(Checked, abc.ABC):
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""
         return self.num_prompt + self.num_before - 1 + jnp.arange(num_steps + 1) * (self.num_before + self.num_after)
+
+    def outcomes(self, num_steps: int) -> Array:
+        """Positions [T] int32 in ``sequence`` of the action tokens, whose outputs tell what follows an action."""
+        assert self.action_token is not None
+        first = self.num_prompt + self.num_before + self.action_token
+        return first + jnp.arange(num_steps) * (self.num_before + self.num_after)
 
     def kinds(self, num_tokens: int) -> Array:
         """The kind, an index into ``token_names``, of each of the first ``num_tokens`` in ``sequence``, [L] int32."""

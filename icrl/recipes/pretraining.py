@@ -32,6 +32,8 @@ from icrl.reports.tensorboard import ModelRun
 from icrl.storage.lock import patiently
 from icrl.training.loop import train
 
+UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
+
 
 class RecipeExperiment(ModelExperiment[Recipe]):
     """Base of the experiments whose settings are a ``Recipe``."""
@@ -174,12 +176,14 @@ def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> P
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:
-    """The models as agents, S of each variant under each of its context rules."""
+    """The models as agents, S of each variant under each of its context rules; one that plans is there without, too."""
     players = {}
     for label, (recipe, own) in groups.items():
         for rule in recipe.rules:
             name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
             players[name] = [recipe.agent(policy, rule) for policy in own]
+            if recipe.plans:
+                players[f"{name}{UNPLANNED}"] = [recipe.reader(policy, rule) for policy in own]
     return players
 
 
