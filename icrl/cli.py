@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from icrl.core import foreign
+from icrl.core.compilation_cache import keep_compiled_programs
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     if "JAX_NUMPY_DTYPE_PROMOTION" in os.environ:  # jax is not imported yet, and types meet in our code only
         os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"
+    keep_compiled_programs()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -73,6 +73,11 @@ class Objective(Checked):
 
     layout: "Layout"
 
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that the policy's head gives at each token; the layout's, unless more than actions is predicted."""
+        return self.layout.num_outputs
+
 
 class Supervised(Objective, abc.ABC):
     """What is predicted from what. Batches are ``Contexts`` with ``needs_labels``, else ``History``."""
@@ -123,6 +128,11 @@ class Layout(Checked, abc.ABC):
     @abc.abstractmethod
     def num_actions(self) -> int:
         """K."""
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that say what to do: the logits of K actions."""
+        return self.num_actions
 
     @property
     @abc.abstractmethod

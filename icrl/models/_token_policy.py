@@ -16,11 +16,11 @@ from icrl.models.layers.auxiliary import AuxiliaryLayer, Slow, auxiliary_layers,
 class TokenPolicy(nnx.Module):
     """Linear embedding, sequence model, linear head (Lee et al. 2023, A.1)."""
 
-    def __init__(self, token_dim: int, num_actions: int, backbone: SequenceModel, init_std: float, rngs: nnx.Rngs):
+    def __init__(self, token_dim: int, num_outputs: int, backbone: SequenceModel, init_std: float, rngs: nnx.Rngs):
         init = nnx.initializers.normal(init_std)
         self.embed = nnx.Linear(token_dim, backbone.width, kernel_init=init, rngs=rngs)
         self.backbone = backbone
-        self.head = nnx.Linear(backbone.width, num_actions, kernel_init=init, rngs=rngs)
+        self.head = nnx.Linear(backbone.width, num_outputs, kernel_init=init, rngs=rngs)
 
     @exact_products
     def __call__(self, tokens: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:

@@ -231,7 +231,7 @@ class Recipe(Checked):
     def new_policy(self, seed: int, train_seed: int) -> Policy:
         """An untrained network, with room for the longest context it will meet; a function of the two seeds."""
         if not self.is_reinforced:
-            return untrained_policy(self.model, self.backbone, self.layout, self.num_tokens, seed, train_seed)
+            return untrained_policy(self.model, self.backbone, self.objective(), self.num_tokens, seed, train_seed)
         rngs = nnx.Rngs(key_for(seed, "init", train_seed))
         made = models[self.model](self.backbone, self.num_tokens, rngs)
         return Policy.split(ActorCritic(self.layout.token_dim, self.layout.num_actions, made, rngs))
@@ -303,12 +303,12 @@ class Recipe(Checked):
 
 
 def untrained_policy(
-    model: str, backbone: ModelConfig, layout: Layout, num_tokens: int, seed: int, train_seed: int
+    model: str, backbone: ModelConfig, objective: Objective, num_tokens: int, seed: int, train_seed: int
 ) -> Policy:
-    """A new network of the registered ``model`` for ``layout``, with room for ``num_tokens``."""
+    """A new network of the registered ``model`` for ``objective``, with room for ``num_tokens``."""
     rngs = nnx.Rngs(key_for(seed, "init", train_seed))
-    made = models[model](backbone, num_tokens, rngs)
-    return Policy.split(TokenPolicy(layout.token_dim, layout.num_actions, made, backbone.init_std, rngs))
+    made, layout = models[model](backbone, num_tokens, rngs), objective.layout
+    return Policy.split(TokenPolicy(layout.token_dim, objective.num_outputs, made, backbone.init_std, rngs))
 
 
 @functools.lru_cache(maxsize=64)  # matching sizes traces each model many times
@@ -326,8 +326,8 @@ def _of_size(recipe: Recipe) -> Recipe:
     """The recipe with a model of as many parameters as it asks for."""
     if recipe.parameters is None:
         return recipe
-    layout, actions = recipe.layout, recipe.env.num_actions
-    outside = layout.token_dim + 1 + actions  # parameters of embedding and head for each feature
-    tokens, wanted = recipe.num_tokens, recipe.parameters - actions
+    layout, outputs = recipe.layout, recipe.objective().num_outputs
+    outside = layout.token_dim + 1 + outputs  # parameters of embedding and head for each feature
+    tokens, wanted = recipe.num_tokens, recipe.parameters - outputs
     backbone = matched(recipe.model, wanted, recipe.backbone, tokens, outside, TOLERANCE)
     return dataclasses.replace(recipe, backbone=backbone)

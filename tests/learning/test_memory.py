@@ -37,7 +37,7 @@ def episodes(key):
 def returns_of(model, backbone) -> np.ndarray:
     """Return of one episode each in 1 000 lives, after training on what the optimal policy does."""
     layout = Pairs(ENV.spec)
-    policy = untrained_policy(model, backbone, layout, layout.num_tokens(L + 1), 0, 0)
+    policy = untrained_policy(model, backbone, AD(layout), layout.num_tokens(L + 1), 0, 0)
     state = initial_state(FIT, policy)
     for step in range(FIT.train_steps):
         batch = episodes(key_for(0, "episodes", step))
