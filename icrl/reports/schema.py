@@ -13,6 +13,7 @@ from icrl.reports.sections import (
     cross_entropy,
     diversity,
     episodes,
+    maps,
     offline,
     online,
     published,
@@ -36,6 +37,7 @@ class Results(Head):
     offline: NotRequired[offline.Offline | None]
     cross_entropy: NotRequired[cross_entropy.CrossEntropy | None]
     diversity: NotRequired[diversity.Diversity | None]
+    maps: NotRequired[maps.Maps | None]
     tables: NotRequired[list[tables.Numbers] | None]
     training: NotRequired[dict[str, training.Training] | None]  # by training seed, or means over seeds by model
     routing: NotRequired[list[routing.Routing] | None]  # of the first model
@@ -43,7 +45,20 @@ class Results(Head):
     env: dict[str, Any]  # {"id": ..., settings ...}
 
 
-_IN_ORDER = (checks, worlds, episodes, online, offline, cross_entropy, diversity, tables, training, routing, published)
+_IN_ORDER = (
+    checks,
+    worlds,
+    episodes,
+    online,
+    offline,
+    cross_entropy,
+    diversity,
+    maps,
+    tables,
+    training,
+    routing,
+    published,
+)
 SECTIONS: tuple[Section, ...] = tuple(module.SECTION for module in (*_IN_ORDER, settings))
 
 

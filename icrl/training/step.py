@@ -123,8 +123,8 @@ def train_step(
 
 def gradient_sums(
     settings: FitSettings, objective: Supervised, structure: Structure, state: TrainState, batch: Any, key: Array
-) -> list[tuple[Array, Any]]:
-    """Sums of loss and gradient of each share of the batch; of resolved settings."""
+) -> list[tuple[Any, Any]]:
+    """Sums of (loss, what layers have seen) and gradient of each share of the batch; of resolved settings."""
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
     shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
     gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
@@ -133,7 +133,7 @@ def gradient_sums(
     return list(_cores().map(partial(_waited_for, gradient), range(shares)))
 
 
-def gradient_norm(settings: FitSettings, sums: Sequence[tuple[Array, Any]]) -> float:
+def gradient_norm(settings: FitSettings, sums: Sequence[tuple[Any, Any]]) -> float:
     """Euclidean norm of the gradient of a step, from its ``gradient_sums``; on the host, as it is seldom asked."""
     parts = zip(*(jax.tree.leaves(gradient) for _, gradient in sums), strict=True)
     squares = (float(np.square(sum(np.asarray(each, np.float64) for each in leaf)).sum()) for leaf in parts)
@@ -162,33 +162,40 @@ def _gradient(
     batch: Any,
     key: Array,
     share: Array | int,
-) -> tuple[Array, Any]:
-    """Sums of loss and gradient over so many ``pieces`` of the batch, those of this ``share`` of them."""
+) -> tuple[Any, Any]:
+    """Sums of the lesson and its gradient over so many ``pieces`` of the batch, those of this ``share`` of them."""
     micro = settings.batch_size // settings.pieces
     keys = jax.random.split(jax.random.fold_in(key, step), settings.pieces)
 
-    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
-        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+    def lesson_of(params: Any, piece: Any, key_piece: Array) -> tuple[Array, Any]:
+        return objective.lesson(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+
+    learn = jax.value_and_grad(lesson_of, has_aux=True)
+
+    def piece_of(number: Array) -> Any:
+        return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
 
     def add_gradient(total: Any, number: Array) -> tuple[Any, None]:
-        piece = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
-        found = jax.value_and_grad(loss_of)(policy.params, piece, keys[number])
-        return jax.tree.map(jnp.add, total, found), None
+        return jax.tree.map(jnp.add, total, learn(policy.params, piece_of(number), keys[number])), None
 
-    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, policy.params))
+    unseen: Any = ()
+    if objective.tells_layers:
+        form = jax.eval_shape(lesson_of, policy.params, piece_of(jnp.int32(0)), keys[0])[1]
+        unseen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), form)
+    zero = (jnp.float32(0.0), unseen), jax.tree.map(jnp.zeros_like, policy.params)
     return jax.lax.scan(add_gradient, zero, share * pieces + jnp.arange(pieces))[0]
 
 
 @partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
 @in_32_bits
 def updated(
-    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
+    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Any, Any]]
 ) -> TrainState:
-    """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""
+    """The state after a step with these ``gradient_sums``, one of each share of the batch."""
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
+    (value, seen), gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)
     params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).update_ema().slow  # type: ignore[attr-defined]
+    slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
     return TrainState(params, slow, opt_state, state.step + 1, recent)
