@@ -1,8 +1,8 @@
 """Aliased rooms: cells that look alike, told apart only by the way one came (George et al. 2021; Dedieu et al. 2024).
 
-The world of clone-structured graphs and of the transformer with a discrete bottleneck: a grid whose every cell shows one
-of a few symbols. The demo room, 6 x 8 with 4 symbols, and the rule of its walks are those of George et al.'s released
-code (vicariousinc/naturecomm_cscg). What a task pays is ours: theirs only predict and plan, nothing is paid.
+The world of clone-structured graphs and of the transformer with a discrete bottleneck: a grid whose every cell shows
+one of a few symbols. The demo room, 6 x 8 with 4 symbols, and the rule of its walks are those of George et al.'s
+released code (vicariousinc/naturecomm_cscg). What a task pays is ours: theirs only predict and plan, nothing is paid.
 """
 
 import dataclasses

@@ -33,7 +33,7 @@ CHUNK = 25  # walks that a model reads at once
 
 
 class Walked(NamedTuple):
-    """N walks of T moves under uniform actions, each in a room of its own, which only a published room makes the same."""
+    """N walks of T moves under uniform actions, each in a task of its own; the demo room is the same in all."""
 
     history: History  # [N, T, ...]
     positions: np.ndarray  # [N, T + 1] int, cells

@@ -2,10 +2,10 @@
 
 Dedieu et al., "Learning Cognitive Maps from Transformer Representations for Efficient Planning in Partially Observed
 Environments", ICML 2024, arXiv 2401.05946. Of the abstract: the bottleneck keeps the accuracy of a transformer and an
-LSTM in predicting the next observation, and makes shortest paths cheap. The paper's body could not be read; the room is
-the demo room of George et al. 2021 (6 x 8 cells, 4 symbols), the settings are ours. Beside the model stand the same
-network without a bottleneck, an LSTM, and the exact competitor, a clone-structured graph (``clone_graph.py``). The exact
-filter of the known room is the most that can be predicted.
+LSTM in predicting the next observation, and makes shortest paths cheap. The paper's body could not be read; the room
+is the demo room of George et al. 2021 (6 x 8 cells, 4 symbols), the settings are ours. Beside the model stand the same
+network without a bottleneck, an LSTM, and the exact competitor, a clone-structured graph (``clone_graph.py``). The
+exact filter of the known room is the most that can be predicted.
 
 A model is trained on random walks to predict the next symbols. Frozen, it reads other walks; its codes are counted into
 a map (``world_map.py``), and on the map ways are planned between two places of yet other walks, and done with eyes
@@ -14,6 +14,7 @@ closed. With ``--colouring fresh`` every walk is in a room of its own, and has a
 MEASURED
 """
 
+import itertools
 import time
 from functools import partial
 from typing import Any, NamedTuple
@@ -45,7 +46,7 @@ BASE = WalkRecipe(
     backbone=TransformerConfig(
         width=64, num_layers=3, num_heads=4, positions="rotary", attention_window=24, mlp_ratio=2.0, init_std=0.1
     ),
-    fit=FitSettings(train_steps=2000, batch_size=32, learning_rate=2e-3, warmup_steps=100),
+    fit=FitSettings(train_steps=2500, batch_size=32, learning_rate=2e-3, warmup_steps=100),
     vary=("discrete+model+num_layers=true:transformer:3,false:transformer:3,false:lstm:1",),
 )
 LABELS = {
@@ -217,8 +218,7 @@ def _points(steps: int) -> np.ndarray:
 def _curve(name: str, hits: list[np.ndarray], at: np.ndarray, models: set[str]) -> dict[str, Any]:
     """Accuracy at each of the numbers ``at`` of symbols seen: the mean since the one before, so that it is smooth."""
     values = np.stack(hits).astype(float)  # [S, N, T]
-    edges = np.append(0, at)
-    binned = np.stack([values[..., low:high].mean(-1) for low, high in zip(edges[:-1], edges[1:], strict=True)], -1)
+    binned = np.stack([values[..., low:high].mean(-1) for low, high in itertools.pairwise([0, *at])], -1)
     measured = interval(binned) if name in models else task_interval(binned[0])
     kind = "model" if name in models else "ideal" if name == EXACT else "baseline"
     label = f"{name} (ours)" if name in models else name
@@ -267,7 +267,7 @@ def _table(
             cells += [nodes, _purity(world, codes[name], mapped), _success(gone[name], questions).band(), *lengths]
         rows.append([*cells, *["-"] * (7 - len(cells))])
     return {
-        "title": f"Prediction after {settings.mapping.burn_in} steps, and {len(questions.walk):,} shortest-path queries",
+        "title": f"Prediction after {settings.mapping.burn_in} steps; {len(questions.walk):,} shortest-path queries",
         "columns": ["", "accuracy", "nodes", "purity", "arrive", "moves / fewest", "walk / fewest"],
         "rows": rows,
         "note": "Purity: how often a node is met in the cell that it stands for. A plan is done with eyes closed; its "
@@ -340,9 +340,9 @@ def _checks(
 
 def _claim(first: str, accuracy: dict[str, np.ndarray], gone: dict[str, maps.Journeys], settings: WalkRecipe) -> str:
     others = ", ".join(f"{name} {values.mean():.4f}" for name, values in accuracy.items() if name != first)
-    there = gone[first].arrived
+    there, burn_in = gone[first].arrived, settings.mapping.burn_in
     longer = gone[first].length[there].sum() / max(gone[first].fewest[there].sum(), 1)
     return (
-        f"After {settings.mapping.burn_in} steps {first} predicts {accuracy[first].mean():.4f} of the next symbols "
-        f"({others}); planned on its map {there.mean():.1%} of the ways arrive, with {longer:.3f} times the fewest moves."
+        f"After {burn_in} steps {first} predicts {accuracy[first].mean():.4f} of the next symbols ({others}); "
+        f"{there.mean():.1%} of the ways planned on its map arrive, with {longer:.3f} times the fewest moves."
     )

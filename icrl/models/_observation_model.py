@@ -12,7 +12,7 @@ token a step, the codebook's rules, and an MLP for each of S targets,
 where c_n is the code of o_1 a_1 .. a_{n-1} o_n. Targets further on force codes apart whose next symbols are the same.
 Without ``discrete`` the vectors go on as they are: the same network without a bottleneck, to compare with.
 
-It is no ``TokenPolicy``: its outputs are no scores of actions, and they need the actions to come. It has the same calls.
+It is no ``TokenPolicy``, though it has the same calls: its outputs are no scores of actions, and need those to come.
 """
 
 import dataclasses

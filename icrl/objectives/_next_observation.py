@@ -1,7 +1,7 @@
 """Next observation (Dedieu et al. 2024): predict o_{n+1} .. o_{n+S} from what was seen and done, and what will be done.
 
-It is in no registry, as its network's outputs are no scores of actions: no recipe could act with it. ``ObservationModel``
-says what is the paper's and what is ours.
+It is in no registry, as its network's outputs are no scores of actions: no recipe could act with it. The module of
+``ObservationModel`` says what is the paper's and what is ours.
 """
 
 import dataclasses

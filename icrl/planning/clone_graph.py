@@ -9,8 +9,8 @@ their clones, a step of the filter costs C^2, not (O C)^2:
     m_{n+1}(j) ~ sum_i m_n(i) P(j | i, a_n)   over clones i of o_n, j of o_{n+1}.
 
 The transitions are learned by expectation maximisation (Baum-Welch), then by Viterbi training, which counts the most
-likely states alone. Messages are scaled at every step, Viterbi's are logarithms. With one clone for each cell of a known
-room the same filter is the exact posterior of the place: ``room_graph``.
+likely states alone. Messages are scaled at every step, Viterbi's are logarithms. With one clone for each cell of a
+known room the same filter is the exact posterior of the place: ``room_graph``.
 
 Letters: B walks of T moves, T + 1 symbols each; O symbols, C clones, K actions. A hidden state is o C + c.
 """

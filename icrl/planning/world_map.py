@@ -2,10 +2,11 @@
 
 A code stands for a place: of a transformer with a discrete bottleneck (Dedieu et al. 2024), or a hidden state of a
 clone-structured graph (George et al. 2021). Both papers count (code, action, next code) along walks, keep what is
-counted often enough, and hand the graph to any shortest-path solver. The rest is ours, as their bodies could not be
-read: where a code and an action have two frequent next codes that show the same, these are one place of a deterministic
-world and are merged, and so on until nothing changes; of several bottlenecks a node is a tuple of codes, and a rare
-tuple is merged with a frequent one that differs in few of them.
+counted often enough, and hand the graph to any shortest-path solver. The rest is ours, as the paper's body could not
+be read. A network has several codes for one place. In a deterministic world two codes are one place if they show the
+same and the same follows them under every action: such codes are merged, which makes more of their followers the same,
+and so on until nothing changes. Of several bottlenecks a node is a tuple of codes, and a rare tuple may be merged at
+once with a frequent one that differs in few of them.
 
 Letters: B walks of T + 1 observations and T actions; K actions, N nodes. Everything here runs on the host.
 """
@@ -28,8 +29,9 @@ class MapSettings(Checked):
 
     burn_in: int = setting(50, low=0, high=2**20, help="steps of a walk before it counts: until then a place is unsure")
     least_count: int = setting(3, low=1, high=2**20, help="transitions that an edge needs")
-    least_share: float = setting(
-        0.1, low=0.0, high=1.0, help="share of a code's transitions under an action that an edge needs"
+    least_share: float = setting(0.3, low=0.0, high=1.0, help="share of a node's transitions that an edge needs")
+    least_alike: float = setting(
+        0.6, low=0.0, high=2.0, help="overlap of what follows two codes from which on they are one node; 2: never"
     )
     most_apart: int = setting(
         0, low=0, high=64, help="bottlenecks in which a rare tuple of codes may differ from the one it is merged with"
@@ -56,12 +58,12 @@ class WorldMap:
         """The actions of a shortest way between two nodes; None: the map has none."""
         if NO_NODE in (start, end) or not np.isfinite(self.steps[start, end]):
             return None
-        actions, here = [], start
+        actions: list[int] = []
+        here = start
         while here != end:
             behind = self.next[here]
-            left = np.where(behind == NO_NODE, np.inf, self.steps[behind, end])
-            actions.append(int(np.argmin(left)))
-            here = int(behind[actions[-1]])
+            actions.append(int(np.argmin(np.where(behind == NO_NODE, np.inf, self.steps[behind, end]))))
+            here = int(self.next[here, actions[-1]])
         return actions
 
     @property
@@ -94,7 +96,7 @@ def map_of(
     shown = np.zeros((len(tuples), int(symbols.max()) + 1))
     np.add.at(shown, (numbers, symbols[:, late]), 1)
     group = _near(tuples, shown, settings.most_apart)
-    group = _folded(counts, shown, group, settings)
+    group = _merged(counts, shown, group, settings)
     return _graph(tuples, counts, shown, group, settings)
 
 
@@ -112,21 +114,36 @@ def _near(tuples: np.ndarray, shown: np.ndarray, most_apart: int) -> np.ndarray:
     return group
 
 
-def _folded(counts: np.ndarray, shown: np.ndarray, group: np.ndarray, settings: MapSettings) -> np.ndarray:
-    """Groups [n] in which the frequent successors of a group under an action that show the same are one group."""
+def _merged(counts: np.ndarray, shown: np.ndarray, group: np.ndarray, settings: MapSettings) -> np.ndarray:
+    """Groups [n] that behave alike made one.
+
+    Each, from the most to the least visited, joins the one of those that were kept that it is most like, or is kept.
+    How alike two are is the Bhattacharyya coefficient of their next groups, sum_x sqrt(p(x) q(x)), the mean over the
+    actions that both have been seen to do.
+    """
     while True:
-        number, sums = _summed(counts, shown, group)
-        look, heads = sums[1].argmax(1), np.unique(group)
-        frequent = _frequent(sums[0], settings)
-        merged = np.arange(len(heads))
-        for node, action in zip(*np.nonzero(frequent.sum(-1) > 1), strict=True):
-            after = np.flatnonzero(frequent[node, action])
-            for symbol in np.unique(look[after]):
-                alike = merged[after[look[after] == symbol]]
-                merged[np.isin(merged, alike)] = alike.min()
-        if (merged == np.arange(len(heads))).all():
+        heads = np.unique(group)
+        number, (sums, looks) = _summed(counts, shown, group)
+        alike = _alikeness(sums) * (looks.argmax(1)[:, None] == looks.argmax(1))
+        kept: list[int] = []
+        joined = np.arange(len(heads))
+        for node in np.argsort(-looks.sum(1), kind="stable"):
+            best = max(kept, key=lambda other, node=node: alike[node, other], default=None)  # type: ignore[misc]
+            if best is not None and alike[node, best] >= settings.least_alike:
+                joined[node] = best
+            else:
+                kept.append(int(node))
+        if len(kept) == len(heads):
             return group
-        group = heads[merged][number]
+        group = heads[joined][number]
+
+
+def _alikeness(counts: np.ndarray) -> np.ndarray:
+    """The Bhattacharyya coefficients [N, N] of counts [N, K, N] under the same action, means over common actions."""
+    totals = counts.sum(-1)
+    roots = np.sqrt(counts / np.maximum(totals, 1)[..., None])
+    done = (totals > 0).astype(float)
+    return np.einsum("ikx,jkx->ij", roots, roots, optimize=True) / np.maximum(done @ done.T, 1)
 
 
 def _summed(
@@ -139,20 +156,15 @@ def _summed(
     return number, (np.einsum("in,nkm,jm->ikj", member, counts, member, optimize=True), member @ shown)
 
 
-def _frequent(counts: np.ndarray, settings: MapSettings) -> np.ndarray:
-    """Which transitions are believed, [N, K, N] bool."""
-    share = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
-    return (counts >= settings.least_count) & (share >= settings.least_share)
-
-
 def _graph(
     tuples: np.ndarray, counts: np.ndarray, shown: np.ndarray, group: np.ndarray, settings: MapSettings
 ) -> WorldMap:
     number, (counts, shown) = _summed(counts, shown, group)
-    believed = np.where(_frequent(counts, settings), counts, 0)
+    share = counts / np.maximum(counts.sum(-1, keepdims=True), 1)
+    believed = np.where((counts >= settings.least_count) & (share >= settings.least_share), counts, 0)
     behind = np.where(believed.any(-1), believed.argmax(-1), NO_NODE)
     nodes, actions = np.nonzero(behind != NO_NODE)
     edges = csr_array((np.ones(len(nodes)), (nodes, behind[nodes, actions])), shape=(len(behind), len(behind)))
     node_of = dict(zip(map(tuple, tuples.tolist()), number.tolist(), strict=True))
-    visits = shown.sum(1).astype(int)
-    return WorldMap(node_of, behind, shown.argmax(1), visits, shortest_path(edges, unweighted=True))
+    steps = shortest_path(edges, unweighted=True)
+    return WorldMap(node_of, behind, shown.argmax(1), shown.sum(1).astype(int), steps)

@@ -114,8 +114,8 @@ class WalkRecipe(Checked):
 
     def batches(self, seed: int, train_seed: int) -> Callable[[int], History]:
         """Training batches as a function of the step; every walk is new."""
-        together = self.backbone.sequences_per_task
-        return OnlyHistories(Batches(self.walks(seed, f"pretrain/{train_seed}"), self.fit.batch_size, seed, None, False, together))  # fmt: skip
+        walks, together = self.walks(seed, f"pretrain/{train_seed}"), self.backbone.sequences_per_task
+        return OnlyHistories(Batches(walks, self.fit.batch_size, seed, sequences_per_task=together))
 
     def held_out(self, seed: int) -> History:
         """Walks that no model is trained on."""

@@ -1,7 +1,7 @@
 """Vector quantisation: a continuous vector becomes the nearest of a few codes (van den Oord et al. 2017).
 
 Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu, "Neural Discrete Representation Learning", 2017: the gradient
-passes the bottleneck as if nothing were quantised (straight-through), a commitment loss keeps the encoder near its codes,
+passes the bottleneck as if nothing were quantised (straight-through), a commitment loss keeps vectors near their codes,
 
     w_commit ||z - stop_gradient(e)||^2 / d,
 
@@ -9,8 +9,8 @@ and the codes are moving averages of what chose them (their appendix A.1): with 
 chose a code and of their sum, e = m / n.
 
 Ours: z is brought to length sqrt(d), so that distances mean the same all through training; M bottlenecks of d features
-stand side by side, each with a codebook of its own; and a code that nobody chooses takes half of the vectors of the code
-whose vectors are farthest from it, of which as many are split as there are unused ones.
+stand side by side, each with a codebook of its own; and a code that nobody chooses takes half of the vectors of the
+code whose vectors are farthest from it, of which as many are split as there are unused ones.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class VectorQuantiser(AuxiliaryLayer):
 
     @property
     def codebook(self) -> Array:
-        """e [M, C, d]."""
+        """E [M, C, d]."""
         return self.sums[...] / self.uses[...][..., None]
 
     def quantise(self, y: Array) -> tuple[Array, Array, Array]:
@@ -122,7 +122,7 @@ class VectorQuantiser(AuxiliaryLayer):
 
 
 def split_unused(uses: Array, sums: Array, spread: Array) -> tuple[Array, Array, Array]:
-    """Averages of one codebook, uses [C], sums [C, d] and spread [C], in which coarse codes have shared with unused ones.
+    """Averages of a codebook, uses [C], sums [C, d] and spread [C], after coarse codes have shared with unused ones.
 
     The r-th unused code gets half of the r-th coarsest; the two part along a direction that is drawn once and for all.
     """
@@ -150,5 +150,5 @@ def _as_wide(flags: Array, like: Array) -> Array:
 
 
 def _of_length(z: Array) -> Array:
-    """z [..., d] at length sqrt(d)."""
+    """Z [..., d] at length sqrt(d)."""
     return z / jnp.sqrt(jnp.mean(z**2, axis=-1, keepdims=True) + TINY)

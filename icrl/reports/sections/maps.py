@@ -48,7 +48,7 @@ def _check(path: str, section: Any) -> None:
             alike, place, f"{len(drawn['visits'])} visits", f"one for each of {nodes} nodes, and rows of one length"
         )
         require(len(drawn["right"]) == len(drawn["edges"]), f"{place}.right", len(drawn["right"]), "one for each edge")
-        inside = all(len(edge) == 2 and 0 <= min(edge) and max(edge) < nodes for edge in drawn["edges"])
+        inside = all(len(edge) == 2 and min(edge) >= 0 and max(edge) < nodes for edge in drawn["edges"])
         require(inside, f"{place}.edges", drawn["edges"], f"pairs of numbers below {nodes}")
         listed = [*drawn["cell"], *drawn["way"], *drawn["walked"]]
         require(all(0 <= cell < cells for cell in listed), place, listed, f"cells below {cells}")
@@ -56,8 +56,9 @@ def _check(path: str, section: Any) -> None:
 
 def _show(section: Maps, head: Head) -> Iterator[Figure]:
     caption = (
-        f"Share of right predictions of the next symbol after so many symbols, over {tasks_in_words(head, unseen='walks')}"
-        " that no model was trained on. Dashed black: the exact filter, which knows the room but not the place."
+        "Share of right predictions of the next symbol after so many symbols, over "
+        f"{tasks_in_words(head, unseen='walks')} that no model was trained on. "
+        "Dashed black: the exact filter, which knows the room but not the place."
     )
     labels = "symbols seen", "accuracy of the next symbol"
     draw = partial(agents_chart, "What comes next", section["agents"], "accuracy", section["step"], labels, log=True)
