@@ -75,7 +75,7 @@ class VectorQuantiser(AuxiliaryLayer):
         """Vectors z, the nearest codes e, both [T, M, d], and their numbers [T, M] int32, for y [T, M d]."""
         z = _of_length(y.reshape(y.shape[0], self.config.num_bottlenecks, self.config.code_dim))
         book = self.codebook
-        closeness = jnp.einsum("tmd,mcd->tmc", z, book) - 0.5 * jnp.sum(book**2, axis=-1)
+        closeness = jnp.einsum("tmd,mcd->tmc", z, book) - 0.5 * jnp.sum(book**2, axis=-1)[None]
         numbers = jnp.argmax(closeness, axis=-1).astype(jnp.int32)
         chosen = jax.nn.one_hot(numbers, self.config.num_codes, dtype=jnp.float32)
         return z, jnp.einsum("tmc,mcd->tmd", chosen, book), numbers
