@@ -51,7 +51,7 @@ class Policy:
     slow: Any = struct.field(default_factory=dict)  # what follows some parameters slowly; {} in most models
 
     @classmethod
-    def split(cls, policy: TokenPolicy) -> "Policy":
+    def split(cls, policy: nnx.Module) -> "Policy":
         """Take a module apart once, outside ``jit``."""
         graphdef, params, slow = nnx.split(policy, nnx.Param, Slow)  # type: ignore[misc]
         return cls(params=nnx.to_pure_dict(params), structure=Structure(graphdef), slow=nnx.to_pure_dict(slow))

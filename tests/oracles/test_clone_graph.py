@@ -12,7 +12,8 @@ from icrl.evaluation.cognitive_maps import walk
 from icrl.planning import clone_graph
 from icrl.planning.clone_graph import Blocks, CloneGraph, Walks, random_graph, room_graph
 
-K, O, C = 2, 2, 2
+ACTIONS_OF, SYMBOLS_OF, CLONES = 2, 2, 2
+SHAPE = (ACTIONS_OF, SYMBOLS_OF, SYMBOLS_OF, CLONES, CLONES)
 SYMBOLS = jnp.array([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]])
 ACTIONS = jnp.array([[0, 1, 1, 0], [1, 0, 0, 1]])
 WALKS = Walks(SYMBOLS, ACTIONS)
@@ -20,13 +21,13 @@ WALKS = Walks(SYMBOLS, ACTIONS)
 
 @pytest.fixture(scope="module")
 def graph():
-    return random_graph(jax.random.key(3), K, O, C)
+    return random_graph(jax.random.key(3), ACTIONS_OF, SYMBOLS_OF, CLONES)
 
 
 def paths(graph, symbols, actions):
     """Every path of clones of one walk and its joint probability with the symbols, float64."""
     transition, start = (np.asarray(each, np.float64) for each in graph)
-    for path in itertools.product(range(C), repeat=len(symbols)):
+    for path in itertools.product(range(CLONES), repeat=len(symbols)):
         p = start[symbols[0], path[0]]
         for n, action in enumerate(actions):
             p *= transition[action, symbols[n], symbols[n + 1], path[n], path[n + 1]]
@@ -35,7 +36,7 @@ def paths(graph, symbols, actions):
 
 def test_one_step_of_em_counts_as_the_sum_over_all_paths_does(graph):
     after, value = clone_graph.em_step(graph, WALKS, Blocks.of(WALKS, graph), jnp.float32(0.1))
-    counts, logs = np.full((K, O, O, C, C), 0.1), []
+    counts, logs = np.full(SHAPE, 0.1), []
     for symbols, actions in zip(SYMBOLS.tolist(), ACTIONS.tolist(), strict=True):
         weighted = list(paths(graph, symbols, actions))
         total = sum(p for _, p in weighted)
@@ -57,7 +58,7 @@ def test_em_never_explains_the_walks_worse(graph):
 
 def test_viterbi_training_counts_the_likeliest_path(graph):
     after, value = clone_graph.viterbi_step(graph, WALKS)
-    counts, logs = np.zeros((K, O, O, C, C)), []
+    counts, logs = np.zeros(SHAPE), []
     for symbols, actions in zip(SYMBOLS.tolist(), ACTIONS.tolist(), strict=True):
         path, p = max(paths(graph, symbols, actions), key=lambda each: each[1])
         logs.append(np.log(p))
@@ -72,7 +73,7 @@ def test_the_law_of_the_next_symbol_is_the_sum_over_all_paths(graph):
     transition = np.asarray(graph.transition, np.float64)
     for walk_, n in itertools.product(range(2), range(4)):
         symbols, actions = SYMBOLS[walk_].tolist(), ACTIONS[walk_].tolist()
-        expected = np.zeros(O)
+        expected = np.zeros(SYMBOLS_OF)
         for path, p in paths(graph, symbols[: n + 1], actions[:n]):
             expected += p * transition[actions[n], symbols[n], :, path[-1]].sum(-1)
         np.testing.assert_allclose(law[walk_, n], expected / expected.sum(), rtol=1e-5)
@@ -104,7 +105,7 @@ def test_the_filter_of_a_known_room_is_the_set_of_places_that_explain_the_walk()
 
 def test_what_was_never_seen_empties_no_message():
     """A transition of probability zero in a walk: the filter goes on with finite numbers."""
-    graph = CloneGraph(jnp.zeros((K, O, O, C, C)).at[:, 0, 0, 0, 0].set(1.0), jnp.full((O, C), 0.25))
+    graph = CloneGraph(jnp.zeros(SHAPE).at[:, 0, 0, 0, 0].set(1.0), jnp.full((SYMBOLS_OF, CLONES), 0.25))
     law = np.asarray(clone_graph.predicted(graph, WALKS))
     assert np.isfinite(law).all()
     np.testing.assert_allclose(law.sum(-1), 1, rtol=1e-5)

@@ -31,12 +31,13 @@ def vectors(seed=1, steps=7):
 
 def test_each_vector_becomes_the_nearest_of_its_own_codebook():
     quantiser, y = layer(), vectors()
-    z, codes, numbers = map(np.asarray, quantiser.quantise(y))
+    z, _, numbers = map(np.asarray, quantiser.quantise(y))
     book = np.asarray(quantiser.codebook)
     np.testing.assert_allclose((z**2).mean(-1), 1, rtol=1e-4)
     expected = ((z[:, :, None] - book[None]) ** 2).sum(-1).argmin(-1)
     np.testing.assert_array_equal(numbers, expected)
-    np.testing.assert_allclose(quantiser(y), np.stack([book[m, expected[:, m]] for m in range(2)], 1).reshape(7, 6), atol=1e-6)  # fmt: skip
+    nearest = np.stack([book[m, expected[:, m]] for m in range(2)], axis=1)
+    np.testing.assert_allclose(quantiser(y), nearest.reshape(7, 6), atol=1e-6)
 
 
 def test_gradients_pass_as_if_nothing_were_quantised():
