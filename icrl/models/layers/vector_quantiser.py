@@ -6,7 +6,7 @@ passes the bottleneck as if nothing were quantised (straight-through), a commitm
     w_commit ||z - stop_gradient(e)||^2 / d,
 
 and the codes are moving averages of what chose them (their appendix A.1): with n and m the averages of how many vectors
-chose a code and of their sum, e = m / n.
+of a sequence chose a code and of their sum, e = m / n.
 
 Ours: z is brought to length sqrt(d), so that distances mean the same all through training; M bottlenecks of d features
 stand side by side, each with a codebook of its own; and a code that nobody chooses takes half of the vectors of the
@@ -26,6 +26,7 @@ from icrl.core.types import Array
 from icrl.models.layers.auxiliary import AuxiliaryLayer, Slow
 
 TINY = 1e-6
+FIRST = 0.25  # what the place where a code begins weighs, as if so many vectors of a sequence had chosen it
 UNUSED = 0.05  # a code chosen less often than this share of the mean is unused
 COARSE = 0.05  # squared distance a feature beyond which a code is worth splitting; that of a vector's own length is 1
 APART = 0.5  # how far the halves of a split code are moved, in standard deviations of its vectors
@@ -62,8 +63,8 @@ class VectorQuantiser(AuxiliaryLayer):
         self.config = config
         shape = (config.num_bottlenecks, config.num_codes, config.code_dim)
         codes = _of_length(jax.random.normal(rngs.params(), shape, jnp.float32))
-        self.uses = Slow(jnp.ones(shape[:2], jnp.float32))
-        self.sums = Slow(codes)
+        self.uses = Slow(jnp.full(shape[:2], FIRST, jnp.float32))
+        self.sums = Slow(FIRST * codes)
         self.spread = Slow(jnp.zeros(shape[:2], jnp.float32))
 
     @property
@@ -109,7 +110,7 @@ class VectorQuantiser(AuxiliaryLayer):
         return {"used": jnp.mean(jnp.exp(entropy)), "distance": jnp.mean(record.distance)}
 
     def seen(self, record: Record) -> Any:
-        return tuple(field.sum(0) for field in (record.uses, record.sums, record.spread))
+        return tuple(field.mean(0) for field in (record.uses, record.sums, record.spread))
 
     def follow(self, seen: Any) -> None:
         if not seen:
