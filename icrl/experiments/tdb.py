@@ -11,7 +11,11 @@ A model is trained on random walks to predict the next symbols. Frozen, it reads
 a map (``world_map.py``), and on the map ways are planned between two places of yet other walks, and done with eyes
 closed. With ``--colouring fresh`` every walk is in a room of its own, and has a map of its own.
 
-MEASURED
+Measured, preset cpu, seed 0 (2026-11-30, two CPU cores shared with others: 7 minutes of CPU time), 100 walks after 50
+steps, 961 queries: TDB predicts .9987 [.9980, .9992] of the next symbols, the transformer .9995, the LSTM and the graph
+1.0000, the exact filter 1.0000. On TDB's map of 49 nodes .995 [.988, .999] of the ways arrive, with 1.000 times the
+fewest moves; on the graph's, 52 nodes, all do, with 1.00 [1.00, 1.01]. The fallback is 12.9 [12.2, 13.5] times as long.
+Without merging codes that behave alike (``--least-alike 2``) the map has 91 nodes, and .974 arrive with 1.064 times.
 """
 
 import time

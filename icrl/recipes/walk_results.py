@@ -65,7 +65,7 @@ def sections_of(settings: WalkRecipe, run: Run, trained: list[tuple[Model, Polic
         "maps": {
             "step": (at := _points(steps)).tolist(),
             "agents": {name: _curve(name, each, at, labels) for name, each in hits.items()},
-            "drawn": [_drawn(name, worlds[name], codes[name], mapped, asked, questions) for name in codes],
+            "drawn": [_drawn(settings, name, worlds[name], codes[name], mapped, asked, questions) for name in codes],
         },
         "tables": [_table(accuracy, worlds, codes, mapped, gone, questions, settings)],
         "checks": _checks(settings, accuracy, gone, questions, first) if run.preset != "smoke" else [],
@@ -164,7 +164,12 @@ def _table(
             world = worlds[name]
             nodes = float(np.mean([len(each.next) for each in world]))
             lengths = [_cell(partial(_length, gone[name], questions, field)) for field in ("length", "fallback")]
-            cells += [nodes, _purity(world, codes[name], mapped), _success(gone[name], questions).band(), *lengths]
+            cells += [
+                nodes,
+                _purity(settings, world, codes[name], mapped),
+                _success(gone[name], questions).band(),
+                *lengths,
+            ]
         rows.append([*cells, *["-"] * (7 - len(cells))])
     return {
         "title": f"Prediction after {settings.mapping.burn_in} steps; {len(questions.walk):,} shortest-path queries",
@@ -181,21 +186,32 @@ def _cell(measure: Callable[[], Interval]) -> Any:
     return rows[0].get("band", "-")
 
 
-def _purity(world: list[WorldMap], codes: Codes, walked: maps.Walked) -> float:
-    cells, steps = walked.rooms[0].size, codes.mapped.shape[1]
-    if len(world) == 1:
-        return maps.places(world[0], codes.mapped, walked.positions[:, :steps], cells)[1]
-    each = [maps.places(one, codes.mapped[i], walked.positions[i, :steps], cells)[1] for i, one in enumerate(world)]
+def _places(
+    settings: WalkRecipe, worlds: list[WorldMap], codes: Codes, walked: maps.Walked, number: int
+) -> tuple[np.ndarray, float]:
+    """``maps.places`` of map ``number``, by the walks that it was counted from."""
+    own = slice(None) if settings.one_room else slice(number, number + 1)
+    late = slice(settings.mapping.burn_in, codes.mapped.shape[1])
+    return maps.places(worlds[number], codes.mapped[own, late], walked.positions[own, late], settings.env.num_cells)
+
+
+def _purity(settings: WalkRecipe, worlds: list[WorldMap], codes: Codes, walked: maps.Walked) -> float:
+    each = [_places(settings, worlds, codes, walked, number)[1] for number in range(len(worlds))]
     return float(np.mean(each))
 
 
 def _drawn(
-    name: str, worlds: list[WorldMap], codes: Codes, mapped: maps.Walked, asked: maps.Walked, questions: maps.Queries
+    settings: WalkRecipe,
+    name: str,
+    worlds: list[WorldMap],
+    codes: Codes,
+    mapped: maps.Walked,
+    asked: maps.Walked,
+    questions: maps.Queries,
 ) -> dict[str, Any]:
     """The map of the one room, or of the first walk's, and the longest plan of the queries in the first walk."""
-    world, successors, steps = worlds[0], asked.successors[0], codes.asked.shape[1]
-    own = slice(len(codes.mapped) if len(worlds) == 1 else 1)
-    cell, _ = maps.places(world, codes.mapped[own], mapped.positions[own, :steps], asked.rooms[0].size)
+    world, successors = worlds[0], asked.successors[0]
+    cell, _ = _places(settings, worlds, codes, mapped, 0)
     start, action = np.nonzero((world.next != NO_NODE) & (world.next != np.arange(len(world.next))[:, None]))
     end = world.next[start, action]
     way: list[int] = []

@@ -76,11 +76,13 @@ def _draw(drawn: Drawn) -> Any:
     """The map over the room beside a planned way."""
     nodes, wrong = len(drawn["cell"]), len(drawn["right"]) - sum(drawn["right"])
     subtitle = f"{nodes} nodes, {len(drawn['edges'])} edges, {wrong} of them wrong"
-    figure = canvas(f"The map of {drawn['label']}", subtitle)
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.03, top=0.82, wspace=0.06)
+    room = np.asarray(drawn["room"])
+    height = float(np.clip(3.75 * room.shape[0] / room.shape[1] + 1.1, 2.5, 12.0))  # inches; a room is 3.75 wide
+    figure = canvas(f"The map of {drawn['label']}", subtitle, height)
+    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.1 / height, top=1 - 0.9 / height, wspace=0.06)
     left, right = figure.subplots(1, 2)
     for axes, title in ((left, "the map over the room"), (right, _of_way(drawn))):
-        _draw_room(axes, np.asarray(drawn["room"]))
+        _draw_room(axes, room)
         axes.set_title(title, fontsize=10, color=INK)
     places = _node_places(drawn)
     for (start, end), is_right in zip(drawn["edges"], drawn["right"], strict=True):
