@@ -87,6 +87,8 @@ class Objective(Checked):
 class Supervised(Objective, abc.ABC):
     """What is predicted from what. Batches are ``Contexts`` with ``needs_labels``, else ``History``."""
 
+    tells_layers: ClassVar[bool] = False  # whether ``lesson`` tells what layers with slow values have seen
+
     @abc.abstractmethod
     def inputs(self, batch: Any, key: Array | None = None) -> Array:
         """Tokens [B, L, D] that the policy reads.
@@ -108,6 +110,10 @@ class Supervised(Objective, abc.ABC):
         tokens = self.inputs(batch, key_inputs)
         logits, records = jax.vmap(policy.apply_with_aux)(tokens, jax.random.split(key_layers, tokens.shape[0]))
         return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
+
+    def lesson(self, policy: Any, batch: Any, key: Array) -> tuple[Array, Any]:
+        """The loss, and with ``tells_layers`` what the layers have seen for their slow values (``Policy.seen``)."""
+        return self.loss(policy, batch, key), ()
 
     def report(self, policy: Any, batch: Any) -> dict[str, Array]:
         """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
