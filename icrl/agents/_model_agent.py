@@ -36,6 +36,10 @@ class ModelAgent(Agent):
             raise InputError(f"{cls.__name__}: needs a trained policy; use icrl.load_agent(folder)")
         return cls(**settings)
 
+    def of_actions(self, outputs: Array) -> Array:
+        """The part [..., K] of what the policy's head gives that says what to do; it comes first."""
+        return outputs[..., : self.layout.num_outputs]
+
     @abc.abstractmethod
     def logits(self, state: Any, obs: Array) -> Array:
         """What the model says of the actions at ``obs``, [N] float32."""

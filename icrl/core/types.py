@@ -204,6 +204,11 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         return None
 
     @property
+    def reward_values(self) -> tuple[float, ...]:
+        """The values that a reward can take, where they are few; (): any number."""
+        return ()
+
+    @property
     def prior_a(self) -> float | None:
         """First parameter of the Beta prior of arm means, as ``prior_b`` is the second; None: another prior."""
         return None

@@ -74,15 +74,17 @@ class ContextGenerator:
     def _generate(self, ids: Array) -> Contexts:
         key_task, key_rollout = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
         tasks = ids // self.sequences_per_task
-        tasks = tasks if self.pool_size is None else self._drawn(tasks, self.pool_size)
+        tasks = tasks if self.pool_size is None else drawn_of_pool(self.seed, self.purpose, tasks, self.pool_size)
         return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_rollout, ids))
-
-    def _drawn(self, ids: Array, pool_size: int) -> Array:
-        keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size, jnp.int32))(keys).astype(jnp.uint32)
 
     def _context(self, key_task: Array, key_rollout: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_rollout)
+
+
+def drawn_of_pool(seed: int, purpose: str, ids: Array, pool_size: int) -> Array:
+    """Which task of a pool each of ``ids`` [B] of the stream (seed, purpose) is of, uniformly, [B] uint32."""
+    keys = keys_for(key_for(seed, f"{purpose}/pool"), ids)
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size, jnp.int32))(keys).astype(jnp.uint32)
 
 
 @in_32_bits

@@ -16,6 +16,7 @@ class Interleaved(SpecLayout):
 
     num_prompt, num_before, num_after = 0, 1, 2
     token_names = ("observation", "action", "reward")
+    action_token = 0
 
     @property
     def token_dim(self) -> int:

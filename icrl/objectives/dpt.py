@@ -20,9 +20,11 @@ class DPT(Supervised):
     loss although its untrained output is what chooses the first online action.
     """
 
-    needs_labels = True
-
     layout: Layout
+
+    @property
+    def needs_labels(self) -> bool:
+        return True
 
     def inputs(self, batch: Contexts, key: Array | None = None) -> Array:
         """Tokens [B, L, D] of contexts [B, T, ...]."""

@@ -26,7 +26,12 @@ def check_parts_of_others(recipe: Recipe) -> None:
     """Raise ``BrokenLawError`` for an environment or a model of another package that could not be run."""
     if is_foreign(recipe.env):
         environments.check_form(recipe.env)
-    if is_foreign(model := registry.models[recipe.model]):
+    check_model(recipe.model)
+
+
+def check_model(name: str) -> None:
+    """Raise ``BrokenLawError`` for a model of another package that could not be run."""
+    if is_foreign(model := registry.models[name]):
         models.check_form(model)
 
 

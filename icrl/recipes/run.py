@@ -59,6 +59,11 @@ class Run:
         return self.folder / "tensorboard"
 
     @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The record of training, a row at a time; none of a run that trained nothing."""
+        return _metrics(self.folder)
+
+    @property
     def ledger(self) -> Ledger:
         """What its evaluation has finished."""
         return Ledger.of_run(self.folder)

@@ -86,6 +86,10 @@ def test_the_tokens_of_a_step_worked_out_by_hand():
         "pairs": ([[1, *there, *no, *[0] * 5]], [[0, *here, *left, *there, 0.5]]),
         "interleaved": ([[1, *there, *no, 0]], [[0, *[0] * 4, *left, 0], [0, *[0] * 4, *no, 0.5]]),
         "steps": ([[*there, *left, 0.5, 1, 0]], []),
+        "outcomes": (
+            [[*there, *no, 0, *here, *left, *there, 0.5]],
+            [[*here, *left, *[0] * 15]],
+        ),
     }
     assert expected.keys() == set(layouts)
     for name, (before, behind) in expected.items():
