@@ -89,14 +89,14 @@ def test_learners_side_by_side_skip_updates_together():
 
 
 @pytest.mark.nightly
-def test_point_robot_is_learned_to_a_tenth_of_its_optimum():
-    """Mean cost of 100 greedy episodes on two goals; 1.065 times the optimum's was measured."""
+def test_point_robot_is_learned_to_a_twentieth_of_its_optimum():
+    """Mean cost of 100 greedy episodes on two goals; 1.040 times the optimum's was measured."""
     env = PointRobot()
     agent = SAC.for_env(env, learning_rate=1e-3, entropy=-3.0)
     tasks = TaskSet.draw(env, 0, "test", 2).params
-    greedy = greedy_returns(env, agent, tasks, 8000, 100)
+    greedy = greedy_returns(env, agent, tasks, 12_000, 100)
     optimum = np.asarray(jax.vmap(env.optimal_return)(tasks))
-    assert greedy.mean() >= 1.1 * optimum.mean()
+    assert greedy.mean() >= 1.05 * optimum.mean()
 
 
 @pytest.mark.nightly
