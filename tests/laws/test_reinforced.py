@@ -13,6 +13,7 @@ from icrl.core.action_heads import Categorical
 from icrl.core.registry import layouts, models
 from icrl.envs.corridor import Corridor
 from icrl.envs.memory_len import MemoryLen
+from icrl.envs.point_robot import PointRobot
 from icrl.recipes.parts import DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.training.fit import FitSettings
@@ -63,7 +64,8 @@ def two_rollouts(trials, agent, ids, meeting):
 
 def lived_in(learner, agent):
     """Both rollouts of the first trial."""
-    return two_rollouts(learner.trials, agent, jnp.asarray(learner.task_ids), learner.initial_state().more["meeting"])
+    ids = None if learner.task_ids is None else jnp.asarray(learner.task_ids)
+    return two_rollouts(learner.trials, agent, ids, learner.initial_state().more["meeting"])
 
 
 def one_by_one(agent, state, history):
@@ -93,6 +95,17 @@ def test_what_is_differentiated_is_what_acted(model, layout):
         ratio = jnp.exp(HEAD.log_prob(at_once, lived.history.action) - samples.log_prob)
         np.testing.assert_allclose(ratio, 1.0, atol=1e-5)
     assert float(jnp.abs(found[1][0].carry[0].mixer if model == "s5" else 1.0).max()) > 0
+
+
+@pytest.mark.nightly
+def test_what_is_differentiated_is_what_acted_in_a_box_of_actions():
+    """Also where actions are vectors, whose density is that of a squashed Gaussian."""
+    recipe = dataclasses.replace(recipe_of("s5"), env=PointRobot(horizon=8))
+    learner = recipe.learner(0, 0)
+    for samples, at_once, acted, lived in lived_in(learner, louder(learner)):
+        np.testing.assert_allclose(at_once, acted, atol=5e-5)
+        log_prob = recipe.layout.head.log_prob(at_once, lived.history.action)
+        np.testing.assert_allclose(jnp.exp(log_prob - samples.log_prob), 1.0, atol=1e-3)
 
 
 def test_the_gradient_is_that_of_the_steps_one_after_the_other():

@@ -97,6 +97,19 @@ def test_heads_of_boxes(name):
     assert np.all(np.isnan(head.if_finite(out[0] / 0, actions[0])))
 
 
+def test_entropies():
+    """Of logits and of a Gaussian exactly; of a narrow squashed one nearly as its samples say."""
+    logits = jnp.array([[0.5, -1.0, 2.0]])
+    wanted = stats.entropy(np.asarray(jax.nn.softmax(logits[0]), np.float64))
+    assert float(Categorical(3).entropy(logits)[0]) == pytest.approx(wanted, rel=1e-5)
+    mean, std = (np.asarray(part, np.float64) for part in mean_and_std(OUT))
+    assert float(Gaussian(BOX).entropy(OUT)) == pytest.approx(stats.norm(mean, std).entropy().sum(), rel=1e-5)
+    squashed, narrow = BOX_HEADS["squashed"](BOX), OUT.at[2:].set(-2.0)
+    sampled = np.mean(jax.vmap(squashed.neg_log_prob, in_axes=(None, 0))(narrow, jnp.asarray(many(squashed, narrow))))
+    assert float(squashed.entropy(narrow)) == pytest.approx(float(sampled), abs=0.05)
+    assert np.isneginf(BOX_HEADS["mse"](BOX).entropy(OUT[:2]))
+
+
 def test_a_likely_action_is_learned():
     """Descent on each loss brings the mode to the action that is always seen."""
     action = jnp.array([1.5, 0.2])
