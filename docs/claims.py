@@ -104,6 +104,11 @@ CLAIMS: dict[str, dict[str, Claim]] = {
         ),
         "AD with contexts of 100 / 50 steps, at 30 000 steps": Claim(nowhere(2), "higher"),
     },
+    "dicp": {
+        "DICP-AD, episode 1 / 25 / 50": Claim(returns("DICP", 1, 25, 50), "higher"),
+        "AD, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
+        "DICP-AD - AD, episode 50": Claim(check("return in episode 50 of DICP - that of DICP, no plan"), "higher"),
+    },
     "dpt-bandit": {
         "DPT regret(500), 200 tasks": Claim(regret("DPT"), "lower", {"horizon": 500}),
         "TS regret(500), 200 tasks": Claim(regret("thompson-gaussian"), "same", {"horizon": 500}),

@@ -155,6 +155,7 @@ def _top_parser() -> _Parser:
     run.add_argument("--config", default=None, help="TOML file of settings, as of `icrl show`; flags override it")
     run.add_argument("--yes", action="store_true", help="train a grid of more than 64 variants")
     run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
+    run.add_argument("--part", default=None, metavar="K/N", help="train one N-th of the models; the last part reports")
     run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
 
     collect = commands.add_parser("collect", help="store an experiment's pretraining data", allow_abbrev=False)
@@ -242,9 +243,15 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     from_file = known_values(_path(args.config), defaults, stored) if args.config else {}
     values = values_of(defaults, rest, from_file)
     out = _path(args.out) if args.out is not None else Path("runs") / args.experiment
-    run = runs.start(args.experiment, args.preset, seed, values, out, args.resume, large=args.yes)
-    runs.execute(run)
-    _say_where(run.folder)
+    asked = args.experiment, args.preset, seed, values, out
+    if args.part is not None:
+        from icrl.recipes.gathering import run_part
+
+        if run_part(*asked, args.part, large=args.yes) is None:
+            return 0
+    else:
+        runs.execute(runs.start(*asked, args.resume, large=args.yes))
+    _say_where(out)
     return 0
 
 
@@ -301,8 +308,10 @@ def _verify(path: Path) -> int:
         card = read_shared(path).card
         print(f"intact: an agent, {card['variant']} of {card['experiment']}, licence {card['licence']}")
         return 0
-    from icrl.datasets.verify import verify
-
+    if (path / "parts").is_dir():
+        from icrl.recipes.gathering import verify
+    else:
+        from icrl.datasets.verify import verify
     print(f"intact: {verify(path)}")
     return 0
 

@@ -57,12 +57,14 @@ class FrozenContextAgent(ModelAgent):
         return self.act_greedy(key, state, obs) if self.greedy else super().act(key, state, obs)
 
     def logits(self, state: FrozenContextState, obs: Array) -> Array:
-        """What the model says of each action at ``obs``, [K] float32."""
+        """What the model says of the actions at ``obs``, [N] float32."""
         if not self.layout.num_prompt:
-            return self.policy(self.layout.before(obs, self.layout.no_past()), None, state.carry)[0][-1]
+            return self.of_actions(
+                self.policy(self.layout.before(obs, self.layout.no_past()), None, state.carry)[0][-1]
+            )
         queries = jnp.broadcast_to(obs, (self.max_steps + 1, *obs.shape))
-        logits, _ = self.policy(self.layout.sequence(state.context, queries))
-        return logits[self.layout.decisions(self.max_steps)[state.fill]]
+        outputs, _ = self.policy(self.layout.sequence(state.context, queries))
+        return self.of_actions(outputs)[self.layout.decisions(self.max_steps)[state.fill]]
 
     def update(self, state: FrozenContextState, transition: Transition) -> FrozenContextState:
         if self.context is not None:

@@ -16,7 +16,7 @@ class InContextState(NamedTuple):
     """Memory of the model, and what it says of the next action when that needs no more tokens."""
 
     carry: Any
-    logits: Array  # [K] float32; zeros for a layout that reads the observation before each action
+    logits: Array  # [N] float32; zeros for a layout that reads the observation before each action
     past: Transition | None  # the one before; None for a layout that does not ask for it
     episodes: Array  # [] int32, episodes of the context that are over; stays 0 in one that never begins anew
 
@@ -48,14 +48,18 @@ class InContextAgent(ModelAgent):
     def init(self, key: Array) -> InContextState:
         del key
         carry, past = self.policy.initial_carry(), self.layout.no_past() if self.layout.tells_past else None
-        logits, prompt = jnp.zeros(self.layout.num_actions, jnp.float32), self.layout.prompt(self.query)
+        logits, prompt = jnp.zeros(self.layout.num_outputs, jnp.float32), self.layout.prompt(self.query)
         empty = InContextState(carry, logits, past, jnp.int32(0))
         return self.after(prompt, empty) if prompt.shape[0] else empty
 
+    def memory(self, state: InContextState) -> InContextState:
+        """The model's memory behind the next decision; planning goes on from it."""
+        return state
+
     def logits(self, state: InContextState, obs: Array) -> Array:
-        """What the model says of each action at ``obs``, [K] float32."""
+        """What the model says of the actions at ``obs``, [N] float32."""
         tokens = self._before(state, obs)
-        return self.policy(tokens, None, state.carry)[0][-1] if tokens.shape[0] else state.logits
+        return self.of_actions(self.policy(tokens, None, state.carry)[0][-1]) if tokens.shape[0] else state.logits
 
     def update(self, state: InContextState, transition: Transition) -> InContextState:
         tokens = jnp.concatenate([self._before(state, transition.obs), self.layout.after(transition)])
@@ -77,7 +81,8 @@ class InContextAgent(ModelAgent):
 
     def after(self, tokens: Array, state: InContextState) -> InContextState:
         """The memory once ``tokens`` [T, D] are read; compiled without what only logits that nobody asks for need."""
-        logits, carry = self.policy(tokens, None, state.carry)
+        outputs, carry = self.policy(tokens, None, state.carry)
+        logits = self.of_actions(outputs)
         if self.layout.num_before:
             logits = jnp.zeros_like(logits)
         return state._replace(carry=carry, logits=logits[-1])

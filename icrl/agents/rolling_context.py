@@ -48,6 +48,10 @@ class RollingContextAgent(ModelAgent):
     def init(self, key: Array) -> RollingState:
         return RollingState(self.empty_history(), jnp.int32(0), self.reader.init(key))
 
+    def memory(self, state: RollingState) -> InContextState:
+        """The model's memory behind the next decision; planning goes on from it."""
+        return state.memory
+
     def logits(self, state: RollingState, obs: Array) -> Array:
         return self.reader.logits(state.memory, obs)
 

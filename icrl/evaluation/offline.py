@@ -113,7 +113,7 @@ def _model_probabilities(policy: Any, windows: History, objective: Any) -> Array
 
     def one_window(window: Any) -> Array:
         tokens = objective.inputs(jax.tree.map(lambda leaf: leaf[None], window))[0]
-        return jax.nn.softmax(policy(tokens)[0][at])
+        return jax.nn.softmax(policy(tokens)[0][at, : objective.layout.num_outputs])
 
     return jax.lax.map(one_window, windows, batch_size=CONTEXTS)
 

@@ -16,10 +16,11 @@ class Interleaved(SpecLayout):
 
     num_prompt, num_before, num_after = 0, 1, 2
     token_names = ("observation", "action", "reward")
+    action_token = 0
 
     @property
     def token_dim(self) -> int:
-        return 1 + self.obs_features + self.spec.num_actions + 1
+        return 1 + self.obs_features + self.action_features + 1
 
     def prompt(self, query: Array) -> Array:
         del query

@@ -14,7 +14,7 @@ from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import models
 from icrl.core.types import Array
-from icrl.models.layers.attention import Cache
+from icrl.models.layers.attention import Cache, ForkedCache
 from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.layers.self_attention import SelfAttention, placed
 
@@ -43,7 +43,7 @@ class HybridConfig(StackConfig):
 class AttentionState(NamedTuple):
     """What one layer of attention remembers."""
 
-    cache: Cache | None  # None: nothing, and nothing is to be kept
+    cache: Cache | ForkedCache | None  # None: nothing, and nothing is to be kept
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start
 

@@ -33,7 +33,7 @@ NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
 class BlockCarry(NamedTuple):
     """What one layer remembers."""
 
-    cache: attention.Cache | None  # None where the past is empty and its successor not wanted
+    cache: attention.Cache | attention.ForkedCache | None  # None where the past is empty and its successor not wanted
     feed_forward: Any  # () for an MLP
 
 

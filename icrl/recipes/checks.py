@@ -136,6 +136,20 @@ def gain(name: str, base: str) -> Promise:
     return promise
 
 
+def ahead(name: str, base: str, episode: int) -> Promise:
+    """``name`` earns more than ``base`` in the given episode, counted from 1, beyond the interval of the difference."""
+
+    def promise(recipe: Recipe, measured: Measured) -> list[Row]:
+        if not {name, base} <= measured.keys() or recipe.num_episodes < episode:
+            return []
+        ours, theirs = (returns_of(recipe, measured[each])[..., episode - 1] for each in (name, base))
+        difference = paired_difference(ours, theirs)
+        what = f"return in episode {episode} of {name} - that of {base}"
+        return [row(what, difference, "> 0 beyond the interval", bool(difference.low > 0))]
+
+    return promise
+
+
 def improvement(recipe: Recipe, measured: Measured) -> list[Row]:
     """Every variant earns more in the last fifth of the episodes than in the first."""
     rows, fifth = [], max(1, recipe.num_episodes // 5)

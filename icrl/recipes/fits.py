@@ -10,7 +10,18 @@ from icrl.models.layers.moe import MoEConfig
 from icrl.objectives.rl2 import RL2
 from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
-from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT, LAST_EPISODE, TRIAL, WHOLE, DataSettings, Prediction
+from icrl.recipes.parts import (
+    CONTEXTS,
+    HISTORIES,
+    INDEPENDENT,
+    LAST_EPISODE,
+    ROLLING,
+    TRIAL,
+    WHOLE,
+    DataSettings,
+    PlanSettings,
+    Prediction,
+)
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.recorded import check_unplayed
 from icrl.recipes.tuning import check_tuning
@@ -25,12 +36,19 @@ def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
     run = [recipe, *others]
     if recipe.env.is_recorded:
         check_unplayed(recipe)
+    known, objective = recipe.env.spec.knows_optimum, recipe.prediction.objective
+    hint = f"the optimal actions of {recipe.env.name} are not known"
+    require(known or not recipe.needs_labels or bool(recipe.label), "objective", objective, "ad, or a label", hint)
     if recipe.is_reinforced:
+        head, hint = recipe.prediction.action_head, "rl2 learns from actions that are drawn, without a cut"
+        require(head in ("", "squashed"), "action_head", head, "squashed with objective rl2", hint)
         _check_trials(recipe, alone=all(each.is_reinforced for each in run))
     else:
         _check_data(recipe)
-    _check_prediction(recipe, {each.prediction.objective for each in run})
+    used = {each.prediction.objective for each in run}
+    _check_prediction(recipe, used)
     _check_evaluation(recipe)
+    _check_plans(recipe, used)
     env = recipe.env
     for field, names in (("source", recipe.sources), ("given", recipe.evaluation.given)):
         for name in names:
@@ -58,8 +76,9 @@ def _check_data(recipe: Recipe) -> None:
     data, histories = recipe.data, recipe.data.kind == HISTORIES
     if histories:
         hint = "stored histories hold no optimal actions; use --data contexts"
-        objective = recipe.prediction.objective
-        require(not recipe.needs_labels, "objective", objective, "ad with data histories", hint)
+        objective, base = recipe.prediction.objective, recipe.prediction.base
+        named = ("base", base) if objective == "dicp" else ("objective", objective)
+        require(not recipe.needs_labels, *named, "ad with data histories", hint)
         _check_sources(recipe)
         require_int("context_steps", recipe.context_steps, 2, recipe.kept_steps)
         require_int("segment", recipe.segment, 1, recipe.history_steps)
@@ -131,8 +150,13 @@ def _check_prediction(recipe: Recipe, used: set[str]) -> None:
     """``used`` are the objectives of the run."""
     prediction, spec = recipe.prediction, recipe.env.spec
     own = {each.name for objective in used for each in dataclasses.fields(objectives[objective])}
+    heads = ["action_head"] if spec.action_box is not None else []
+    if not heads:
+        require(not prediction.action_head, "action_head", prediction.action_head, f"none: {spec.name} numbers actions")
+    smoothing, hint = prediction.label_smoothing, f"the actions of {spec.name} are not numbered"
+    require(not (heads and smoothing), "label_smoothing", smoothing, "0.0", hint)
     for each in dataclasses.fields(Prediction):
-        value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot"} | own
+        value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot", *heads} | own
         allowed = f"{each.default} with objective {prediction.objective}"
         require(belongs or value == each.default, each.name, value, allowed)
     if recipe.layout.tells_past:
@@ -167,3 +191,28 @@ def _check_evaluation(recipe: Recipe) -> None:
         require(window % recipe.episode == 0, "window", window, allowed)
     check_tuning(recipe.evaluation.tune, recipe.evaluation.tune_tasks, recipe.task_ids)
     require_int("forget", recipe.forget, 1, recipe.window)
+
+
+def _check_plans(recipe: Recipe, used: set[str]) -> None:
+    """A model that searches what it foretells; ``used`` are the objectives of the run."""
+    evaluation = recipe.evaluation
+    for each in dataclasses.fields(PlanSettings):
+        value = getattr(evaluation, each.name)
+        shown = "none" if each.default is None else each.default
+        require("dicp" in used or value == each.default, each.name, value, f"{shown} without objective dicp")
+    if recipe.prediction.objective == "dicp":
+        hint = "what follows an action is read behind the observation it was taken at"
+        require(not recipe.data.elsewhere, "elsewhere", recipe.data.elsewhere, "0 with objective dicp", hint)
+    if not recipe.plans:
+        return
+    samples, most = evaluation.plan_samples, recipe.env.num_actions
+    require(samples is None or samples <= most, "plan_samples", samples, f"at most {most} actions, or none")
+    for rule in recipe.rules:
+        allowed = f"{WHOLE} or {ROLLING} where a model plans"
+        require(rule in (WHOLE, ROLLING), "context", rule, allowed, "or --beam 0")
+        reach, horizon = recipe.plan_reach(rule), evaluation.plan_horizon
+        require(horizon <= recipe.window, "plan_horizon", horizon, f"at most {recipe.window}, W, steps of the context")
+        room = recipe.context_steps - recipe.reach(rule) + 1
+        hint = f"training has seen {recipe.context_steps} steps: a smaller --window, whole episodes, or --beam 0"
+        fits = reach == recipe.reach(rule) or horizon <= room
+        require(fits, "plan_horizon", horizon, f"at most {max(room, 1)} behind a context of {recipe.reach(rule)}", hint)

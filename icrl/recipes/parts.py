@@ -9,6 +9,10 @@ import dataclasses
 import functools
 from pathlib import Path
 
+from icrl.agents.planning import PAPER, REWARDS
+from icrl.agents.planning import RULES as PLAN_RULES
+from icrl.agents.planning import SCORES as PLAN_SCORES
+from icrl.core.action_heads import BOX_HEADS
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.registry import filters, layouts, objectives
@@ -17,6 +21,7 @@ from icrl.datasets.histories import is_foreign
 from icrl.datasets.store import StoredRecords
 from icrl.envs._splits import SPLITS
 from icrl.filters._table import Filter
+from icrl.objectives.dicp import DynamicsSettings
 from icrl.objectives.rl2 import TrialSettings
 from icrl.recipes.agent_names import check_agent
 
@@ -129,17 +134,22 @@ def _is_foreign(folder: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction(TrialSettings):
+class Prediction(DynamicsSettings, TrialSettings):
     """What is predicted from what, and how transitions become tokens."""
 
     objective: str = setting(
-        "dpt", help="registered objective: dpt, the optimal action; ad, the source's own; rl2, the return of a trial"
+        "dpt",
+        help="registered objective: dpt, the optimal action; ad, the source's own; dicp, either and what comes of it; "
+        "rl2, the return of a trial",
     )
     layout: str = setting("pairs", help="registered layout")
+    action_head: str = setting(
+        "", choices=("", *BOX_HEADS), help="of actions in a box: gaussian, squashed or mse; none: as fits"
+    )
     one_hot: bool = setting(True, help="whole-numbered observations enter one-hot; false: as raw numbers")
-    label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad)")
+    label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad, dicp)")
     mask_prob: float = setting(
-        0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training (ad)"
+        0.0, low=0.0, high=1.0, help="probability that an input token is blanked in training (ad, dicp)"
     )
 
     def __post_init__(self) -> None:
@@ -149,7 +159,25 @@ class Prediction(TrialSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation(Checked):
+class PlanSettings(Checked):
+    """How a model with objective dicp plans; see ``PlanningAgent``."""
+
+    beam: int = setting(10, low=0, high=4096, help="K, paths that a plan goes on with; 0: no planning (dicp)")
+    plan_horizon: int = setting(8, low=1, high=1024, help="levels of a plan, to the episode's end at most (dicp)")
+    plan_samples: int | None = setting(
+        None, low=1, high=4096, help="L, actions that a plan tries at each step; none: all (dicp)"
+    )
+    plan_after: int | None = setting(
+        None, low=0, high=2**30, help="transitions of context from which on it plans; none: a full one, W (dicp)"
+    )
+    plan_rule: str = setting(PAPER, choices=PLAN_RULES, help="actions tried: as in the paper or its code (dicp)")
+    plan_score: str = setting(
+        REWARDS, choices=PLAN_SCORES, help="what plans are ranked by: rewards, or return, with what follows (dicp)"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation(PlanSettings):
     """What the frozen models are evaluated on, for how long, and against whom."""
 
     eval_tasks: int = setting(200, low=2, high=10**7, help="held-out tasks, at most")

@@ -5,6 +5,7 @@ What it needs is a lower bound from shapes alone, before anything compiles.
 What is refused would have failed; what passes may still fail (activations inside a model are counted at their least).
 """
 
+import math
 from pathlib import Path
 
 from icrl.core import registry
@@ -67,10 +68,10 @@ def check_disk(env: Environment, folder: Path, num_steps: int) -> None:
 
 def _transition(spec: EnvSpec) -> int:
     """Bytes of a transition in memory: two observations, action, reward, two flags."""
-    return 2 * FLOAT * spec.obs_dim + 2 * FLOAT + 2
+    return 2 * FLOAT * spec.obs_dim + FLOAT * (1 + math.prod(spec.action_shape)) + 2
 
 
 def _stored(spec: EnvSpec) -> int:
     """Bytes of a transition on disk at least: whole numbers take one each, what never varies takes none."""
     observations = 0 if spec.is_stationary_bandit else 2 * spec.obs_dim * (1 if spec.obs_nvec else FLOAT)
-    return observations + 2
+    return observations + 1 + (FLOAT * spec.action_box.dim if spec.action_box else 1)

@@ -1,10 +1,14 @@
 """An experiment that is a recipe: its variants are pretrained, frozen, and compared with everybody who fits."""
 
+import dataclasses
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents
@@ -25,7 +29,10 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
 from icrl.reports.tensorboard import ModelRun
+from icrl.storage.lock import patiently
 from icrl.training.loop import train
+
+UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
 
 
 class RecipeExperiment(ModelExperiment[Recipe]):
@@ -78,6 +85,20 @@ class RecipeExperiment(ModelExperiment[Recipe]):
         models = zip(cls.models(settings), cls.model_runs(settings), strict=True)
         policies = [_trained(model, shown, of_run, run) for model, shown in models]
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
+
+    @classmethod
+    def pretrain_apart(cls, settings: Recipe, run: Run, numbers: Iterable[int], place: Path) -> None:
+        """Train the models ``numbers``, or go on with them, in ``place``, a folder with the config of the ``run``.
+
+        The histories are in the folder of the run: whoever comes first collects them, and others wait for it.
+        """
+        of_run, apart = data.RunData(run.folder, run.seed), dataclasses.replace(run, folder=place)
+        models, shown = cls.models(settings), cls.model_runs(settings)
+        for number in numbers:
+            recipe = models[number].recipe
+            if recipe.data.kind != CONTEXTS:
+                patiently(partial(data.collect_histories, recipe, run.folder, run.seed), math.inf)
+            _trained(models[number], shown[number], of_run, apart)
 
     @classmethod
     def _results(cls, settings: Recipe, run: Run, policies: list[Policy], seconds: dict[str, float]) -> dict[str, Any]:
@@ -148,18 +169,21 @@ def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> P
     number, label, recipe, train_seed = model
     batches = held_out = None
     if not recipe.is_reinforced:
-        batches, held_out = of_run.batches(recipe, train_seed, _file_name(label)), of_run.held_out(recipe, train_seed)
+        written = _file_name(label) if of_run.folder == run.folder else ""  # a part writes below its own folder only
+        batches, held_out = of_run.batches(recipe, train_seed, written), of_run.held_out(recipe, train_seed)
     learner = recipe.learner(run.seed, train_seed, batches, held_out)
     return train(learner, run.folder, number, listeners(model, shown, run))
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:
-    """The models as agents, S of each variant under each of its context rules."""
+    """The models as agents, S of each variant under each of its context rules; one that plans is there without, too."""
     players = {}
     for label, (recipe, own) in groups.items():
         for rule in recipe.rules:
             name = label if len(recipe.rules) == 1 else f"{label}, {rule.replace('-', ' ')}"
             players[name] = [recipe.agent(policy, rule) for policy in own]
+            if recipe.plans:
+                players[f"{name}{UNPLANNED}"] = [recipe.reader(policy, rule) for policy in own]
     return players
 
 
@@ -175,14 +199,21 @@ def _file_name(label: str) -> str:
 
 
 def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
-    lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
+    known = recipe.env.spec.knows_optimum
+    lost = {name: float(_lost(curves, known).mean()) for name, curves in measured.items()}
     oracles = {name for name in lost if name not in models and is_oracle(name)}
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
-    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
+    sign = 1 if known else -1
+    ours = ", ".join(f"{label} {sign * lost[name]:.2f}" for name, label in models.items())
     count = recipe.env.num_tasks
     return (
-        f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
-        + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
+        f"{'Regret' if known else 'Reward'} after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
+        + (f"; the best competitor, {best}, {sign * others[best]:.2f}" if best else "")
         + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
     )
+
+
+def _lost(curves: dict[str, np.ndarray], known: bool) -> np.ndarray:
+    """Regret at the end, [S, N]; without a known optimum the reward less than 0."""
+    return curves["regret"][..., -1] if known else -curves["reward"].sum(-1)

@@ -17,6 +17,7 @@ from flax import nnx
 
 from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
+from icrl.agents.planning import PlanningAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
@@ -30,6 +31,7 @@ from icrl.envs._recorded import RecordedEnvironment
 from icrl.models._actor_critic import ActorCritic
 from icrl.models._sizes import matched
 from icrl.models._token_policy import Policy, TokenPolicy
+from icrl.objectives.dicp import DICP
 from icrl.objectives.rl2 import RL2
 from icrl.recipes.parts import (
     CONTEXTS,
@@ -97,7 +99,7 @@ class Recipe(Checked):
     @property
     def needs_labels(self) -> bool:
         """Whether the objective predicts the optimal action."""
-        return bool(objectives[self.prediction.objective].needs_labels)
+        return self.objective().needs_labels
 
     @property
     def is_reinforced(self) -> bool:
@@ -181,6 +183,26 @@ class Recipe(Checked):
         return self.episode if episodes else max(1, self.window // 4)
 
     @property
+    def plans(self) -> bool:
+        """Whether the frozen models search the outcomes that they foretell."""
+        return self.prediction.objective == "dicp" and self.evaluation.beam > 0
+
+    @property
+    def plan_after(self) -> int:
+        """Transitions of context from which on a model plans."""
+        return self.window if self.evaluation.plan_after is None else self.evaluation.plan_after
+
+    def plan_reach(self, rule: str) -> int:
+        """Transitions that a context and a plan behind it hold under ``rule``.
+
+        Plans end with the episode, so those of a context of whole episodes end within it.
+        """
+        reach, episode = self.reach(rule), self.episode
+        whole = not self.env.spec.ends_early and reach % episode == 0
+        inside = whole and (rule == WHOLE or self.forget % episode == 0)
+        return reach if inside or not self.plans else reach + self.evaluation.plan_horizon - 1
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The agents that collect the data; none of data that are recorded elsewhere."""
         if self.data.source or self.is_reinforced or self.data.is_foreign:
@@ -189,6 +211,8 @@ class Recipe(Checked):
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
         if self.needs_labels:
             return "uniform", self.label or "annealed-oracle"
+        if self.env.spec.action_box is not None:
+            return ("annealed-oracle",) if self.env.spec.knows_optimum else ("sac",)
         return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
 
     @property
@@ -221,13 +245,18 @@ class Recipe(Checked):
     def layout(self) -> Layout:
         """The layout for this environment."""
         spec = self.env.spec if self.prediction.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
-        made: Layout = layouts[self.prediction.layout](spec)
+        head = self.prediction.action_head
+        if self.is_reinforced and spec.action_box is not None:
+            head = head or "squashed"  # the one of which samples have the density that is told of them
+        made: Layout = layouts[self.prediction.layout](spec, **({"action_head": head} if head else {}))
         return made
 
     def objective(self) -> Objective:
         """The objective with its layout and its own settings."""
         item = objectives[self.prediction.objective]
         own = {each.name: getattr(self.prediction, each.name) for each in dataclasses.fields(item) if each.init}
+        if "reward_values" in own and not self.prediction.reward_values:
+            own["reward_values"] = tuple(map(str, self.env.reward_values))
         made: Objective = item(**{**own, "layout": self.layout})
         return made
 
@@ -237,18 +266,22 @@ class Recipe(Checked):
             return untrained_policy(self.model, self.backbone, self.objective(), self.num_tokens, seed, train_seed)
         rngs = nnx.Rngs(key_for(seed, "init", train_seed))
         made = models[self.model](self.backbone, self.num_tokens, rngs)
-        return Policy.split(ActorCritic(self.layout.token_dim, self.layout.num_actions, made, rngs))
+        return Policy.split(ActorCritic(self.layout.token_dim, self.objective().num_outputs, made, rngs))
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the longest context that a model meets."""
-        return self.layout.num_tokens(max(self.context_steps, *map(self.reach, self.rules)))
+        return self.layout.num_tokens(max(self.context_steps, *map(self.plan_reach, self.rules)))
 
     def agent(self, policy: Policy, rule: str = "", greedy: bool = False) -> Agent:
         """The pretrained policy as an agent of the family's environments, under the first of its rules by default.
 
         ``greedy``, of the rule ``last-episode`` alone, plays the most likely action instead of sampling.
         """
+        return self._planning(self.reader(policy, rule)) if self.plans else self.reader(policy, rule, greedy)
+
+    def reader(self, policy: Policy, rule: str = "", greedy: bool = False) -> Agent:
+        """As ``agent``, without planning."""
         rule = rule or self.rules[0]
         if rule == LAST_EPISODE:
             return FrozenContextAgent(policy=policy, layout=self.layout, max_steps=self.episode, greedy=greedy)
@@ -256,6 +289,21 @@ class Recipe(Checked):
         if rule == ROLLING:
             return RollingContextAgent(**reader, forget=self.forget)
         return InContextAgent(**reader, trial_episodes=self._in_trial if rule == TRIAL else None)
+
+    def _planning(self, reader: Agent) -> PlanningAgent:
+        objective, how = self.objective(), self.evaluation
+        assert isinstance(objective, DICP)
+        return PlanningAgent(
+            reader=reader,
+            dynamics=objective.dynamics,
+            episode_steps=self.episode,
+            after=self.plan_after,
+            horizon=how.plan_horizon,
+            beam=how.beam,
+            samples=how.plan_samples,
+            rule=how.plan_rule,
+            score=how.plan_score,
+        )
 
     def reach(self, rule: str) -> int:
         """Transitions that a context holds under ``rule``: the whole evaluation, or W."""

@@ -47,6 +47,7 @@ class AgentCurve(TypedDict):
     regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
     suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
     loss: NotRequired[Band]  # loss of predictions, in the unit that the section says
+    accuracy: NotRequired[Band]  # [T] share of predictions that are right
     returns: NotRequired[Band]  # [E] return of an episode, as it was: never smoothed
 
 

@@ -13,6 +13,7 @@ from icrl.reports.sections import (
     cross_entropy,
     diversity,
     episodes,
+    maps,
     offline,
     online,
     published,
@@ -38,6 +39,7 @@ class Results(Head):
     cross_entropy: NotRequired[cross_entropy.CrossEntropy | None]
     diversity: NotRequired[diversity.Diversity | None]
     strategies: NotRequired[strategies.Strategies | None]
+    maps: NotRequired[maps.Maps | None]
     tables: NotRequired[list[tables.Numbers] | None]
     training: NotRequired[dict[str, training.Training] | None]  # by training seed, or means over seeds by model
     routing: NotRequired[list[routing.Routing] | None]  # of the first model
@@ -46,7 +48,7 @@ class Results(Head):
 
 
 _IN_ORDER = (
-    *(checks, worlds, episodes, online, offline, cross_entropy, diversity, strategies, tables, training),
+    *(checks, worlds, episodes, online, offline, cross_entropy, diversity, strategies, maps, tables, training),
     *(routing, published),
 )
 SECTIONS: tuple[Section, ...] = tuple(module.SECTION for module in (*_IN_ORDER, settings))

@@ -18,6 +18,7 @@ from icrl.storage.publish import TEMPORARY, make_folder
 from icrl.storage.strict_json import encode_json
 
 SCHEMA = 1
+PARTS = "parts"  # the folder of those that are trained apart, while the run is in parts: K-of-N, each with a lock
 PACKAGES = ("icrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")  # those that decide the bits
 FLAGS = {  # the switches of jax that change random numbers, as jax ships them: what a record without them means
     "jax_default_prng_impl": "threefry2x32",

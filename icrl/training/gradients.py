@@ -31,13 +31,16 @@ from icrl.models._token_policy import Policy, Structure
 if TYPE_CHECKING:
     from icrl.training.step import FitSettings, TrainState
 
-Sums = tuple[Array, Any]  # of losses, and of gradients
+Sums = tuple[tuple[Array, Any], Any]  # of (loss, what layers have seen), and of gradients
 
 
 def gradient_sums(
     settings: "FitSettings", objective: Supervised, structure: Structure, state: "TrainState", batch: Any, key: Array
 ) -> list[Sums]:
-    """Sums of loss and gradient of each group of the batch; of resolved settings and a state that is ``placed``."""
+    """Sums of (loss, what layers have seen) and gradient of each group of the batch.
+
+    Settings are resolved, and the state is ``placed``.
+    """
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
     mesh = mesh_of(settings)
     if mesh is not None:
@@ -154,16 +157,23 @@ def _keys(settings: "FitSettings", key: Array, step: Array) -> Array:
 def _sums(
     settings: "FitSettings", objective: Supervised, policy: Policy, batch: Any, keys: Array, pieces: Array
 ) -> Sums:
-    """Sums of loss and gradient over the micro-batches ``pieces`` [P] of what is here of the batch."""
+    """Sums of the lesson and its gradient over the micro-batches ``pieces`` [P] of what is here of the batch."""
     micro = settings.batch_size // settings.pieces
 
-    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
-        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+    def lesson_of(params: Any, piece: Any, key_piece: Array) -> tuple[Array, Any]:
+        return objective.lesson(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+
+    learn = jax.value_and_grad(lesson_of, has_aux=True)
+
+    def piece_of(number: Array) -> Any:
+        return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
 
     def add_gradient(total: Any, number: Array) -> tuple[Any, None]:
-        piece = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
-        found = jax.value_and_grad(loss_of)(policy.params, piece, keys[number])
-        return jax.tree.map(jnp.add, total, found), None
+        return jax.tree.map(jnp.add, total, learn(policy.params, piece_of(number), keys[number])), None
 
-    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, policy.params))
+    unseen: Any = ()
+    if objective.tells_layers:
+        form = jax.eval_shape(lesson_of, policy.params, piece_of(pieces[0]), keys[0])[1]
+        unseen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), form)
+    zero = (jnp.float32(0.0), unseen), jax.tree.map(jnp.zeros_like, policy.params)
     return lax.scan(add_gradient, zero, pieces)[0]

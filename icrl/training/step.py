@@ -149,13 +149,13 @@ def train_step(
 @partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
 @in_32_bits
 def updated(
-    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
+    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Any, Any]]
 ) -> TrainState:
-    """The state after a step with these ``sums`` of losses and gradients, one of each group of the batch."""
+    """The state after a step with these ``gradient_sums``, one of each group of the batch."""
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
+    (value, seen), gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)
     params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).update_ema().slow  # type: ignore[attr-defined]
+    slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
     return TrainState(params, slow, opt_state, state.step + 1, recent)

@@ -70,10 +70,12 @@ def test_every_published_number_is_claimed_once_and_read_as_often_as_it_is_publi
     }
     agents = {
         name: {"regret": BAND, "returns": BAND}
-        for name in ("AD", "DPT", "DPT, last episode", "AD, clean", "ucb", "linucb", "lin-ts", "thompson-gaussian",
+        for name in ("AD", "DICP", "DICP, no plan", "DPT", "DPT, last episode", "AD, clean",
+                     "ucb", "linucb", "lin-ts", "thompson-gaussian",
                      "thompson-bernoulli", "imitates ucb", *(f"DPT, {n} % of data TS" for n in (0, 10, 50, 100)))
     }  # fmt: skip
     checks = [f"E of AD + lhf, {data}, trailing mean of 20" for data in ("clean", "noisy")]
+    checks += ["return in episode 50 of DICP - that of DICP, no plan"]
     results = {
         "online": {"agents": agents},
         "episodes": {"agents": agents},

@@ -55,6 +55,10 @@ def document():
         "strategies": {"distance_in_words": "nats", "pool_size": [1, 8], "apart": BAND, "models": {"gru": {
             "parameters": 9, "state_bytes": 8, "to_memory": BAND, "to_general": BAND, "relative": [1.0, 0.0],
             "step": [1, 2], "by_step": [[1.0, 0.5], [1.0, 0.0]]}}},
+        "maps": {"step": [1, 2], "agents": agents("accuracy"), "drawn": [
+            {"label": "TDB", "room": [[0, 1], [-1, 1]], "cell": [0, 1, 1], "visits": [5, 3, 1],
+             "edges": [[0, 1], [1, 2]], "right": [True, False], "way": [0, 1, 3], "walked": [0, 0, 1, 3]},
+        ]},
         "tables": [{"title": "Sizes", "columns": ["name", "bytes"], "rows": [["a | b", 12], ["c", VALUE]],
                     "note": "Counted by hand."}],
         "training": {"0": {"step": [1, 2], "loss": [2.0, 1.0], "val_loss": None}},
@@ -152,7 +156,7 @@ def test_a_section_may_be_missing(key, absent):
 
 def test_figures_have_names_of_their_own_and_captions():
     figures = shown(Figure)
-    assert len({figure.name for figure in figures}) == len(figures) == 13 + 10
+    assert len({figure.name for figure in figures}) == len(figures) == 14 + 10
     for figure in figures:
         assert re.fullmatch(r"[-\w]+", figure.name) and figure.caption.endswith(".")
     assert list(draw_figures(check_results(document()))) == [figure.name for figure in figures]

@@ -18,6 +18,7 @@ from icrl.core.flags import values_of
 from icrl.core.registry import agents, environments, experiments, filters, importers, layouts, models, objectives
 from icrl.core.settings import leaves, replaced
 from icrl.core.types import Agent
+from icrl.models._dynamics import Dynamics
 
 HOSTILE = (math.nan, math.inf, -math.inf, -1, -1.0, 1e9, 10**9, 10**400, "x", "", None, [1], {}, True, 1j)
 ARRAYS = (np.ones(()), np.ones(2), jnp.ones((2, 2)), np.array("x"), np.array([None]))  # for what is hashed, or shapes
@@ -39,7 +40,9 @@ def home(name):
         env = environments[env_name](horizon=10)
         layout = layouts["interleaved"](env.spec)
         model = {"policy": ToyPolicy(), "layout": layout, "max_steps": 10, "query": jnp.ones(env.spec.obs_shape)}
-        for needs in ({}, model, {"means": jnp.full((3, env.num_actions), 0.5)}):
+        reader = agents["in-context"](**model) if name == "planning" else None
+        plan = {"reader": reader, "dynamics": Dynamics(env.spec), "episode_steps": 10, "after": 5}
+        for needs in ({}, plan if name == "planning" else model, {"means": jnp.full((3, env.num_actions), 0.5)}):
             fields = {field.name for field in dataclasses.fields(agents[name])}
             given = {field: value for field, value in needs.items() if field in fields}
             try:
@@ -56,7 +59,7 @@ def maker(kind, name):
     if kind is agents:
         return agents[name], *home(name)
     spec = environments["GaussianBandit-v0"]().spec
-    needs = {layouts: {"spec": spec}, objectives: {"layout": layouts["pairs"](spec)}}.get(kind, {})
+    needs = {layouts: {"spec": spec}, objectives: {"layout": layouts["interleaved"](spec)}}.get(kind, {})
     cls = getattr(kind[name], "Config", kind[name])
     return cls, lambda settings: cls(**settings), needs
 

@@ -83,8 +83,10 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
 class Draw:
     """An objective that is only what it draws."""
 
-    def loss(self, policy, batch, key):
-        return jax.random.uniform(key) + 0.0 * sum(leaf.sum() for leaf in jax.tree.leaves(policy.params))
+    tells_layers = False
+
+    def lesson(self, policy, batch, key):
+        return jax.random.uniform(key) + 0.0 * sum(leaf.sum() for leaf in jax.tree.leaves(policy.params)), ()
 
 
 def test_every_step_has_draws_of_its_own_and_the_same_ones_again():

@@ -139,7 +139,7 @@ def cached_attention(
     part = max(-(-capacity // PREFIXES), SHORTEST_PREFIX)
     prefixes = [min(part * (number + 1), capacity) for number in range(-(-capacity // part))]
     branches = [partial(_over_slots, kind, prefix, 0) for prefix in prefixes]
-    return jax.lax.switch(_furthest(position + length - 1) // part, branches, *inputs)
+    return jax.lax.switch(furthest(position + length - 1) // part, branches, *inputs)
 
 
 def _over_slots(
@@ -152,13 +152,68 @@ def _over_slots(
     return _attended(q, keys, values, "hds", visible, kind)
 
 
+class ForkedCache(NamedTuple):
+    """A cache with many futures: what they share stands once, each adds its own behind it."""
+
+    trunk: Cache  # of the past, which nobody writes into
+    branch: Cache  # of C slots, of the future
+    length: Array  # [] int32, slots of the branch that are filled
+
+
+def forked(cache: Cache, room: int) -> ForkedCache:
+    """The cache as a trunk, and an empty branch with room for ``room`` slots."""
+    num_heads, dim, _ = cache.keys.shape
+    return ForkedCache(cache, empty_cache(room, num_heads, dim), jnp.int32(0))
+
+
+def grown(cache: ForkedCache, k: Array, v: Array) -> ForkedCache:
+    """The cache with k and v [T, H, d] in the next slots of its branch."""
+    return ForkedCache(cache.trunk, written(cache.branch, k, v, cache.length), cache.length + k.shape[0])
+
+
+def forked_attention(
+    q: Array, cache: ForkedCache, position: Array, first: Array, kind: str = "softmax", window: int = 0
+) -> Array:
+    """``cached_attention`` over a cache that has forked and grown by the new positions, [T, H, d].
+
+    Under a ``vmap`` over futures alone the trunk has no batch axis: all of them meet it in one product of matrices.
+    """
+    length, wide = q.shape[0], jnp.promote_types(q.dtype, jnp.float32)
+    query_slot = position + jnp.arange(length)
+    if window:
+        first = jnp.maximum(first, query_slot - (window - 1))
+    begin = position + length - cache.length  # slot of the first of the branch
+    parts = (cache.trunk, cache.branch)
+    slots = (jnp.arange(cache.trunk.keys.shape[-1]), begin + jnp.arange(cache.branch.keys.shape[-1]))
+    last = (jnp.minimum(query_slot, begin - 1), query_slot)  # that each may see of the part
+    visible = [(x[None, :] <= y[:, None]) & (x[None, :] >= first[:, None]) for x, y in zip(slots, last, strict=True)]
+
+    def scored(part: Cache, seen: Array) -> Array:
+        scores = jnp.einsum("thd,hds->hts", _scaled(q, kind), part.keys, preferred_element_type=wide)
+        return jnp.where(seen, scores, LOWEST if kind == "softmax" else 0)
+
+    def weighted(part: Cache, weights: Array) -> Array:
+        factors = weights.astype(part.values.dtype), part.values
+        return jnp.einsum("hts,hds->thd", *factors, preferred_element_type=wide)
+
+    trunk, branch = (scored(part, seen) for part, seen in zip(parts, visible, strict=True))
+    if kind == "softmax":
+        peak = jnp.maximum(jnp.max(trunk, axis=-1, keepdims=True), jnp.max(branch, axis=-1, keepdims=True))
+        trunk, branch = jnp.exp(trunk - peak), jnp.exp(branch - peak)
+        total = (jnp.sum(trunk, axis=-1) + jnp.sum(branch, axis=-1)).T
+    else:
+        trunk, branch = jax.nn.relu(trunk), jax.nn.relu(branch)
+        total = (jnp.sum(visible[0], axis=-1) + jnp.sum(visible[1], axis=-1))[:, None]
+    return (weighted(cache.trunk, trunk) + weighted(cache.branch, branch)) / total[..., None]
+
+
 @jax.custom_batching.custom_vmap
-def _furthest(slot: Array) -> Array:
+def furthest(slot: Array) -> Array:
     """``slot`` []; under ``vmap`` the largest of all, so that a choice by it stays a choice and all read one prefix."""
     return slot
 
 
-@_furthest.def_vmap
+@furthest.def_vmap
 def _furthest_of_all(axis_size: int, in_batched: list[bool], slot: Array) -> tuple[Array, bool]:
     del axis_size, in_batched
     return jnp.max(slot, axis=0), False

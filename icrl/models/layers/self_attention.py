@@ -7,7 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core.types import Array
-from icrl.models.layers.attention import Cache, cached_attention, causal_attention, empty_cache, written
+from icrl.models.layers.attention import (
+    Cache,
+    ForkedCache,
+    cached_attention,
+    causal_attention,
+    empty_cache,
+    forked_attention,
+    grown,
+    written,
+)
 from icrl.models.layers.linear import linear, rounded
 from icrl.models.layers.positions import rotated
 
@@ -55,7 +64,9 @@ class SelfAttention(nnx.Module):
         """Room for ``capacity`` positions."""
         return empty_cache(capacity, self.H, self.d)
 
-    def __call__(self, u: Array, place: Place, cache: Cache | None) -> tuple[Array, Cache | None]:
+    def __call__(
+        self, u: Array, place: Place, cache: Cache | ForkedCache | None
+    ) -> tuple[Array, Cache | ForkedCache | None]:
         """Map u [T, D] to (y [T, D], cache); without a cache there is no past before u."""
         q, k, v = self.qkv(u).reshape(u.shape[0], 3, self.H, self.d).swapaxes(0, 1)
         if self.rotary:
@@ -63,6 +74,10 @@ class SelfAttention(nnx.Module):
         q, k, v = rounded(self.matmuls, q, k, v)
         if cache is None:
             y = causal_attention(q, k, v, place.first, self.kind, self.window)
+        elif isinstance(cache, ForkedCache):
+            cache = grown(cache, k, v)
+            assert place.first is not None
+            y = forked_attention(q, cache, place.slot, place.first, self.kind, self.window)
         else:
             cache = written(cache, k, v, place.slot)
             assert place.first is not None
