@@ -73,12 +73,14 @@ class WalkRecipe(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
+        size = (self.env.rows, self.env.columns)
+        require(self.env.num_cells > 1, "rows, columns", size, "more than one cell, so that there are ways")
         codes, symbols = self.bottleneck.num_codes, self.env.num_symbols
         enough = codes**self.bottleneck.num_bottlenecks >= symbols
         require(enough or not self.discrete, "num_codes", codes, f"as many codes as the {symbols} symbols, or more")
-        together, size = self.backbone.sequences_per_task, self.fit.batch_size
+        together, batch = self.backbone.sequences_per_task, self.fit.batch_size
         allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
-        require(size % together == 0, "batch_size", size, allowed)
+        require(batch % together == 0, "batch_size", batch, allowed)
         last = self.survey.eval_steps - 1
         require(self.mapping.burn_in < last, "burn_in", self.mapping.burn_in, f"below the last step of a walk, {last}")
         check_vary(self.vary)
