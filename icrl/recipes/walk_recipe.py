@@ -130,7 +130,7 @@ class WalkRecipe(Checked):
         return Fit(self.fit, policy, self.objective, batches, key, held_out, Work(tokens, tokens))
 
     def variants(self) -> dict[str, "WalkRecipe"]:
-        """The recipes that ``vary`` makes of this one, by label; only itself, called by its model, if it is empty.
+        """The recipes that ``vary`` makes of this one, by label; only itself, TDB or its model, if it is empty.
 
         Raises:
           InputError: an unknown setting, or a value that it cannot have.
@@ -142,5 +142,5 @@ class WalkRecipe(Checked):
 def _variants(settings: WalkRecipe) -> tuple[tuple[str, WalkRecipe], ...]:
     plain = dataclasses.replace(settings, vary=())
     if not settings.vary:
-        return ((settings.model, plain),)
+        return (("TDB" if settings.discrete else settings.model, plain),)
     return tuple((label, replaced(plain, values)) for label, values in grid(plain, settings.vary).items())

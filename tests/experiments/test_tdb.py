@@ -43,6 +43,7 @@ def test_the_variants_are_the_model_and_what_it_is_compared_with():
     assert TDB.kinds(BASE) == ["TDB", "transformer", "LSTM"]
     assert TDB.kinds(TDB.presets["paper"]) == ["TDB", "transformer", "LSTM"]
     assert TDB.kinds(SMOKE) == ["TDB", "transformer"]
+    assert TDB.kinds(replaced(SMOKE, {"vary": ()})) == ["TDB"]
     variants = TDB.variants(BASE)
     assert [recipe.discrete for recipe in variants.values()] == [True, False, False]
     assert len({recipe.fit for recipe in variants.values()}) == 1
