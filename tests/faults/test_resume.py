@@ -104,16 +104,17 @@ def smoke_fit(folder: Path, batches=None) -> None:
 
 def test_a_signal_in_the_last_step_is_heeded_too(tmp_path):
     """What comes behind training may take long."""
-    clean = RunData(tmp_path, 0).batches(DPTBandit.presets["smoke"], 0)
+    smoke = DPTBandit.presets["smoke"]
+    clean, last = RunData(tmp_path, 0).batches(smoke, 0), smoke.fit.train_steps
 
     def signalled(step: int):
-        if step == STEPS - 1:
+        if step == last - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return clean(step)
 
-    with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {STEPS} of {STEPS}; saved"):
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {last} of {last}; saved"):
         smoke_fit(tmp_path, signalled)
-    assert checkpoints.steps(tmp_path / "checkpoints" / "seed-0")[-1] == STEPS
+    assert checkpoints.steps(tmp_path / "checkpoints" / "seed-0")[-1] == last
     smoke_fit(tmp_path)  # nothing is left to do
 
 
