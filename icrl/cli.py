@@ -282,6 +282,8 @@ def _show(args: argparse.Namespace) -> int:
         run = runs.reopen(_path(args.what))
         name, preset, seed, settings = run.experiment, run.preset, run.seed, run.settings
     else:
+        if Path(args.what).name != args.what:
+            raise InputError(f"folder: got {shown(args.what)}, allowed: the output folder of a run, or an experiment")
         _check_experiment(args.what)
         name, preset, seed = args.what, args.preset, 0
         settings = runs.settings_of(name, preset, {})
@@ -297,7 +299,8 @@ def _collect(args: argparse.Namespace, rest: list[str]) -> int:
     seed, num_tasks = _integer("seed", args.seed), _integer("num-tasks", args.num_tasks)
     values = values_of(runs.settings_of(args.experiment, args.preset, {}), rest)
     runs.collect(args.experiment, args.preset, seed, values, _path(args.out), num_tasks)
-    print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {args.out}")
+    folder = args.out if args.out not in ("contexts", "histories") else f"./{args.out}"  # these words mean new data
+    print(f"data: {args.out}   train on it: icrl run {args.experiment} --data {folder}")
     return 0
 
 

@@ -65,7 +65,8 @@ class PosteriorTask(Agent):
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         numbered = env.num_tasks is not None and env.is_deterministic
-        require(numbered, f"environment {env.name}", "no numbered tasks", "a numbered family", "this agent needs it")
+        allowed = "one that is_deterministic, with num_tasks, task, begin and advance"
+        require(numbered, "env", env.name, allowed, "this agent counts the tasks that explain what it has seen")
         return cls(**{"env": env, **settings})
 
     def init(self, key: Array) -> PosteriorState:

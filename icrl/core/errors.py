@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable
 
 SHOWN = 300  # characters of a value in a message
+MANY_NAMES = 20  # of a list in a message
 
 
 class IcrlError(Exception):
@@ -117,7 +118,10 @@ def float_range(low: object, high: object, *, open_low: bool = False, open_high:
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
-    """Return 'did you mean ...' for the closest known names, or the full list when nothing is close."""
+    """Return 'did you mean ...' for the closest known names, or the first of all names when nothing is close."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(known)}"
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    more = ", ..." if len(known) > MANY_NAMES else ""
+    return f"known: {', '.join(known[:MANY_NAMES])}{more}"

@@ -191,6 +191,9 @@ def declared(cls: Any) -> Mapping[str, Setting]:
     A field that declares nothing and holds an object of this package is one too, as its class is known. Those that are
     bounded by others come last, so that the others are checked first.
     """
+    for name, value in vars(cls).items():  # ``dataclass`` leaves none of them behind
+        hint = f"put @dataclasses.dataclass(frozen=True) in front of class {cls.__qualname__}"
+        require(not isinstance(value, dataclasses.Field), name, "a setting of a class that is no dataclass", hint)
     hints = typing.get_type_hints(cls)
     inherited: dict[str, Setting] = {}
     for base in reversed([base for base in cls.__mro__ if "__dataclass_fields__" in vars(base)]):

@@ -57,7 +57,8 @@ def _num_train(num_tasks: int, train_fraction: float, split_seed: int) -> int:
     train_fraction = require_float("train_fraction", train_fraction, 0.0, 1.0)
     require_int("split_seed", split_seed, 0, 2**32 - 1)
     num_train = round(train_fraction * num_tasks)
-    require(0 < num_train < num_tasks, "train_fraction", train_fraction, "a fraction which leaves tasks on both sides")
+    allowed = f"a fraction that leaves some of the {num_tasks} tasks on both sides"
+    require(0 < num_train < num_tasks, "train_fraction", train_fraction, allowed)
     return num_train
 
 

@@ -16,6 +16,7 @@ steps, 961 queries: TDB predicts .9987 [.9980, .9992] of the next symbols, the t
 1.0000, the exact filter 1.0000. On TDB's map of 49 nodes .995 [.988, .999] of the ways arrive, with 1.000 times the
 fewest moves; on the graph's, 52 nodes, all do, with 1.00 [1.00, 1.01]. The fallback is 12.9 [12.2, 13.5] times as long.
 Without merging codes that behave alike (``--least-alike 2``) the map has 91 nodes, and .974 arrive with 1.064 times.
+Seed 1, TDB alone: .9992 [.9987, .9996]; on 48 nodes .997 [.989, 1] arrive, with 1.001 times the fewest moves.
 """
 
 import time

@@ -7,6 +7,7 @@ in the run folder once for every way of collecting them that its variants need.
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from icrl.datasets.contexts import (
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
+from icrl.datasets.store import CARD
 from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
 from icrl.filters._effect import Effect, effects
@@ -44,6 +46,7 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.recorded import check_recorded, opened, split_rows
 from icrl.storage.publish import make_folder
 
+_log = logging.getLogger("icrl")
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
 BYTES = 64  # of a transition on the device, about
 DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
@@ -264,6 +267,9 @@ def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
 def check_stored(recipe: Recipe, seed: int) -> None:
     """Raise ``InputError`` for stored data that were made with other settings than the recipe's."""
     if not recipe.data.folder:
+        word = recipe.data.data
+        if (Path(word) / CARD).is_file():
+            _log.warning("data: %s are made anew; the folder of that name here would be --data ./%s", word, word)
         return
     if recipe.data.is_foreign:
         check_recorded(recipe, opened(recipe.data.folder))
@@ -275,6 +281,9 @@ def check_stored(recipe: Recipe, seed: int) -> None:
     expected = {**_part_card(recipe, recipe.sources, _parts(recipe)["source"]), "num_steps": recipe.history_steps}
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)
+    found, needed = len(card.get("task_ids", ())), len(expected["task_ids"])
+    few = f"{found} tasks", f"the {needed} training tasks", f"--num-tasks {needed} of icrl collect stores them"
+    require(found >= needed or wrong != ["task_ids"], "data", f"{recipe.data.folder} with {few[0]}", few[1], few[2])
     require(not wrong, "data", recipe.data.folder, f"histories of this experiment; {', '.join(wrong)} differ")
 
 

@@ -1,6 +1,7 @@
 """Which parts of a recipe fit together; what does not is refused in one line, before anything is compiled."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 from icrl.core.errors import InputError, require, require_int
@@ -182,7 +183,9 @@ def _check_evaluation(recipe: Recipe) -> None:
         whole = recipe.episode <= recipe.context_steps and recipe.needs_labels
         require(whole, "context", LAST_EPISODE, "rolling, or dpt on contexts of whole episodes", hint)
     held_out, fraction = recipe.num_held_out, recipe.data.train_fraction
-    require(held_out >= 2, "train_fraction", fraction, "a fraction that holds out at least two tasks")
+    count = recipe.env.num_tasks or 0
+    most = f"at most {math.floor((count - 2) / max(count, 1) * 100) / 100}" if count > 2 else "none"
+    require(held_out >= 2, "train_fraction", fraction, f"{most}, to hold out two of the {count} tasks")
     few = f"at most {held_out}, as many as there are held-out tasks"
     require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
     if TRIAL in recipe.rules:

@@ -142,7 +142,12 @@ def _started(
     if isinstance(experiment, Recipe):
         settings, experiment = {**flat(experiment), **settings}, experiment.prediction.objective
     require(isinstance(experiment, str), "experiment", experiment, "the name of an experiment, or a Recipe")
-    if isinstance(env := settings.get("env"), Environment):
+    env = settings.get("env")
+    kinds = env is None or isinstance(env, (str, Environment))
+    require(kinds, "env", env, "the name of a registered environment, or an Environment made of one (not its class)")
+    if isinstance(env, Environment):
         settings = {**flat(env), **settings, "env": environments.name_of(type(env))}
+    if isinstance(vary := settings.get("vary"), str):
+        settings = {**settings, "vary": (vary,)}
     folder = Path("runs") / experiment if out is None else Path(out).expanduser()
     return runs.start(experiment, preset, seed, settings, folder, resume, on_row=on_row)

@@ -73,12 +73,14 @@ class WalkRecipe(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
+        size = (self.env.rows, self.env.columns)
+        require(self.env.num_cells > 1, "rows, columns", size, "more than one cell, so that there are ways")
         codes, symbols = self.bottleneck.num_codes, self.env.num_symbols
         enough = codes**self.bottleneck.num_bottlenecks >= symbols
         require(enough or not self.discrete, "num_codes", codes, f"as many codes as the {symbols} symbols, or more")
-        together, size = self.backbone.sequences_per_task, self.fit.batch_size
+        together, batch = self.backbone.sequences_per_task, self.fit.batch_size
         allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
-        require(size % together == 0, "batch_size", size, allowed)
+        require(batch % together == 0, "batch_size", batch, allowed)
         last = self.survey.eval_steps - 1
         require(self.mapping.burn_in < last, "burn_in", self.mapping.burn_in, f"below the last step of a walk, {last}")
         check_vary(self.vary)
@@ -128,7 +130,7 @@ class WalkRecipe(Checked):
         return Fit(self.fit, policy, self.objective, batches, key, held_out, Work(tokens, tokens))
 
     def variants(self) -> dict[str, "WalkRecipe"]:
-        """The recipes that ``vary`` makes of this one, by label; only itself, called by its model, if it is empty.
+        """The recipes that ``vary`` makes of this one, by label; only itself, TDB or its model, if it is empty.
 
         Raises:
           InputError: an unknown setting, or a value that it cannot have.
@@ -140,5 +142,5 @@ class WalkRecipe(Checked):
 def _variants(settings: WalkRecipe) -> tuple[tuple[str, WalkRecipe], ...]:
     plain = dataclasses.replace(settings, vary=())
     if not settings.vary:
-        return ((settings.model, plain),)
+        return (("TDB" if settings.discrete else settings.model, plain),)
     return tuple((label, replaced(plain, values)) for label, values in grid(plain, settings.vary).items())

@@ -121,6 +121,7 @@ def step_has_the_form_of_gymnax(env: Environment) -> None:
         forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(state)]
         expect(forms[0] == forms[1], "state", str(forms[0]), f"{forms[1]}, as after reset")
         expect((reward.shape, reward.dtype) == ((), jnp.float32), "reward", form_of(reward), "float32 of shape ()")
+        expect(jnp.isfinite(reward), "reward", reward, "a finite number")
         for name, flag in (("terminated", terminated), ("truncated", truncated)):
             expect((flag.shape, flag.dtype) == ((), bool), name, form_of(flag), "bool of shape ()")
             expect(info[name] == flag, f"info[{name!r}]", info[name], "the flag itself")

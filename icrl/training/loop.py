@@ -178,7 +178,7 @@ def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Lis
                     listener.logged(dict(row))
             if last or stop.number is not None or step % settings.save_every == 0:
                 _save(saves, state, step, {**owner, **head._asdict()})
-            if stop.number is not None and not last:
+            if stop.number is not None:
                 message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
     return learner.policy(state)

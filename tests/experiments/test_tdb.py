@@ -22,6 +22,7 @@ SMOKE = TDB.presets["smoke"]
         ({"burn_in": 29}, "burn_in: got 29, allowed: below the last step of a walk, 29"),
         ({"num_targets": 0}, "num_targets: got 0"),
         ({"rows": 5}, "rows, columns, num_symbols: got"),
+        ({"rows": 1, "columns": 1, "colouring": "fresh"}, "rows, columns: got (1, 1), allowed: more than one cell"),
         ({"discrete": False, "vary": ("model=gru,lstm",)}, "discrete: got 'false', allowed: true in one variant"),
         ({"vary": ("eval_steps=20,30",)}, "vary"),
         ({"num_heads": 3}, "num_heads: got 3, allowed: a divisor of width 16"),
@@ -42,6 +43,7 @@ def test_the_variants_are_the_model_and_what_it_is_compared_with():
     assert TDB.kinds(BASE) == ["TDB", "transformer", "LSTM"]
     assert TDB.kinds(TDB.presets["paper"]) == ["TDB", "transformer", "LSTM"]
     assert TDB.kinds(SMOKE) == ["TDB", "transformer"]
+    assert TDB.kinds(replaced(SMOKE, {"vary": ()})) == ["TDB"]
     variants = TDB.variants(BASE)
     assert [recipe.discrete for recipe in variants.values()] == [True, False, False]
     assert len({recipe.fit for recipe in variants.values()}) == 1

@@ -22,7 +22,7 @@ from icrl.storage import checkpoints
 from icrl.storage.metrics_log import OF_MACHINE, append_jsonl, read_jsonl
 from icrl.storage.run_folder import open_run_folder
 from icrl.training.fit import Fit, fit
-from icrl.training.loop import Diverged, restore
+from icrl.training.loop import Diverged, Interrupted, restore
 from icrl.training.step import FitSettings
 
 STEPS = 200
@@ -100,6 +100,22 @@ def smoke_fit(folder: Path, batches=None) -> None:
     settings = DPTBandit.presets["smoke"]
     batches = batches or RunData(folder, 0).batches(settings, 0)
     fit(settings.fit, settings.new_policy(0, 0), settings.objective(), batches, folder, key=jax.random.key(0))
+
+
+def test_a_signal_in_the_last_step_is_heeded_too(tmp_path):
+    """What comes behind training may take long."""
+    smoke = DPTBandit.presets["smoke"]
+    clean, last = RunData(tmp_path, 0).batches(smoke, 0), smoke.fit.train_steps
+
+    def signalled(step: int):
+        if step == last - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return clean(step)
+
+    with pytest.raises(Interrupted, match=f"stopped by SIGTERM after step {last} of {last}; saved"):
+        smoke_fit(tmp_path, signalled)
+    assert checkpoints.steps(tmp_path / "checkpoints" / "seed-0")[-1] == last
+    smoke_fit(tmp_path)  # nothing is left to do
 
 
 def test_a_poisoned_batch_stops_the_run_by_name_and_leaves_the_last_good_checkpoint(tmp_path):

@@ -167,7 +167,7 @@ def test_observations_reach_the_agent_as_float32_from_zero(case):
         (
             "posterior-task",
             (Discrete(2), Discrete(2)),
-            r"^environment Shown: got 'no numbered tasks', allowed: a number",
+            r"^env: got 'Shown', allowed: one that is_deterministic",
         ),
         ("oracle", (Discrete(2), Discrete(2)), r"^agent: got 'Oracle', allowed: an agent that acts on observations"),
     ],

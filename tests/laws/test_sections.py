@@ -156,7 +156,7 @@ def test_a_section_may_be_missing(key, absent):
 
 def test_figures_have_names_of_their_own_and_captions():
     figures = shown(Figure)
-    assert len({figure.name for figure in figures}) == len(figures) == 14 + 10
+    assert len({figure.name for figure in figures}) == len(figures) == 15 + 10
     for figure in figures:
         assert re.fullmatch(r"[-\w]+", figure.name) and figure.caption.endswith(".")
     assert list(draw_figures(check_results(document()))) == [figure.name for figure in figures]

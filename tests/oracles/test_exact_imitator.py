@@ -101,7 +101,7 @@ def test_recipes_whose_windows_it_knows():
     [(ROOM, {"window": 6}, "window: got 6, allowed: whole episodes, a multiple of 4"),
      (ROOM, {"window": 16, "history_steps": 12}, "window: got 16, allowed: at most history_steps, 12"),
      (DarkKeyToDoor(size=30), {}, "history_steps: got 2000, allowed: a length with at most 16,777,216 numbers"),
-     (Corridor(), {}, "environment Corridor: got 'no numbered tasks', allowed: a numbered family; .* needs it")],
+     (Corridor(), {}, "env: got 'Corridor', allowed: one that is_deterministic and never ends_early, with num_tasks")],
 )  # fmt: skip
 def test_what_is_refused(env, settings, words):
     with pytest.raises(InputError, match=f"^{words}[^\n]*$"):

@@ -92,3 +92,14 @@ def test_a_wrong_map_does_not_arrive(walked):
     codes = walked.symbols[..., None]
     asked = queries(walked, 10, 199, 5, 0)
     assert travelled([mapped(walked, codes)], codes, walked, asked).arrived.mean() < 0.5
+
+
+def test_places_with_the_same_ways_out_that_look_different_are_two():
+    """A world with one-way doors: both cells lead to the same place, whatever is done."""
+    behind, actions = np.array([[2, 2], [2, 2], [0, 1]]), np.random.default_rng(1).integers(2, size=(5, 60))
+    cells = np.zeros((5, 61), int)
+    for n in range(60):
+        cells[:, n + 1] = behind[cells[:, n], actions[:, n]]
+    for shows, count in (([0, 1, 1], 3), ([0, 0, 1], 2)):
+        world = map_of(cells[..., None], np.array(shows)[cells], actions, 2, SETTINGS)
+        assert len(world.next) == count
