@@ -69,7 +69,7 @@ class ExactImitator(Agent):
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         numbered = env.num_tasks is not None and env.is_deterministic and not env.spec.ends_early
         allowed = "one that is_deterministic and never ends_early, with num_tasks, task, begin and advance"
-        require(numbered, "env", env.name, allowed, "this agent counts the tasks that explain what it has seen")
+        require(numbered, "env", env.name, allowed, "this agent needs to count the tasks that explain what it saw")
         horizon = env.spec.max_steps_in_episode
         known = {"history_steps": EPISODES * horizon, "window": IN_WINDOW * horizon}
         steps = settings.get("history_steps", known["history_steps"])

@@ -66,7 +66,7 @@ class PosteriorTask(Agent):
     def for_env(cls, env: Environment, **settings: Any) -> Self:
         numbered = env.num_tasks is not None and env.is_deterministic
         allowed = "one that is_deterministic, with num_tasks, task, begin and advance"
-        require(numbered, "env", env.name, allowed, "this agent counts the tasks that explain what it has seen")
+        require(numbered, "env", env.name, allowed, "this agent needs to count the tasks that explain what it saw")
         return cls(**{"env": env, **settings})
 
     def init(self, key: Array) -> PosteriorState:
