@@ -152,8 +152,6 @@ def _check_prediction(recipe: Recipe, used: set[str]) -> None:
     prediction, spec = recipe.prediction, recipe.env.spec
     own = {each.name for objective in used for each in dataclasses.fields(objectives[objective])}
     heads = ["action_head"] if spec.action_box is not None else []
-    if not heads:
-        require(not prediction.action_head, "action_head", prediction.action_head, f"none: {spec.name} numbers actions")
     smoothing, hint = prediction.label_smoothing, f"the actions of {spec.name} are not numbered"
     require(not (heads and smoothing), "label_smoothing", smoothing, "0.0", hint)
     for each in dataclasses.fields(Prediction):

@@ -169,7 +169,7 @@ def play(folder, name, steps):
             {"source": ("sac",)},
             "source: sac does not fit DarkRoom: env: got 'DarkRoom', allowed: one with a box of actions; sac needs",
         ),
-        ({"action_head": "mse"}, "action_head: got 'mse', allowed: none: DarkRoom numbers actions"),
+        ({"action_head": "mse"}, "action_head: got 'mse', allowed: none: actions are numbered"),
         (
             {"env": "PointRobot-v0", "label_smoothing": 0.1},
             "label_smoothing: got 0.1, allowed: 0.0; the actions of PointRobot are not numbered",
