@@ -111,7 +111,7 @@ CLAIMS: dict[str, dict[str, Claim]] = {
     },
     "dicp": {
         "DICP-AD, episode 1 / 25 / 50": Claim(returns("DICP", 1, 25, 50), "higher"),
-        "AD, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
+        "AD without planning, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
         "DICP-AD / AD, episode 50, in other hands": Claim(
             both(returns("DICP", 50), returns("DICP, no plan", 50)), "higher"
         ),

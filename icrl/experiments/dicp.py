@@ -54,7 +54,7 @@ class DICPDarkRoom(RecipeExperiment):
             "where": "Son et al. 2025, figure (5 splits)",
         },
         {
-            "what": "AD, episode 1 / 25 / 50",
+            "what": "AD without planning, episode 1 / 25 / 50",
             "value": "0.65 / 9.98 / 13.68",
             "where": "Son et al. 2025, figure (5 splits)",
         },
