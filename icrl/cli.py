@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from icrl.core import foreign
+from icrl.core.compilation_cache import keep_compiled_programs
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     if "JAX_NUMPY_DTYPE_PROMOTION" in os.environ:  # jax is not imported yet, and types meet in our code only
         os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"
+    keep_compiled_programs()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -124,6 +126,11 @@ def _called(args: argparse.Namespace, rest: list[str]) -> int:
         return _export_agent(args)
     if args.command == "evaluate-logs":
         return _evaluate_logs(args)
+    if args.command == "bench":
+        from icrl.recipes.bench import bench
+
+        bench(args.names, None if args.json is None else _path(args.json))
+        return 0
     if args.command == "report" and args.csv is not None:
         return _csv(_path(args.folder), args.csv)
     from icrl.recipes import run as runs
@@ -148,6 +155,7 @@ def _top_parser() -> _Parser:
     run.add_argument("--config", default=None, help="TOML file of settings, as of `icrl show`; flags override it")
     run.add_argument("--yes", action="store_true", help="train a grid of more than 64 variants")
     run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
+    run.add_argument("--part", default=None, metavar="K/N", help="train one N-th of the models; the last part reports")
     run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
 
     collect = commands.add_parser("collect", help="store an experiment's pretraining data", allow_abbrev=False)
@@ -205,6 +213,11 @@ def _top_parser() -> _Parser:
     logs.add_argument("--agent", default="ucb", help="agents, commas between them; run:FOLDER was pretrained")
     logs.add_argument("--learn", default="0.5", help="share of the rows that they learn from (default 0.5)")
     logs.add_argument("--seed", default="0", help="of their draws")
+    speeds = commands.add_parser("bench", help="measure what this machine does in a second", allow_abbrev=False)
+    speeds.add_argument(
+        "names", nargs="?", default="", metavar="NAME,...", help="which (default all): training, room ..."
+    )
+    speeds.add_argument("--json", default=None, metavar="FILE", help="also write the rows into this new file")
     for name in READ_FILES:
         commands.choices[name].add_argument(
             "--allow-import", default=None, metavar="MODULE,...", help="modules that files may name; they import none"
@@ -230,9 +243,15 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     from_file = known_values(_path(args.config), defaults, stored) if args.config else {}
     values = values_of(defaults, rest, from_file)
     out = _path(args.out) if args.out is not None else Path("runs") / args.experiment
-    run = runs.start(args.experiment, args.preset, seed, values, out, args.resume, large=args.yes)
-    runs.execute(run)
-    _say_where(run.folder)
+    asked = args.experiment, args.preset, seed, values, out
+    if args.part is not None:
+        from icrl.recipes.gathering import run_part
+
+        if run_part(*asked, args.part, large=args.yes) is None:
+            return 0
+    else:
+        runs.execute(runs.start(*asked, args.resume, large=args.yes))
+    _say_where(out)
     return 0
 
 
@@ -289,8 +308,10 @@ def _verify(path: Path) -> int:
         card = read_shared(path).card
         print(f"intact: an agent, {card['variant']} of {card['experiment']}, licence {card['licence']}")
         return 0
-    from icrl.datasets.verify import verify
-
+    if (path / "parts").is_dir():
+        from icrl.recipes.gathering import verify
+    else:
+        from icrl.datasets.verify import verify
     print(f"intact: {verify(path)}")
     return 0
 

@@ -71,16 +71,21 @@ def commands(code: str, folder: Path) -> list[list[str]]:
     """
     listed = folder / ".commands"
     listed.write_bytes(b"")
-    record = 'printf "%s\\0" "$@" >> "$COMMANDS"; printf "\\n" >> "$COMMANDS"'
+    record = 'printf "%s\\0" "$@" "$LAST" >> "$COMMANDS"'  # one write, so that commands with & behind them do not mix
     stubs = [f'{name}() {{ set -- {name} "$@"; {record}; }}' for name in STUBS]
     show = 'icrl() { if [ "$1" = show ]; then "$PYTHON" -m icrl "$@"; else set -- icrl "$@"; ' + record + "; fi; }"
-    environment = {**os.environ, "COMMANDS": str(listed), "PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "7"}
+    known = {"COMMANDS": str(listed), "LAST": "\n", "PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "7"}
     script = "\n".join([*stubs, show, code])
     done = subprocess.run(
-        ["bash", "-eu", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        ["bash", "-eu", "-c", script],
+        cwd=folder,
+        env={**os.environ, **known},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, f"bash: {done.stderr}\n{code}"
-    return [line.split("\0") for line in listed.read_text(encoding="utf-8").split("\0\n") if line]
+    return [line.split("\0") for line in listed.read_text(encoding="utf-8").split("\0\n\0") if line]
 
 
 def at_smoke_size(words: list[str]) -> list[str]:

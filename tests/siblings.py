@@ -33,6 +33,7 @@ SIBLINGS = frozenset(
         "DiscountingChain-v0",
         "HigherLower-v0",
         "MultiarmedBandit-v0",
+        "Pendulum-v0",
         "RepeatFirst-v0",
         "RepeatPrevious-v0",
         "UmbrellaChain-v0",

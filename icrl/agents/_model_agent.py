@@ -1,9 +1,8 @@
-"""What the agents share that are a pretrained sequence model: they sample from its softmax, or take its mode."""
+"""What the agents share that are a pretrained sequence model: they sample from its action head, or take its mode."""
 
 import abc
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
@@ -12,19 +11,14 @@ from icrl.core.fields import required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
 
-NO_ACTION = -1  # of a memory that holds NaN or infinity: no choice rests on it
-
-
-def _if_finite(logits: Array, action: Array) -> Array:
-    return jnp.where(jnp.all(jnp.isfinite(logits)), action, NO_ACTION).astype(jnp.int32)
-
 
 @struct.dataclass
 class ModelAgent(Agent):
     """Frozen weights; all learning is in the context. Subclasses say which transitions a decision rests on.
 
-    ``policy`` maps (tokens [T, D], start, carry) to (logits [T, K], carry) and has ``initial_carry()``; it is the one
-    pretrained with ``layout``.
+    ``policy`` maps (tokens [T, D], start, carry) to (outputs [T, N], carry) and has ``initial_carry()``; it is the one
+    pretrained with ``layout``, whose head takes the N outputs for K logits or for a distribution over a box of actions.
+    Where they are not finite "no action" is chosen: -1, or NaN.
     """
 
     policy: Any
@@ -48,21 +42,23 @@ class ModelAgent(Agent):
 
     @abc.abstractmethod
     def logits(self, state: Any, obs: Array) -> Array:
-        """What the model says of each action at ``obs``, [K] float32."""
+        """What the model says of the actions at ``obs``, [N] float32."""
 
     def act(self, key: Array, state: Any, obs: Array) -> Array:
-        """A sample from the softmax of the logits, temperature 1; ``NO_ACTION`` where they are not finite."""
+        """A sample from the head's distribution: of logits their softmax, temperature 1."""
         logits = self.logits(state, obs)
-        return _if_finite(logits, jax.random.categorical(key, logits))
+        return self.layout.head.if_finite(logits, self.layout.head.sample(key, logits))
 
     def act_greedy(self, key: Array, state: Any, obs: Array) -> Array:
-        """The most likely action; ``NO_ACTION`` where the logits are not finite."""
+        """The most likely action."""
         del key
         logits = self.logits(state, obs)
-        return _if_finite(logits, jnp.argmax(logits))
+        return self.layout.head.if_finite(logits, self.layout.head.mode(logits))
 
     def empty_history(self) -> History:
         """Room for C transitions, all zero: [C, ...]."""
         zero = jnp.zeros(self.max_steps, jnp.int32)
         obs, flag = jnp.zeros((self.max_steps, *self.layout.obs_shape), jnp.float32), zero.astype(bool)
-        return History(obs, zero, zero.astype(jnp.float32), obs, flag, flag)
+        head = self.layout.head
+        action = jnp.zeros((self.max_steps, *head.action_shape), head.dtype)
+        return History(obs, action, zero.astype(jnp.float32), obs, flag, flag)

@@ -28,13 +28,13 @@ class AnnealedOracle(Oracle):
     transitions.
     """
 
-    num_actions: int = setting(2, low=1, high=MAX_ARMS, static=True, help="K, actions")
+    num_actions: int = setting(2, low=0, high=MAX_ARMS, static=True, help="K, actions; 0 in a box of them")
     anneal_steps: float = setting(1000, low=0.0, open_low=True, help="transitions in which epsilon falls")
     final_epsilon: float = setting(0.0, low=0.0, high=1.0, help="epsilon after that")
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        return cls(**{"env": env, "num_actions": env.num_actions, **settings})
+        return super().for_env(env, **{"num_actions": env.spec.num_actions, **settings})
 
     def init(self, key: Array) -> AnnealedState:
         del key
@@ -45,8 +45,11 @@ class AnnealedOracle(Oracle):
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
         noisy = jax.random.uniform(key_noise, (), jnp.float32) < epsilon
+        best = super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)
+        if box := self.env.spec.action_box:
+            return jnp.where(noisy, box.draw(key_action), best)
         any_action = jax.random.randint(key_action, (), 0, self.num_actions, jnp.int32)
-        return jnp.where(noisy, any_action, super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)).astype(jnp.int32)
+        return jnp.where(noisy, any_action, best).astype(jnp.int32)
 
     def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:
         del transition

@@ -57,7 +57,7 @@ class FrozenContextAgent(ModelAgent):
         return self.act_greedy(key, state, obs) if self.greedy else super().act(key, state, obs)
 
     def logits(self, state: FrozenContextState, obs: Array) -> Array:
-        """What the model says of each action at ``obs``, [K] float32."""
+        """What the model says of the actions at ``obs``, [N] float32."""
         if not self.layout.num_prompt:
             return self.of_actions(
                 self.policy(self.layout.before(obs, self.layout.no_past()), None, state.carry)[0][-1]

@@ -16,7 +16,7 @@ class InContextState(NamedTuple):
     """Memory of the model, and what it says of the next action when that needs no more tokens."""
 
     carry: Any
-    logits: Array  # [K] float32; zeros for a layout that reads the observation before each action
+    logits: Array  # [N] float32; zeros for a layout that reads the observation before each action
     past: Transition | None  # the one before; None for a layout that does not ask for it
     episodes: Array  # [] int32, episodes of the context that are over; stays 0 in one that never begins anew
 
@@ -48,7 +48,7 @@ class InContextAgent(ModelAgent):
     def init(self, key: Array) -> InContextState:
         del key
         carry, past = self.policy.initial_carry(), self.layout.no_past() if self.layout.tells_past else None
-        logits, prompt = jnp.zeros(self.layout.num_actions, jnp.float32), self.layout.prompt(self.query)
+        logits, prompt = jnp.zeros(self.layout.num_outputs, jnp.float32), self.layout.prompt(self.query)
         empty = InContextState(carry, logits, past, jnp.int32(0))
         return self.after(prompt, empty) if prompt.shape[0] else empty
 
@@ -57,7 +57,7 @@ class InContextAgent(ModelAgent):
         return state
 
     def logits(self, state: InContextState, obs: Array) -> Array:
-        """What the model says of each action at ``obs``, [K] float32."""
+        """What the model says of the actions at ``obs``, [N] float32."""
         tokens = self._before(state, obs)
         return self.of_actions(self.policy(tokens, None, state.carry)[0][-1]) if tokens.shape[0] else state.logits
 

@@ -22,6 +22,7 @@ class Oracle(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
+        require(env.spec.knows_optimum, "env", env.name, "one whose optimum is known, which an oracle needs")
         return cls(**{"env": env, **settings})
 
     def for_task(self, params: TaskParams) -> Self:

@@ -72,7 +72,7 @@ class PPO(Agent):
         spec, streams = env.spec, env.num_streams
         defaults = {
             "obs_dim": spec.obs_dim // (streams or 1),
-            "num_actions": spec.num_actions,
+            "num_actions": env.num_actions,
             "num_streams": streams,
             "obs_scale": max(abs(spec.obs_high), abs(spec.obs_low), 1.0) if spec.obs_high < 1e6 else 1.0,
         }

@@ -101,7 +101,7 @@ def replay(key: Array, agent: Agent, history: History, next_obs: Array | None = 
       next_obs: [*O] the observation after it, of a new episode if its last one ended; None: its last ``next_obs``.
 
     Returns:
-      actions [T + 1] int32, the t-th chosen after t transitions at the observation that comes next, and the state.
+      actions [T + 1], the t-th chosen after t transitions at the observation that comes next, and the state.
     """
     key_init, key_acts = jax.random.split(key)
 
@@ -115,4 +115,4 @@ def replay(key: Array, agent: Agent, history: History, next_obs: Array | None = 
     state, actions = jax.lax.scan(one_step, agent.init(key_init), steps)
     next_obs = history.next_obs[-1] if next_obs is None else next_obs
     last = agent.act_greedy(fold_in(key_acts, num_steps), state, next_obs)
-    return jnp.append(actions, last), state
+    return jnp.append(actions, last[None], axis=0), state

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icrl.core.action_heads import ActionHead, Categorical
 from icrl.core.fields import Checked, setting
 from icrl.core.types import Array, History, Transition
 
@@ -86,6 +87,8 @@ class Objective(Checked):
 class Supervised(Objective, abc.ABC):
     """What is predicted from what. Batches are ``Contexts`` with ``needs_labels``, else ``History``."""
 
+    tells_layers: ClassVar[bool] = False  # whether ``lesson`` tells what layers with slow values have seen
+
     @abc.abstractmethod
     def inputs(self, batch: Any, key: Array | None = None) -> Array:
         """Tokens [B, L, D] that the policy reads.
@@ -95,7 +98,7 @@ class Supervised(Objective, abc.ABC):
 
     @abc.abstractmethod
     def scores(self, logits: Array, batch: Any) -> Array:
-        """-log p of the labels in nats, [B, decisions] float32, for the policy's logits [B, L, K]."""
+        """-log p of the labels in nats, [B, decisions] float32, for the policy's outputs [B, L, num_outputs]."""
 
     def cross_entropy(self, policy: Any, batch: Any, key: Array | None = None) -> Array:
         """-log p of the labels in nats, [B, decisions] float32, under a ``Policy``."""
@@ -107,6 +110,10 @@ class Supervised(Objective, abc.ABC):
         tokens = self.inputs(batch, key_inputs)
         logits, records = jax.vmap(policy.apply_with_aux)(tokens, jax.random.split(key_layers, tokens.shape[0]))
         return jnp.mean(self.scores(logits, batch)) + policy.auxiliary_loss(records)
+
+    def lesson(self, policy: Any, batch: Any, key: Array) -> tuple[Array, Any]:
+        """The loss, and with ``tells_layers`` what the layers have seen for their slow values (``Policy.seen``)."""
+        return self.loss(policy, batch, key), ()
 
     def report(self, policy: Any, batch: Any) -> dict[str, Array]:
         """``val_loss``, the frozen policy's mean cross-entropy, and what its layers tell of the batch; [] float32."""
@@ -132,12 +139,17 @@ class Layout(Checked, abc.ABC):
     @property
     @abc.abstractmethod
     def num_actions(self) -> int:
-        """K."""
+        """K; 0 where actions are not numbered."""
+
+    @property
+    def head(self) -> ActionHead:
+        """The distribution of actions that a policy's outputs give."""
+        return Categorical(self.num_actions)
 
     @property
     def num_outputs(self) -> int:
-        """Numbers that say what to do: the logits of K actions."""
-        return self.num_actions
+        """Numbers that say what to do: the logits of K actions, or what the head of a box of actions takes."""
+        return self.head.size
 
     @property
     @abc.abstractmethod
@@ -183,9 +195,9 @@ class Layout(Checked, abc.ABC):
         return jnp.concatenate([self.prompt(queries[0]), tokens, before[-1]])
 
     def no_past(self) -> Transition:
-        """What stands for the transition before the first one: zeros, and the action -1, which no action is."""
+        """What stands for the transition before the first one: zeros, and what is no action, -1 or NaN."""
         obs, no = jnp.zeros(self.obs_shape, jnp.float32), jnp.bool_(False)
-        return Transition(obs, jnp.int32(-1), jnp.float32(0.0), obs, no, no)
+        return Transition(obs, self.head.no_action(), jnp.float32(0.0), obs, no, no)
 
     def decisions(self, num_steps: int) -> Array:
         """Positions [T + 1] int32 in ``sequence`` of the tokens whose outputs are decisions 0 .. T."""

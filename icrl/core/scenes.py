@@ -1,7 +1,8 @@
 """What there is to see of an environment, as plain data on the host: a family says it, ``icrl.gym.render`` draws it.
 
 ``Environment.scene`` returns one of the classes below. They show the truth, which no agent may know. Letters: K
-actions, S states, P the latest moments of the episode in play, O the shape of one observation.
+actions (1 where they are not numbered), S states, P the latest moments of the episode in play, O the shape of one
+observation.
 """
 
 import dataclasses
@@ -16,8 +17,9 @@ class Episode(NamedTuple):
     obs: np.ndarray  # [P, *O] the latest observations, oldest first; the last one is what is seen now
     counts: np.ndarray  # [K] int, how often each action was taken
     sums: np.ndarray  # [K] float, what each of them earned altogether
-    action: int | None  # the last one; None before the first
+    action: int | None  # the last one; None before the first, and where actions are not numbered
     reward: float  # of the last action
+    vector: np.ndarray | None = None  # [A] float, the last action where they are not numbered; None before the first
 
     @property
     def num_steps(self) -> int:
@@ -40,6 +42,23 @@ class Room:
     size: int  # cells along each side
     path: np.ndarray  # [P, 2] int, the latest cells (x, y); the last is where the agent stands
     landmarks: tuple[Landmark, ...]
+
+
+class Mark(NamedTuple):
+    """A point in the plane with something there."""
+
+    name: str
+    at: tuple[float, float]  # (x, y)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plane:
+    """The square [-half, half]^2 of a plane with something moving in it; y goes up."""
+
+    half: float
+    path: np.ndarray  # [P, 2] float, the latest places (x, y); the last is where it is now
+    marks: tuple[Mark, ...] = ()
+    rods: np.ndarray | None = None  # [n, 2] float, ends of stiff rods joined one behind the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +90,7 @@ class Readings:
     high: float
 
 
-Scene = Room | Graph | Arms | Readings
+Scene = Room | Plane | Graph | Arms | Readings
 
 
 def circle(num_states: int) -> np.ndarray:

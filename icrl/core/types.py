@@ -2,6 +2,9 @@
 
 Letters used in shapes all over the package: T steps, K actions (arms), O the shape of one observation. Time is always
 the leading axis; batches of tasks or seeds are added in front by ``jax.vmap``.
+
+An action is a number, [] int32 in 0 .. K - 1, or in environments with a box of actions (``EnvSpec.action_box``) a
+vector [A] float32. Where shapes say [] of an action, it has an axis [A] more there.
 """
 
 import abc
@@ -15,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
-from icrl.core.errors import InputError
+from icrl.core.boxes import Box
+from icrl.core.errors import InputError, require
 from icrl.core.fields import Checked
 from icrl.core.precision import in_32_bits
 from icrl.core.scenes import Episode, Readings, Scene
@@ -32,7 +36,7 @@ class Transition(NamedTuple):
     """One step of a rollout. Stacked over time it is a ``History``: every field gains a leading axis [T]."""
 
     obs: Array  # [*O] float32, seen before acting
-    action: Array  # [] int32 in 0..K-1
+    action: Array  # [] int32 in 0..K-1, or [A] float32 in a box
     reward: Array  # [] float32
     next_obs: Array  # [*O] float32, the true last observation, also at the end of an episode
     terminated: Array  # [] bool, the task itself ended the episode
@@ -47,7 +51,7 @@ class Contexts(NamedTuple):
 
     history: History  # [B, T, ...]
     query: Array  # [B, Q, *O] float32, the observations to act upon
-    label: Array  # [B, Q] int32, optimal actions at the queries
+    label: Array  # [B, Q] int32, optimal actions at the queries; [B, Q, A] float32 in a box
 
 
 class Curves(NamedTuple):
@@ -73,7 +77,7 @@ class EnvSpec:
     """The static facts an agent or a layout may know about an environment."""
 
     name: str
-    num_actions: int
+    num_actions: int  # K; 0 where actions are not numbered
     obs_shape: tuple[int, ...]
     obs_low: float
     obs_high: float
@@ -86,6 +90,17 @@ class EnvSpec:
         True  # whether, in a known task, an observation and the step decide the law of all that follows
     )
     exact_policy: str = ""  # registered agent that plays the Bayes-optimal policy, where the family is small enough
+    action_box: Box | None = None  # of actions that are vectors of real numbers; None: they are numbered
+    knows_optimum: bool = True  # whether optimal actions, regrets and returns can be computed; else they are NaN
+
+    def __post_init__(self) -> None:
+        one_kind = (self.num_actions == 0) == (self.action_box is not None)
+        require(one_kind, "num_actions", self.num_actions, "0 with a box of actions, else 1 or more")
+
+    @property
+    def action_shape(self) -> tuple[int, ...]:
+        """Shape of an action: () or (A,)."""
+        return () if self.action_box is None else (self.action_box.dim,)
 
     @property
     def num_states(self) -> int | None:
@@ -137,7 +152,10 @@ class Environment(Checked, abc.ABC, Generic[Task]):
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: Task
     ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
-        """One step without auto-reset: (obs [*O], state, reward [], terminated [], info)."""
+        """One step without auto-reset: (obs [*O], state, reward [], terminated [], info).
+
+        An action outside of the box, where there is one, counts as the nearest one in it.
+        """
 
     @abc.abstractmethod
     def is_truncated(self, state: EnvState, params: Task) -> Array:
@@ -265,7 +283,10 @@ class Environment(Checked, abc.ABC, Generic[Task]):
 
     @property
     def num_actions(self) -> int:
-        """K."""
+        """K; ``InputError`` where actions are not numbered."""
+        if box := self.spec.action_box:
+            allowed = "an environment with numbered actions, which this agent needs"
+            raise InputError(f"env: got {self.name!r} with a box of {box.dim} numbers as action, allowed: {allowed}")
         return self.spec.num_actions
 
     def action_space(self, params: Task | None = None) -> Any:
@@ -273,6 +294,9 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         from gymnax.environments import spaces
 
         del params
+        if box := self.spec.action_box:
+            low, high = (jnp.array(bound, jnp.float32) for bound in (box.low, box.high))
+            return spaces.Box(low, high, (box.dim,), jnp.float32)
         return spaces.Discrete(self.spec.num_actions)
 
     def observation_space(self, params: Task | None = None) -> Any:

@@ -74,15 +74,17 @@ class ContextGenerator:
     def _generate(self, ids: Array) -> Contexts:
         key_task, key_rollout = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
         tasks = ids // self.sequences_per_task
-        tasks = tasks if self.pool_size is None else self._drawn(tasks, self.pool_size)
+        tasks = tasks if self.pool_size is None else drawn_of_pool(self.seed, self.purpose, tasks, self.pool_size)
         return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_rollout, ids))
-
-    def _drawn(self, ids: Array, pool_size: int) -> Array:
-        keys = keys_for(key_for(self.seed, f"{self.purpose}/pool"), ids)
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size, jnp.int32))(keys).astype(jnp.uint32)
 
     def _context(self, key_task: Array, key_rollout: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_rollout)
+
+
+def drawn_of_pool(seed: int, purpose: str, ids: Array, pool_size: int) -> Array:
+    """Which task of a pool each of ``ids`` [B] of the stream (seed, purpose) is of, uniformly, [B] uint32."""
+    keys = keys_for(key_for(seed, f"{purpose}/pool"), ids)
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, pool_size, jnp.int32))(keys).astype(jnp.uint32)
 
 
 @in_32_bits
@@ -228,7 +230,7 @@ def _epoch_order(seed: int, epoch: int, num_tasks: int) -> np.ndarray:
 @jax.jit
 def shuffle_time(key: Array, history: History) -> History:
     """Permute the transitions of each row of history [B, T, ...], every row by its own random permutation."""
-    order = jnp.argsort(jax.random.bits(key, history.action.shape, jnp.uint32), axis=1)
+    order = jnp.argsort(jax.random.bits(key, history.reward.shape, jnp.uint32), axis=1)
     return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)
 
 
@@ -271,10 +273,12 @@ class StoredContexts(StoredRecords):
         require(are_contexts, "data", str(folder), "contexts", f"its records are of {found}")
         conform(self.card, {"num_steps": int}, f"{show(self.folder)}: card")
         shapes = {name: form["shape"] for name, form in self.fields.items()}
-        steps, inner, queries = [self.card["num_steps"]], shapes["obs"][1:], shapes["label"]
-        expected = dict.fromkeys(History._fields, steps) | {"label": queries, "query": [*queries, *inner]}
+        steps, inner, queries = [self.card["num_steps"]], shapes["obs"][1:], shapes["label"][:1]
+        action = shapes["action"][1:2]  # [] or [A]
+        expected = dict.fromkeys(History._fields, steps) | {"query": [*queries, *inner]}
+        expected |= {"label": [*queries, *action], "action": [*steps, *action]}
         expected |= {"obs": [*steps, *inner], "next_obs": [*steps, *inner]}
-        wrong = sorted(name for name, shape in shapes.items() if shape != expected[name] or len(queries) != 1)
+        wrong = sorted(name for name, shape in shapes.items() if shape != expected[name] or len(shapes["label"]) == 0)
         if wrong:
             raise DamagedError(
                 f"{show(self.folder)}: {wrong[0]}: its shape {shapes[wrong[0]]} is not that of a context"

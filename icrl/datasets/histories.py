@@ -142,7 +142,7 @@ def store_collected(
         "num_steps": generator.num_steps,
         "episode_steps": segment,
         "task_ids": np.asarray(generator.task_ids).tolist(),
-        "optimal_return": optimal.tolist(),
+        "optimal_return": optimal.tolist() if generator.env.spec.knows_optimum else None,
     }
     shard_tasks = max(1, SHARD_STEPS // (generator.num_steps * generator.num_histories))
     store_records(folder, generator.fetch, len(generator.task_ids), full_card, shard_tasks)
@@ -190,11 +190,13 @@ class StoredHistories(StoredRecords):
         """(R, T), once the fields and the card are known to speak of the same histories."""
         where = show(self.folder)
         conform(self.card, _CARD, f"{where}: card")
-        leading, steps = list(self.fields["action"]["shape"]), self.card["num_steps"]
-        inner = self.fields["obs"]["shape"][2:]
+        leading, steps = list(self.fields["reward"]["shape"]), self.card["num_steps"]
+        inner, action = self.fields["obs"]["shape"][2:], self.fields["action"]["shape"][2:3]  # of an action: [] or [A]
         for name, form in self.fields.items():
-            shape, kind = leading + (inner if name.endswith("obs") else []), np.dtype(form["dtype"]).kind
-            if form["shape"] != shape or len(leading) != 2 or kind not in _KINDS.get(name, "fiub"):
+            more = inner if name.endswith("obs") else action if name == "action" else []
+            shape, kind = leading + more, np.dtype(form["dtype"]).kind
+            kinds = {**_KINDS, "action": "f"} if action else _KINDS
+            if form["shape"] != shape or len(leading) != 2 or kind not in kinds.get(name, "fiub"):
                 raise DamagedError(f"{where}: {name}: expected numbers [R, T, ...] like the others, found {form}")
         tasks, wanted = self.num_tasks, len(self.card["task_ids"])
         if tasks < wanted:

@@ -65,7 +65,7 @@ class PooledHistories:
         columns = {name: np.empty((*self.shape, *form.inner), form.dtype) for name, form in self._forms.items()}
         low = 0
         for shard in self._shards():
-            high = low + math.prod(shard["action"].shape[:2])
+            high = low + math.prod(shard["reward"].shape[:2])
             for name, column in columns.items():
                 column[low:high] = shard[name][:, :, self.steps].reshape(high - low, *column.shape[1:])
             low = high

@@ -87,7 +87,10 @@ class IndependentContexts(RoomContexts):
         key_states, key_actions, key_steps = split(key, 3)
         obs, states = self._anywhere(key_states, task)
         acted_on = jax.tree.map(lambda leaf: leaf[:-1], (obs, states))
-        actions = below(bits(key_actions, (self.num_steps,)), self.env.num_actions)
+        if box := self.env.spec.action_box:
+            actions = jax.vmap(box.draw)(split(key_actions, self.num_steps))
+        else:
+            actions = below(bits(key_actions, (self.num_steps,)), self.env.num_actions)
         step = functools.partial(self._transition, task)
         return jax.vmap(step)(split(key_steps, self.num_steps), actions, *acted_on), obs, states
 

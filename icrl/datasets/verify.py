@@ -20,7 +20,7 @@ from icrl.storage.documents import read_document
 from icrl.storage.lock import CONFIG
 from icrl.storage.metrics_log import TRAINING, Head, last_step, read_jsonl, require_rows
 from icrl.storage.paths import explained, show
-from icrl.storage.run_folder import identity_of, read_config
+from icrl.storage.run_folder import PARTS, identity_of, read_config
 from icrl.storage.typed import conform
 from icrl.storage.views import check_view, read_views
 
@@ -133,18 +133,15 @@ def _verify_run(folder: Path) -> str:
     owner, where = identity_of(folder), show(folder)
     for link in _links(folder):
         found.damaged.append(f"{show(link)}: found a link, which a run never makes")
-    rows = found.of(lambda: read_jsonl(folder / METRICS, TRAINING)) if (folder / METRICS).exists() else []
-    told = [f"{len(rows or []):,} rows of metrics"]
-    saves = _seeds(folder / "checkpoints")
-    for seed, name in saves.items():
-        whole = found.of(partial(_verify_model, folder, name, {"seed": seed, **owner}))
-        told += [whole] if whole else []
-    trained = {row["seed"] for row in rows or []}
-    for seed in sorted(trained - saves.keys()):
-        found.missing.append(f"{where}: missing: checkpoints/seed-{seed}, of which metrics.jsonl tells")
-    told += _verify_data(folder, config, found, len(saves))
+    told, models = _verify_training(folder, owner, found)
+    parts = sorted((folder / PARTS).iterdir()) if (folder / PARTS).is_dir() else []
+    for part in parts:
+        found.of(partial(_check_part, part, owner))
+        _verify_training(part, owner, found)
+    told += _verify_data(folder, config, found, models)
     if not (folder / RESULTS).exists():
-        found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with --resume")
+        again = "--part" if parts else "--resume"
+        found.missing.append(f"{where}: missing: {RESULTS}; the run has not come to its end, go on with {again}")
     elif (results := found.of(lambda: read_document(folder / RESULTS))) is not None:
         told.append(RESULTS)
         found.of(lambda: check_owner(folder, results))
@@ -154,6 +151,26 @@ def _verify_run(folder: Path) -> str:
         told.append(f"views: {len(views)}")
     found.raise_all()
     return f"a run of {config['settings'].get('experiment', 'no known experiment')}: {', '.join(told)}"
+
+
+def _verify_training(folder: Path, owner: dict[str, Any], found: _Findings) -> tuple[list[str], int]:
+    """What is trained in the ``folder`` of a run or of a part of it, in words, and how many models have checkpoints."""
+    rows = found.of(lambda: read_jsonl(folder / METRICS, TRAINING)) if (folder / METRICS).exists() else []
+    told = [f"{len(rows or []):,} rows of metrics"]
+    saves = _seeds(folder / "checkpoints")
+    for seed, name in saves.items():
+        whole = found.of(partial(_verify_model, folder, name, {"seed": seed, **owner}))
+        told += [whole] if whole else []
+    trained = {row["seed"] for row in rows or []}
+    for seed in sorted(trained - saves.keys()):
+        found.missing.append(f"{show(folder)}: missing: checkpoints/seed-{seed}, of which metrics.jsonl tells")
+    return told, len(saves)
+
+
+def _check_part(folder: Path, owner: dict[str, Any]) -> None:
+    """Raise ``DamagedError`` if the part of a run in ``folder`` says that it is of another one."""
+    if (identity := identity_of(folder)) not in ({}, owner):
+        raise DamagedError(f"{show(folder / CONFIG)}: expected that of the run, {owner}, found {identity}")
 
 
 def _verify_model(folder: Path, name: str, owner: dict[str, Any]) -> str:

@@ -35,7 +35,7 @@ class DeviceHistories:
     @property
     def shape(self) -> tuple[int, int]:
         """(N, T)."""
-        num_rows, num_steps = self.columns.action.shape
+        num_rows, num_steps = self.columns.reward.shape
         return num_rows, num_steps
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
@@ -129,4 +129,5 @@ def _cut(histories: History, rows: Array, starts: Array, length: int) -> History
 
 @jax.jit
 def _cast(windows: History) -> History:
-    return jax.tree.map(lambda field, dtype: field.astype(dtype), windows, _DTYPES)
+    dtypes = _DTYPES if windows.action.ndim == windows.reward.ndim else _DTYPES._replace(action=jnp.float32)
+    return jax.tree.map(lambda field, dtype: field.astype(dtype), windows, dtypes)

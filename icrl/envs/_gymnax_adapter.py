@@ -1,4 +1,4 @@
-"""Any gymnax 1.x environment with numbered actions as one of ours (Lange 2022, gymnax).
+"""Any gymnax 1.x environment whose actions are numbered or a box of vectors as one of ours (Lange 2022, gymnax).
 
 ``env = GymnaxEnvironment.make("CartPole-v1")`` then goes wherever an ``Environment`` goes: ``interact``, histories,
 training. It stands in no registry, because a gymnax environment has no task prior of its own and no known optimum.
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core import struct
+from icrl.core.boxes import Box
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array, Environment, EnvSpec, EnvState, TaskParams
@@ -59,7 +60,10 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
         with jax.ensure_compile_time_eval():  # bounds are jax arrays, and an agent may ask for them inside ``jit``
             params = self.inner.default_params
             actions, observations = self.inner.action_space(params), self.inner.observation_space(params)
-        require(isinstance(actions, spaces.Discrete), f"{self.inner.name} actions", actions, "a Discrete space")
+        is_vector = isinstance(actions, spaces.Box) and len(actions.shape) == 1
+        fits = is_vector or isinstance(actions, spaces.Discrete)
+        require(fits, f"{self.inner.name} actions", actions, "a Discrete space or a Box of vectors")
+        box = _box_of(actions) if is_vector else None
         numeric = isinstance(observations, (spaces.Box, spaces.Discrete))
         require(numeric, f"{self.inner.name} observations", observations, "a Box or Discrete space")
         is_box = isinstance(observations, spaces.Box)
@@ -67,7 +71,10 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
         low, high = float(np.asarray(low).min()), float(np.asarray(high).max())
         shape = tuple(int(length) for length in observations.shape)
         steps = int(params.max_steps_in_episode)
-        return EnvSpec(self.inner.name, int(actions.n), shape, low, high, steps, ends_early=True)
+        return EnvSpec(
+            self.inner.name, 0 if box else int(actions.n), shape, low, high, steps,
+            ends_early=True, action_box=box, knows_optimum=False,
+        )  # fmt: skip
 
     @in_32_bits
     def sample_task(self, key: Array) -> GymnaxTask:
@@ -95,6 +102,7 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
     def step_env(
         self, key: Array, state: EnvState, action: Array, params: GymnaxTask
     ) -> tuple[Array, EnvState, Array, Array, dict[str, Array]]:
+        action = action if self.spec.action_box is None else self.spec.action_box.clip(action)
         obs, state, reward, terminated, info = self.inner.step_env(key, state, action, params.inner)
         return jnp.asarray(obs, jnp.float32), state, jnp.asarray(reward, jnp.float32), jnp.bool_(terminated), info
 
@@ -113,3 +121,9 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
         """NaN: the optimum is not known."""
         del params
         return jnp.float32(jnp.nan)
+
+
+def _box_of(actions: Any) -> Box:
+    """A gymnax box of vectors as one of ours."""
+    low, high = (np.broadcast_to(np.asarray(bound, float), actions.shape) for bound in (actions.low, actions.high))
+    return Box(tuple(map(float, low)), tuple(map(float, high)))

@@ -20,14 +20,25 @@ ReLU, post-LN, learned positions, 2 000 steps at 1e-3) shares 0 and .5 lose 8.95
 The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` is the one of its text, which loses 8.65.
 """
 
+from typing import Any
+
+import numpy as np
+
 from icrl.core.registry import experiments
+from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.evaluation.offline import recorded_contexts
+from icrl.evaluation.readout import count_slopes, counts, exact_logits, model_logits
+from icrl.evaluation.statistics import interval
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.checks import order, regret_ratio
+from icrl.recipes.agent_names import agent_of
+from icrl.recipes.checks import Measured, order, regret_ratio
+from icrl.recipes.held_out import Groups
 from icrl.recipes.parts import Evaluation
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LIN_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.run import Run
 from icrl.recipes.variants import label_of
 from icrl.training.step import FitSettings
 
@@ -43,6 +54,42 @@ BASE = Recipe(
     evaluation=Evaluation(eval_tasks=2000, competitors=(TS, "ucb", "empirical-mean", UNIFORM, "oracle")),
     vary=("objective+source=ad:ucb," + ",".join(f"dpt:{mix}" for mix in MIXES.values()),),
 )
+
+
+def what_is_read(recipe: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
+    """How logits follow the pulls n and the successes S of an arm, half-way and at the end of contexts of both sources.
+
+    A model that never learned to read n (on uniform data n = t / K up to noise) has no slope in n at fixed S and t.
+    """
+    del measured
+    env, steps, sampler = recipe.env, recipe.context_steps, recipe.env.spec.exact_sampler
+    times = steps // 2, steps
+    columns = ["of", *(f"per {what}, t = {t}" for t in times for what in ("pull", "success"))]
+    table = {
+        "title": "What logits follow",
+        "columns": columns,
+        "rows": [],
+        "note": "Not a bandit with a known posterior.",
+    }
+    if not sampler or not env.spec.is_stationary_bandit:
+        return table
+    tasks = TaskSet.draw(env, run.seed, "offline", recipe.evaluation.offline_tasks)
+    source = agent_of(env, f"0.5*{sampler}+0.5*{UNIFORM}", steps)
+    contexts, exact = recorded_contexts(env, tasks, source, steps, run.seed).contexts, agent_of(env, sampler)
+    told = [counts(contexts.history, env.num_actions, t) for t in times]
+
+    def row(name: str, logits: list[list[np.ndarray]]) -> list[Any]:
+        """Cells of S models whose logits at each time are given."""
+        slopes = [np.stack([count_slopes(one, *told[i]) for one in each]) for i, each in enumerate(logits)]
+        return [name, *(interval(each[..., which]).band() for each in slopes for which in (0, 1))]
+
+    rows = [
+        row(label, [[model_logits(policy, variant.layout, contexts, t) for policy in policies] for t in times])
+        for label, (variant, policies) in groups.items()
+    ]
+    rows.append(row(f"exact posterior ({sampler})", [[exact_logits(exact, contexts, t)] for t in times]))
+    note = f"Least squares of logits in pulls and successes of all arms, centred in each context; half {sampler}'s."
+    return {**table, "rows": rows, "note": note}
 
 
 @experiments.register("tadm-bernoulli", paper="Lin et al. 2023")
@@ -73,6 +120,8 @@ class TADMBernoulli(RecipeExperiment):
         label_of((("objective", "ad"), ("source", "ucb"))): IMITATES_UCB,
         **{label_of((("objective", "dpt"), ("source", mix))): DPT_ON[share] for share, mix in MIXES.items()},
     }
+    extra_tables = (what_is_read,)
+    predicts = True
     promises = (
         order(DPT_ON[0], DPT_ON[10], DPT_ON[50]),
         regret_ratio("ucb", 1.1, IMITATES_UCB),

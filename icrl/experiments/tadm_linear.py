@@ -10,14 +10,25 @@ where the published one is 1.21 times. The validation loss fell, ever more slowl
 training has not been tried.
 """
 
+from typing import Any
+
+import numpy as np
+
 from icrl.core.registry import experiments
+from icrl.core.types import Agent
 from icrl.envs.shown_linear_bandit import ShownLinearBandit
+from icrl.evaluation.agreement import agreement
+from icrl.evaluation.statistics import interval
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.checks import regret_ratio
+from icrl.recipes.agent_names import agent_of
+from icrl.recipes.checks import Measured, regret_ratio
+from icrl.recipes.held_out import Groups
+from icrl.recipes.measure import held_out_tasks
 from icrl.recipes.parts import DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import LIN_2023, SMOKE, sizes
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.run import Run
 from icrl.training.step import FitSettings
 
 BASE = Recipe(
@@ -29,6 +40,35 @@ BASE = Recipe(
     evaluation=Evaluation(eval_tasks=2000, competitors=("linucb", "lin-ts", "empirical-mean", "uniform", "oracle")),
 )
 DEFAULT = ShownLinearBandit()
+
+
+TEACHER, TASKS = "linucb", 300  # behind the agreement
+
+
+def copies(recipe: Recipe, run: Run, groups: Groups, measured: Measured) -> dict[str, Any]:
+    """Whether a model chooses as LinUCB would, or repeats the last action: on LinUCB's histories and on its own.
+
+    A model that copies agrees with its teacher where the teacher drives, and not where it drives itself.
+    """
+    del measured
+    env, steps = recipe.env, recipe.eval_steps
+    tasks = held_out_tasks(recipe, run.seed, 1)
+    tasks = tasks[np.arange(min(TASKS, len(tasks)))]
+    teacher = agent_of(env, TEACHER, steps)
+
+    def cells(players: list[Agent], drivers: list[Agent]) -> list[Any]:
+        pairs = zip(players, drivers, strict=True)
+        shares = np.stack([agreement(env, tasks, driver, one, teacher, steps, run.seed) for one, driver in pairs])
+        return [interval(shares[..., which]).band() for which in (0, 1)]
+
+    rows: list[list[Any]] = []
+    for label, (variant, policies) in groups.items():
+        own = [variant.agent(policy) for policy in policies]
+        rows.append([label, "LinUCB", *cells(own, [teacher] * len(own))])
+        rows.append([label, "the model", *cells(own, own)])
+    rows.append(["linucb", "LinUCB", *cells([teacher], [teacher])])
+    columns = ["greedy choices of", "histories of", "as LinUCB would", "the last action again"]
+    return {"title": "Imitation or copy", "columns": columns, "rows": rows, "note": "Shares of steps behind the first."}
 
 
 @experiments.register("tadm-linear", paper="Lin et al. 2023")
@@ -50,4 +90,5 @@ class TADMLinear(RecipeExperiment):
         {"what": "LinUCB, regret(200)", "value": "32.8 +- 1.2", "where": "Lin et al. 2023, figure of experiment 1"},
         {"what": "TS, regret(200)", "value": "51.6 +- 0.9", "where": "Lin et al. 2023, figure of experiment 1"},
     )
+    extra_tables = (copies,)
     promises = (regret_ratio("linucb", 1.5), regret_ratio("empirical-mean", 0.9))

@@ -30,7 +30,7 @@ from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent
 from icrl.datasets.contexts import ContextGenerator
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.evaluation.diversity import agent_probs, model_probs, relative_distance
+from icrl.evaluation.diversity import agent_probs, distance_of_choices, model_probs
 from icrl.evaluation.offline import recorded_contexts
 from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import Interval, interval, ratio_interval
@@ -168,7 +168,7 @@ def _distances(recipe: Recipe, policy: Policy, seed: int) -> np.ndarray:
     at = jnp.asarray(_prefixes(recipe))
     memory = agent_probs(memory_of(pool_of(recipe, seed, 0), recipe), contexts, at)
     general = agent_probs(agent_of(env, GENERAL), contexts, at)
-    return relative_distance(model_probs(recipe.layout, policy, contexts, at), memory, general)
+    return distance_of_choices(model_probs(recipe.layout, policy, contexts, at), memory, general)
 
 
 def row_of(name: str, row: list[Interval]) -> dict[str, Any]:

@@ -89,10 +89,12 @@ class HostAgent:
     def act(self, obs: Any, deterministic: bool = False) -> Any:
         """Choose at ``obs`` [N, *O]: an int, or int32 [N] for a vector; ``deterministic`` only exploits.
 
+        In a box of actions: float32 [A], or [N, A].
+
         Observations and actions have the form of the environment that the agent was made for or put on.
         """
         actions, self._memory = self._choose(obs, self._current_memory(), deterministic)
-        return actions if self._batched else int(actions)
+        return actions if self._batched or self.spec.action_box else int(actions)
 
     def observe(
         self,
@@ -108,7 +110,7 @@ class HostAgent:
 
         Args:
           obs: [N, *O], what the action was chosen at.
-          action: [N] integers in 0..K-1, whoever chose them.
+          action: [N] integers in 0..K-1, whoever chose them, or [N, A] finite numbers.
           reward: [N] finite numbers.
           next_obs: [N, *O], what ``step`` returned.
           terminated: [N] bool.
@@ -126,7 +128,7 @@ class HostAgent:
             next_obs = self._with_final_obs(next_obs, infos)
         transition = Transition(
             obs=self._checked_obs("obs", obs),
-            action=checked_actions("action", action, self._batch, self.spec.num_actions, self.spaces.action_start),
+            action=checked_actions("action", action, self._batch, self.spec, self.spaces.action_start),
             reward=checked_finite("reward", reward, self._batch),
             next_obs=next_obs,
             terminated=checked_array("terminated", terminated, "b", self._batch),
@@ -177,15 +179,15 @@ class HostAgent:
         obs = self._checked_obs("obs", obs)
         clock = np.uint32(memory.num_acts)
         actions = _act(self.agent, clock, memory.key, memory.agent_state, obs, bool(deterministic), self._batched)
-        if np.any(np.asarray(actions) < 0):
+        actions = np.array(actions)
+        if np.any(np.isnan(actions) if self.spec.action_box else actions < 0):
             raise InputError(
                 "observed rewards or observations: got values so large that the agent's memory is no longer finite, "
                 "allowed: the range it was trained on; call reset() to begin a new task"
             )
-        chosen = np.array(actions + self.spaces.action_start, np.int32)[
-            ()
-        ]  # [()] turns a 0-d array into a NumPy scalar, which can be hashed
-        return chosen, memory._replace(num_acts=memory.num_acts + 1)
+        if self.spec.action_box is None:  # [()] turns a 0-d array into a NumPy scalar, which can be hashed
+            actions = np.array(actions + self.spaces.action_start, np.int32)[()]
+        return actions, memory._replace(num_acts=memory.num_acts + 1)
 
     def _checked_obs(self, field: str, obs: Any) -> Any:
         return self.spaces.read(field, obs, self._batch, self.spec)

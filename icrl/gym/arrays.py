@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from icrl.core.errors import InputError, require
+from icrl.core.types import EnvSpec
 
 _KINDS = {"iu": "integer", "f": "float", "fiu": "float or integer", "b": "boolean"}  # NumPy's dtype.kind, in words
 
@@ -30,8 +31,14 @@ def checked_finite(field: str, value: Any, shape: tuple[int, ...]) -> Any:
     return array
 
 
-def checked_actions(field: str, value: Any, shape: tuple[int, ...], num_actions: int, start: int = 0) -> Any:
-    """``value`` of ``shape``, counted from ``start``, as int32 in 0..K-1, else ``InputError``: jax would clamp it."""
+def checked_actions(field: str, value: Any, shape: tuple[int, ...], spec: EnvSpec, start: int = 0) -> Any:
+    """``value`` of ``shape``, counted from ``start``, as int32 in 0..K-1, else ``InputError``: jax would clamp it.
+
+    In a box of actions ``value`` [*shape, A] as finite float32; the environment clips it.
+    """
+    if spec.action_box is not None:
+        return checked_finite(field, value, (*shape, *spec.action_shape))
+    num_actions = spec.num_actions
     array = checked_array(field, value, "iu", shape)
     bad = (array < start) | (array >= start + num_actions)
     if bad.any():

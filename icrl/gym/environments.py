@@ -21,7 +21,7 @@ from icrl.core.seeding import MAX_SEED, key_for
 from icrl.core.types import Environment, TaskParams
 from icrl.gym.agents import HostAgent
 from icrl.gym.arrays import checked_actions
-from icrl.gym.inputs import checked_options, checked_settings, checked_task
+from icrl.gym.inputs import checked_options, checked_oracle, checked_settings, checked_task
 from icrl.gym.render.frame import RENDER_FPS, RENDER_MODES, Camera
 from icrl.gym.rollout import (
     Life,
@@ -31,13 +31,15 @@ from icrl.gym.rollout import (
     info_of,
     step,
 )
-from icrl.gym.spaces import described
+from icrl.gym.spaces import action_space_of, described
 
 __all__ = ["HostAgent", "IcrlEnv", "build_environment", "make_agent", "make_env"]
 
 
 class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
     """One environment and one task at a time; observations float32 [*O], actions 0..K-1, no auto-reset.
+
+    Where actions are a box they are float32 [A]; what is outside is clipped, what is not finite refused.
 
     With ``oracle=True`` every ``info`` holds, under "oracle", what no agent may know: the ``regret`` of the action
     just taken (0 after ``reset``), an ``optimal_action`` at the observation just returned, and the task's
@@ -56,14 +58,12 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         **env_settings: Any,
     ):
-        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
         self.family = build_environment(env_id, env_settings)
-        self.oracle = oracle
+        self.oracle = checked_oracle(oracle, self.family)
         self._camera = Camera(self.family, render_mode)
         self.render_mode = render_mode
         self._spec: GymSpec | None = None
         self.observation_space, self.action_space = spaces_of(self.family)
-        self._num_actions = self.family.num_actions
         self._life: Life | None = None
         self._over = True
 
@@ -104,19 +104,19 @@ class IcrlEnv(gymnasium.Env[np.ndarray, Any]):
         self._life, seen = begin(self.family, self.oracle, life)
         self._over = False
         self._camera.begin(np.asarray(seen.obs)[None], np.ones(1, bool))
-        return np.array(seen.obs), info_of(seen)
+        return np.array(seen.obs), info_of(self.family, seen)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action; after the end of an episode ``reset`` must come first."""
         life = reset_first(self._life)
         if self._over:
             raise ResetNeeded("the episode is over: call reset() to start the next one")
-        action = checked_actions("action", action, (), self._num_actions)
+        action = checked_actions("action", action, (), self.family.spec)
         self._life, seen = step(self.family, self.oracle, life, action)
         reward, terminated, truncated, _ = np.asarray(seen.measured).tolist()
         self._over = bool(terminated or truncated)
         self._camera.add(np.asarray(seen.obs)[None], action[None], reward, np.zeros(1, bool))
-        return np.array(seen.obs), reward, bool(terminated), bool(truncated), info_of(seen)
+        return np.array(seen.obs), reward, bool(terminated), bool(truncated), info_of(self.family, seen)
 
     def render(self) -> Any:
         """The moment now: pixels [H, W, 3] uint8 or a text, as ``render_mode`` asks; None without one."""
@@ -181,11 +181,10 @@ def make_agent(
     return HostAgent(made, family.spec, spaces)
 
 
-def spaces_of(env: Environment) -> tuple[gymnasium.spaces.Box, gymnasium.spaces.Discrete]:
+def spaces_of(env: Environment) -> tuple[gymnasium.spaces.Box, Any]:
     """Of observations and of actions."""
     spec = env.spec
-    box = gymnasium.spaces.Box(spec.obs_low, spec.obs_high, spec.obs_shape, np.float32)
-    return box, gymnasium.spaces.Discrete(spec.num_actions)
+    return gymnasium.spaces.Box(spec.obs_low, spec.obs_high, spec.obs_shape, np.float32), action_space_of(spec)
 
 
 def with_episode_length(spec: GymSpec | None, env: Environment) -> GymSpec | None:

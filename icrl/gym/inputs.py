@@ -33,6 +33,13 @@ def checked_options(options: Mapping[str, Any] | None, allowed: tuple[str, ...])
     return wishes
 
 
+def checked_oracle(oracle: bool, env: Environment) -> bool:
+    """``oracle``, which only an environment whose optimum is known can have."""
+    require(isinstance(oracle, bool), "oracle", oracle, "True or False")
+    require(not oracle or env.spec.knows_optimum, "oracle", oracle, f"False: the optimum of {env.name} is not known")
+    return oracle
+
+
 def checked_task(env: Environment, task: Any) -> Any:
     """``task`` with leaves of the family's dtypes."""
     env.validate_task(task)

@@ -29,7 +29,7 @@ class Seen(NamedTuple):
 
     obs: Array  # [*O] float32
     measured: Array  # [4] float32: reward, terminated, truncated, regret of the action just taken (0 when unasked)
-    optimum: Array | None  # [2] float32: optimal action at ``obs`` and optimal return; None when unasked
+    optimum: Array | None  # [2], or [A + 1], float32: optimal action at ``obs``, optimal return; None when unasked
 
 
 @in_32_bits
@@ -83,7 +83,7 @@ def restart_or_step(
 
 def _optimum(env: Environment, life: Life) -> Array:
     best = env.optimal_action(life.task, life.state), env.optimal_return(life.task)
-    return jnp.stack([jnp.asarray(value, jnp.float32) for value in best])
+    return jnp.concatenate([jnp.asarray(value, jnp.float32).reshape(-1) for value in best])
 
 
 def _choose(condition: Array, new: Any, old: Any) -> Any:
@@ -136,32 +136,34 @@ def take_one(lives: Life, index: Array) -> Life:
     return jax.tree.map(lambda leaf: leaf[index], lives)
 
 
-def info_of(seen: Seen) -> dict[str, Any]:
+def info_of(env: Environment, seen: Seen) -> dict[str, Any]:
     """The ``info`` of a single environment: empty, or the oracle's values."""
     if seen.optimum is None:
         return {}
-    action, optimal_return = np.asarray(seen.optimum).tolist()
+    *action, optimal_return = np.asarray(seen.optimum).tolist()
     regret = float(np.asarray(seen.measured)[3])
-    return {"oracle": {"optimal_action": int(action), "regret": regret, "optimal_return": optimal_return}}
+    best = int(action[0]) if env.spec.action_box is None else np.array(action, np.float32)
+    return {"oracle": {"optimal_action": best, "regret": regret, "optimal_return": optimal_return}}
 
 
-def infos_of(seen: Seen, mask: np.ndarray) -> dict[str, Any]:
+def infos_of(env: Environment, seen: Seen, mask: np.ndarray) -> dict[str, Any]:
     """The infos of a vector, zero outside ``mask`` [N]."""
     if seen.optimum is None:
         return {}
-    best, optimal_return = np.where(mask, np.asarray(seen.optimum, np.float64).T, 0.0)
+    *best, optimal_return = np.where(mask, np.asarray(seen.optimum, np.float64).T, 0.0)
     regret = np.where(mask, np.asarray(seen.measured, np.float64)[:, 3], 0.0)
-    oracle = {"optimal_action": best.astype(int), "regret": regret, "optimal_return": optimal_return}
+    action = best[0].astype(int) if env.spec.action_box is None else np.stack(best, 1).astype(np.float32)
+    oracle = {"optimal_action": action, "regret": regret, "optimal_return": optimal_return}
     return _with_masks({"oracle": _with_masks(oracle, mask)}, mask)
 
 
-def final_infos_of(final: Seen, over: np.ndarray) -> dict[str, Any]:
+def final_infos_of(env: Environment, final: Seen, over: np.ndarray) -> dict[str, Any]:
     """What gymnasium's mode SAME_STEP adds to the infos of a vector where ``over`` [N]."""
     final_obs = np.full(over.size, None, dtype=object)
     rows = np.array(final.obs)
     for i in np.flatnonzero(over):
         final_obs[i] = rows[i]
-    return _with_masks({"final_obs": final_obs, "final_info": infos_of(final, over)}, over)
+    return _with_masks({"final_obs": final_obs, "final_info": infos_of(env, final, over)}, over)
 
 
 def _with_masks(values: dict[str, Any], mask: np.ndarray) -> dict[str, Any]:

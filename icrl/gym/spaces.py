@@ -1,6 +1,7 @@
 """Any gymnasium environment as agents see ours: its spaces as an ``EnvSpec``, its observations as float32 [*O].
 
-``Discrete`` and ``MultiDiscrete`` observations are numbered states, ``Box`` ones numbers; actions are ``Discrete``.
+``Discrete`` and ``MultiDiscrete`` observations are numbered states, ``Box`` ones numbers; actions are ``Discrete``, or
+a ``Box`` of vectors with finite bounds.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from icrl.core.boxes import Box as ActionBox
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.types import Environment, EnvSpec
 from icrl.gym.arrays import checked_finite
@@ -102,7 +104,7 @@ def fitting_spaces(spec: EnvSpec, env: Any) -> Spaces:
     """
     other, spaces = described(env, None if isinstance(env, Environment) else spec.max_steps_in_episode)
     theirs = other.spec
-    for field in ("num_actions", "obs_shape"):
+    for field in ("num_actions", "action_box", "obs_shape"):
         _require_equal(field, getattr(theirs, field), getattr(spec, field), theirs, spec)
     if theirs.obs_nvec:  # where it shows real numbers, each is checked as it comes
         _require_equal("obs_nvec", theirs.obs_nvec, spec.obs_nvec or "real numbers", theirs, spec)
@@ -117,14 +119,15 @@ def _require_equal(field: str, found: Any, known: Any, theirs: EnvSpec, ours: En
 
 
 def _spec_of(name: str, space: Any, actions: Any, horizon: int) -> tuple[EnvSpec, Spaces]:
-    hint = "gymnasium.wrappers.DiscretizeAction makes it one" if isinstance(actions, Box) else ""
-    require(isinstance(actions, Discrete), f"action space of {name}", actions, "Discrete", hint)
-    count, first = int(actions.n), int(actions.start)
+    box = _box_of(name, actions) if isinstance(actions, Box) else None
+    require(box is not None or isinstance(actions, Discrete), f"action space of {name}", actions, "Discrete, or Box")
+    count, first = (0, 0) if box else (int(actions.n), int(actions.start))
     if isinstance(space, Box):
         low, high = float(space.low.min(initial=0.0)), float(space.high.max(initial=0.0))
         low, high = (low, high) if math.isfinite(low) and math.isfinite(high) else (-LARGEST, LARGEST)
         shape = space.shape or (1,)
-        return EnvSpec(name, count, shape, low, high, horizon, ends_early=True), Spaces(space.shape, 0, first)
+        spec = EnvSpec(name, count, shape, low, high, horizon, ends_early=True, action_box=box)
+        return spec, Spaces(space.shape, 0, first)
     hint = "gymnasium.wrappers.FlattenObservation makes it a Box"
     numbered = isinstance(space, (Discrete, MultiDiscrete))
     require(numbered, f"observation space of {name}", space, "Discrete, MultiDiscrete or Box", hint)
@@ -135,7 +138,7 @@ def _spec_of(name: str, space: Any, actions: Any, horizon: int) -> tuple[EnvSpec
     )
     spec = EnvSpec(
         name, count, space.shape or (1,), 0.0, float(max(nvec) - 1), horizon, tuple(nvec),
-        is_stationary_bandit=math.prod(nvec) == 1, ends_early=True,
+        is_stationary_bandit=math.prod(nvec) == 1, ends_early=True, action_box=box,
     )  # fmt: skip
     return spec, Spaces(space.shape, start, first)
 
@@ -143,7 +146,23 @@ def _spec_of(name: str, space: Any, actions: Any, horizon: int) -> tuple[EnvSpec
 def _shows(spec: EnvSpec, space: Any, actions: Any) -> bool:
     """Whether nothing is wrapped around an environment of ours that changes what it shows."""
     same = isinstance(space, Box) and space.shape == spec.obs_shape and space.dtype == np.float32
-    return same and actions == Discrete(spec.num_actions)
+    return same and actions == action_space_of(spec)
+
+
+def action_space_of(spec: EnvSpec) -> Any:
+    """The gymnasium space of the actions."""
+    if box := spec.action_box:
+        return Box(np.array(box.low, np.float32), np.array(box.high, np.float32), dtype=np.float32)
+    return Discrete(spec.num_actions)
+
+
+def _box_of(name: str, actions: Box) -> ActionBox:
+    """A space of vectors with finite bounds as a box of ours."""
+    is_real = np.issubdtype(actions.dtype, np.floating)
+    fits = len(actions.shape) == 1 and is_real and actions.is_bounded("both")
+    hint = "gymnasium.wrappers.RescaleAction or FlattenAction may make it one"
+    require(fits, f"action space of {name}", actions, "a Box of float vectors with finite bounds", hint)
+    return ActionBox(tuple(map(float, actions.low)), tuple(map(float, actions.high)))
 
 
 def _horizon_of(env: Any, given: int | None) -> int:

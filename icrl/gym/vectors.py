@@ -21,7 +21,7 @@ from icrl.core.types import TaskParams
 from icrl.gym.agents import MAX_ENVS
 from icrl.gym.arrays import checked_actions, checked_array
 from icrl.gym.environments import IcrlEnv, build_environment, reset_first, spaces_of, with_episode_length
-from icrl.gym.inputs import checked_options, checked_tasks
+from icrl.gym.inputs import checked_options, checked_oracle, checked_tasks
 from icrl.gym.render.frame import Camera
 from icrl.gym.rollout import (
     Life,
@@ -65,14 +65,13 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         **env_settings: Any,
     ):
-        require(isinstance(oracle, bool), "oracle", oracle, "True or False")
         self.family = build_environment(env_id, env_settings)
+        self.oracle = checked_oracle(oracle, self.family)
         length = self.family.spec.max_steps_in_episode
         has_horizon = any(each.name == "horizon" and each.init for each in dataclasses.fields(self.family))  # type: ignore[arg-type]
         setting = f"horizon={max_episode_steps}" if has_horizon else "a setting of the environment"
         hint = f"episodes have the length that the environment gives them: {setting} changes it"
         require(max_episode_steps in (None, length), "max_episode_steps", max_episode_steps, f"{length} or None", hint)
-        self.oracle = oracle
         self.num_envs = require_int("num_envs", num_envs, 1, MAX_ENVS)
         self._camera = Camera(self.family, render_mode, self.num_envs)
         self.render_mode = render_mode
@@ -80,7 +79,6 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         self.single_observation_space, self.single_action_space = spaces_of(self.family)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._num_actions = self.family.num_actions
         self._mode = _checked_mode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}  # type: ignore[misc]
         self._lives: Life | None = None
@@ -131,12 +129,12 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
         self._lives, self._seen = begun
         self._over &= ~mask
         self._camera.begin(self._seen.obs, mask)
-        return np.array(self._seen.obs), infos_of(self._seen, mask)
+        return np.array(self._seen.obs), infos_of(self.family, self._seen, mask)
 
     def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one action [N] in each sub-environment; rewards float64 [N], flags bool [N]."""
+        """Take one action [N], or [N, A] in boxes, in each sub-environment; rewards float64 [N], flags bool [N]."""
         lives, waiting, final = reset_first(self._lives), self._over, None
-        actions = checked_actions("actions", actions, (self.num_envs,), self._num_actions)
+        actions = checked_actions("actions", actions, (self.num_envs,), self.family.spec)
         if self._mode is AutoresetMode.SAME_STEP:
             self._lives, self._seen, final = step_many(self.family, self.oracle, lives, actions)
         else:
@@ -144,12 +142,12 @@ class IcrlVectorEnv(gymnasium.vector.VectorEnv[np.ndarray, Any, np.ndarray]):
             self._lives, self._seen = restart_or_step_many(self.family, self.oracle, lives, actions, waiting)
         measured = np.asarray(self._seen.measured)
         terminated, truncated = measured[:, 1] > 0, measured[:, 2] > 0
-        infos = infos_of(self._seen, np.ones(self.num_envs, bool))
+        infos = infos_of(self.family, self._seen, np.ones(self.num_envs, bool))
         over = terminated | truncated
         if final is None:
             self._over = over
         elif over.any():
-            infos |= final_infos_of(final, over)
+            infos |= final_infos_of(self.family, final, over)
         self._camera.add(self._seen.obs, actions, measured[:, 0], np.zeros_like(over) if final is None else over)
         if waiting.any():
             self._camera.begin(self._seen.obs, waiting)

@@ -20,7 +20,7 @@ class Interleaved(SpecLayout):
 
     @property
     def token_dim(self) -> int:
-        return 1 + self.obs_features + self.spec.num_actions + 1
+        return 1 + self.obs_features + self.action_features + 1
 
     def prompt(self, query: Array) -> Array:
         del query

@@ -24,14 +24,14 @@ class Steps(SpecLayout):
 
     @property
     def token_dim(self) -> int:
-        return self.obs_features + self.spec.num_actions + 3
+        return self.obs_features + self.action_features + 3
 
     def prompt(self, query: Array) -> Array:
         del query
         return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def before(self, obs: Array, past: Transition) -> Array:
-        is_first = past.action < 0
+        is_first = self.head.is_none(past.action)
         starts = is_first | past.terminated | past.truncated
         told = [past.reward, starts.astype(jnp.float32), is_first.astype(jnp.float32)]
         return jnp.concatenate([self._obs(obs), self._action(past.action), jnp.stack(told)])[None]

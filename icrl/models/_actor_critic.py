@@ -19,13 +19,13 @@ class ActorCritic(TokenPolicy):
     The embedding is drawn with variance 1 / token_dim, the value's head with 1 / D, biases are 0.
     """
 
-    def __init__(self, token_dim: int, num_actions: int, backbone: SequenceModel, rngs: nnx.Rngs):
-        super().__init__(token_dim, num_actions, backbone, FLAT * backbone.width**-0.5, rngs)
+    def __init__(self, token_dim: int, num_outputs: int, backbone: SequenceModel, rngs: nnx.Rngs):
+        super().__init__(token_dim, num_outputs, backbone, FLAT * backbone.width**-0.5, rngs)
         self.embed = nnx.Linear(token_dim, backbone.width, rngs=rngs)
         self.value = nnx.Linear(backbone.width, 1, rngs=rngs)
 
     @exact_products
     def with_value(self, tokens: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Array]:
-        """Logits [T, K] and values [T] for tokens [T, token_dim]."""
+        """Outputs [T, N] and values [T] for tokens [T, token_dim]."""
         y, _ = self.backbone(self.embed(tokens), start, carry)
         return self.head(y), jnp.squeeze(self.value(y), -1)

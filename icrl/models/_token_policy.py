@@ -51,7 +51,7 @@ class Policy:
     slow: Any = struct.field(default_factory=dict)  # what follows some parameters slowly; {} in most models
 
     @classmethod
-    def split(cls, policy: TokenPolicy) -> "Policy":
+    def split(cls, policy: nnx.Module) -> "Policy":
         """Take a module apart once, outside ``jit``."""
         graphdef, params, slow = nnx.split(policy, nnx.Param, Slow)  # type: ignore[misc]
         return cls(params=nnx.to_pure_dict(params), structure=Structure(graphdef), slow=nnx.to_pure_dict(slow))
@@ -101,17 +101,22 @@ class Policy:
         """The labels of the branches of experts."""
         return [layer.label for layer in self._layers()]
 
-    def update_ema(self) -> "Policy":
-        """The policy whose slow values have moved one step."""
+    def seen(self, records: list[Any]) -> list[Any]:
+        """What the records of a batch, each with a leading axis [B], tell the slow values of each layer."""
+        return [layer.seen(record) for layer, record in zip(self._layers(), records, strict=True)]
+
+    def update_ema(self, seen: Any = ()) -> "Policy":
+        """The policy whose slow values have moved one step, by what the layers have ``seen``, if it is told."""
         policy = self.merge()
-        for layer in auxiliary_layers(policy):
-            layer.follow()
+        layers = auxiliary_layers(policy)
+        for layer, told in zip(layers, seen or [()] * len(layers), strict=True):
+            layer.follow(told)
         return self.replace(slow=nnx.to_pure_dict(nnx.state(policy, Slow)))  # type: ignore[attr-defined]
 
     @property
     def needs_whole_batch(self) -> bool:
         """Whether the loss of a batch is more than the mean of its rows' losses."""
-        return bool(self._layers())
+        return any(layer.needs_whole_batch for layer in self._layers())
 
     def _layers(self) -> list[AuxiliaryLayer]:
         return auxiliary_layers(self.merge())

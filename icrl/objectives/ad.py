@@ -34,9 +34,7 @@ class AD(Supervised):
     def scores(self, logits: Array, batch: History) -> Array:
         """-log p of the source's actions in nats, [B, C] float32."""
         read = logits[:, self.layout.decisions(batch.action.shape[1] - 1)]
-        labels = jax.nn.one_hot(batch.action, self.layout.num_actions, dtype=jnp.float32)
-        labels = (1 - self.label_smoothing) * labels + self.label_smoothing / self.layout.num_actions
-        return -jnp.sum(jax.nn.log_softmax(read) * labels, axis=-1)
+        return self.layout.head.smoothed(self.label_smoothing).neg_log_prob(read, batch.action)
 
     def _tokens(self, window: History) -> Array:
         """Tokens [L, D] of one window, up to the decision of its last step."""

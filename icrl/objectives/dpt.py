@@ -36,8 +36,7 @@ class DPT(Supervised):
     def scores(self, logits: Array, batch: Contexts) -> Array:
         """-log p(label | prefix) in nats, [B, T + 1] float32."""
         read = logits[:, self.layout.decisions(batch.history.action.shape[1])]
-        chosen = jax.nn.one_hot(batch.label, read.shape[-1], dtype=jnp.float32)  # [B, Q, K]
-        return -jnp.sum(jax.nn.log_softmax(read) * chosen, axis=-1)
+        return self.layout.head.neg_log_prob(read, batch.label)
 
     def _tokens(self, context: Contexts) -> Array:
         """Tokens [L, D] of one context; a single query is asked at every decision."""

@@ -1,10 +1,13 @@
-"""Bernoulli divergence, its inverse, and the least regret that any good policy must have (Lai, Robbins 1985)."""
+"""Divergences of distributions, and the least regret that any good policy must have (Lai, Robbins 1985)."""
+
+from typing import Any
 
 import numpy as np
 
 from icrl.core.errors import require, require_float
 from icrl.core.floats import finite_floats
 
+FLOOR = 1e-3  # share of the uniform distribution in every one that is compared: some know choices to be impossible
 BISECTIONS = 60  # halvings of an interval no longer than 1, beyond float64's spacing
 
 
@@ -17,6 +20,16 @@ def bernoulli_kl(p: np.ndarray | float, q: np.ndarray | float) -> np.ndarray:
 def _x_log_ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(x == 0.0, 0.0, x * np.log(x / y))
+
+
+def symmetrised_kl(p: Any, q: Any) -> Any:
+    """(KL(p | q) + KL(q | p)) / 2 in nats of distributions [..., K], [...]; arrays of NumPy or of jax, and as those.
+
+    Both are mixed with ``FLOOR`` of the uniform distribution.
+    """
+    xp = p.__array_namespace__()
+    p, q = ((1 - FLOOR) * x + FLOOR / x.shape[-1] for x in (p, q))
+    return xp.sum((p - q) * xp.log(p / q), axis=-1) / 2
 
 
 def kl_upper(mean: np.ndarray | float, budget: np.ndarray | float) -> np.ndarray:

@@ -9,7 +9,7 @@ from icrl.core.registry import agents
 from icrl.core.types import Agent, Environment
 from icrl.recipes.agent_names import agent_of
 
-COLLECTORS = ("annealed-oracle", "dirichlet-mix", "exact-imitator", "mixture")  # make data, or imitate such
+COLLECTORS = ("annealed-oracle", "dirichlet-mix", "exact-imitator", "mixture", "sac")  # make data, or imitate such
 UNIFORM = "uniform"  # plays everywhere: it is the unit of the tables
 SLOW = {"opsrl": 30}  # states from which on an agent takes minutes
 

@@ -36,7 +36,12 @@ def check_fit(recipe: Recipe, others: Iterable[Recipe] = ()) -> None:
     run = [recipe, *others]
     if recipe.env.is_recorded:
         check_unplayed(recipe)
+    known, objective = recipe.env.spec.knows_optimum, recipe.prediction.objective
+    hint = f"the optimal actions of {recipe.env.name} are not known"
+    require(known or not recipe.needs_labels or bool(recipe.label), "objective", objective, "ad, or a label", hint)
     if recipe.is_reinforced:
+        head, hint = recipe.prediction.action_head, "rl2 learns from actions that are drawn, without a cut"
+        require(head in ("", "squashed"), "action_head", head, "squashed with objective rl2", hint)
         _check_trials(recipe, alone=all(each.is_reinforced for each in run))
     else:
         _check_data(recipe)
@@ -129,7 +134,8 @@ def _check_trials(recipe: Recipe, alone: bool) -> None:
     objective = recipe.objective()
     assert isinstance(objective, RL2)
     recipe.trials(objective)
-    require(recipe.fit.micro_batch is None, "micro_batch", recipe.fit.micro_batch, "none with objective rl2")
+    for name in ("micro_batch", "gradient_groups"):
+        require(getattr(recipe.fit, name) is None, name, getattr(recipe.fit, name), "none with objective rl2")
     mixture = getattr(recipe.backbone, "mixture", MoEConfig())
     hint = "the experts' own losses are those of batches"
     require(mixture.moe == MoEConfig().moe, "moe", mixture.moe, f"{MoEConfig().moe} with objective rl2", hint)
@@ -144,8 +150,13 @@ def _check_prediction(recipe: Recipe, used: set[str]) -> None:
     """``used`` are the objectives of the run."""
     prediction, spec = recipe.prediction, recipe.env.spec
     own = {each.name for objective in used for each in dataclasses.fields(objectives[objective])}
+    heads = ["action_head"] if spec.action_box is not None else []
+    if not heads:
+        require(not prediction.action_head, "action_head", prediction.action_head, f"none: {spec.name} numbers actions")
+    smoothing, hint = prediction.label_smoothing, f"the actions of {spec.name} are not numbered"
+    require(not (heads and smoothing), "label_smoothing", smoothing, "0.0", hint)
     for each in dataclasses.fields(Prediction):
-        value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot"} | own
+        value, belongs = getattr(prediction, each.name), each.name in {"objective", "layout", "one_hot", *heads} | own
         allowed = f"{each.default} with objective {prediction.objective}"
         require(belongs or value == each.default, each.name, value, allowed)
     if recipe.layout.tells_past:

@@ -116,8 +116,10 @@ def rollouts(recipe: Recipe, seed: int, models: dict[str, list[Agent]], ledger: 
 
 def online_section(
     recipe: Recipe, measured: Measured, models: dict[str, str], choices: Iterable[Choice] = ()
-) -> dict[str, Any]:
-    """Regret by step, at most ``POINTS`` of them."""
+) -> dict[str, Any] | None:
+    """Regret by step, at most ``POINTS`` of them; None where no optimum is known."""
+    if not recipe.env.spec.knows_optimum:
+        return None
     at = np.unique(np.linspace(1, recipe.eval_steps, min(POINTS, recipe.eval_steps)).round().astype(int))
     curves = {
         name: curve(name, "regret", interval(curves["regret"][..., at - 1]), models, *exact_agents(recipe.env))
@@ -234,7 +236,18 @@ def imitation_section(recipe: Recipe, policies: list[Policy], windows: History) 
 
 
 def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: dict[str, str]) -> dict[str, Any]:
-    """Regret and reward of everybody over the whole evaluation, least regret first."""
+    """Regret and reward of everybody over the whole evaluation, least regret first; without one by reward."""
+    why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+    note = f"Not here: {why}." if why else "All agents on the same tasks and draws."
+    if not recipe.env.spec.knows_optimum:
+        earned = {name: interval(curves["reward"].sum(-1)) for name, curves in measured.items()}
+        best_first = sorted(earned, key=lambda name: -float(earned[name].mean))
+        return {
+            "title": f"Reward after {recipe.eval_steps:,} steps, most first",
+            "columns": ["agent", "reward"],
+            "rows": [[models.get(name) or in_words(name), earned[name].band()] for name in best_first],
+            "note": note,
+        }
     uniform = measured[UNIFORM]["regret"][..., -1].mean() if UNIFORM in measured else 0.0
     rows: list[list[Any]] = []
     for name in sorted(measured, key=lambda name: float(measured[name]["regret"][..., -1].mean())):
@@ -248,12 +261,11 @@ def table(recipe: Recipe, measured: Measured, models: dict[str, str], refused: d
                 float(regret.mean / uniform) if uniform else "-",
             ]
         )
-    why = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
     return {
         "title": f"Regret and reward after {recipe.eval_steps:,} steps, least regret first",
         "columns": ["agent", "regret", "reward", "/ uniform"],
         "rows": rows,
-        "note": f"Not here: {why}." if why else "All agents on the same tasks and draws.",
+        "note": note,
     }
 
 

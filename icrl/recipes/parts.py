@@ -12,6 +12,7 @@ from pathlib import Path
 from icrl.agents.planning import PAPER, REWARDS
 from icrl.agents.planning import RULES as PLAN_RULES
 from icrl.agents.planning import SCORES as PLAN_SCORES
+from icrl.core.action_heads import BOX_HEADS
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.registry import filters, layouts, objectives
@@ -142,6 +143,9 @@ class Prediction(DynamicsSettings, TrialSettings):
         "rl2, the return of a trial",
     )
     layout: str = setting("pairs", help="registered layout")
+    action_head: str = setting(
+        "", choices=("", *BOX_HEADS), help="of actions in a box: gaussian, squashed or mse; none: as fits"
+    )
     one_hot: bool = setting(True, help="whole-numbered observations enter one-hot; false: as raw numbers")
     label_smoothing: float = setting(0.0, low=0.0, high=1.0, help="e, spread over all actions (ad, dicp)")
     mask_prob: float = setting(

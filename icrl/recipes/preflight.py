@@ -5,6 +5,7 @@ What it needs is a lower bound from shapes alone, before anything compiles.
 What is refused would have failed; what passes may still fail (activations inside a model are counted at their least).
 """
 
+import math
 from pathlib import Path
 
 from icrl.core import registry
@@ -25,22 +26,32 @@ def check_parts_of_others(recipe: Recipe) -> None:
     """Raise ``BrokenLawError`` for an environment or a model of another package that could not be run."""
     if is_foreign(recipe.env):
         environments.check_form(recipe.env)
-    if is_foreign(model := registry.models[recipe.model]):
+    check_model(recipe.model)
+
+
+def check_model(name: str) -> None:
+    """Raise ``BrokenLawError`` for a model of another package that could not be run."""
+    if is_foreign(model := registry.models[name]):
         models.check_form(model)
 
 
 def check_memory(recipe: Recipe) -> None:
     """Raise ``ResourceError`` for a recipe whose training or evaluation cannot fit into memory."""
     backbone, fit, evaluation = recipe.backbone, recipe.fit, recipe.evaluation
-    weights = COPIES * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
-    together = fit.micro_batch or min(fit.batch_size, 4)
+    copies = COPIES + (fit.gradient_groups or 1) - 1  # each group has a gradient of its own
+    weights = copies * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
+    together = fit.micro_batch or min(fit.batch_size // (fit.gradient_groups or 1), 4)
     stream = together * recipe.layout.num_tokens(recipe.context_steps) * backbone.width * FLOAT
     batch = fit.batch_size * recipe.context_steps * _transition(recipe.env.spec)
     training = weights + batch + STREAMS * backbone.num_layers * stream
     curves = 2 * CURVE * recipe.num_held_out * evaluation.rollouts_per_task * recipe.eval_steps
     curves = 0 if recipe.env.is_recorded else curves  # nobody plays
     require_memory(
-        Need("training", training, "width, num_layers, batch_size, micro_batch, context_steps or horizon"),
+        Need(
+            "training",
+            training,
+            "width, num_layers, batch_size, micro_batch, gradient_groups, context_steps or horizon",
+        ),
         Need("evaluation", curves, "eval_tasks, rollouts_per_task, eval_steps or horizon"),
     )
 
@@ -57,10 +68,10 @@ def check_disk(env: Environment, folder: Path, num_steps: int) -> None:
 
 def _transition(spec: EnvSpec) -> int:
     """Bytes of a transition in memory: two observations, action, reward, two flags."""
-    return 2 * FLOAT * spec.obs_dim + 2 * FLOAT + 2
+    return 2 * FLOAT * spec.obs_dim + FLOAT * (1 + math.prod(spec.action_shape)) + 2
 
 
 def _stored(spec: EnvSpec) -> int:
     """Bytes of a transition on disk at least: whole numbers take one each, what never varies takes none."""
     observations = 0 if spec.is_stationary_bandit else 2 * spec.obs_dim * (1 if spec.obs_nvec else FLOAT)
-    return observations + 2
+    return observations + 1 + (FLOAT * spec.action_box.dim if spec.action_box else 1)

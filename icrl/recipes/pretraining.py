@@ -1,14 +1,14 @@
-"""An experiment that is a recipe: its variants are pretrained, frozen, and compared with everybody who fits.
-
-Model m of a run is variant m // S with training seed m % S, S training seeds each.
-"""
+"""An experiment that is a recipe: its variants are pretrained, frozen, and compared with everybody who fits."""
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
+
+import numpy as np
 
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.registry import agents
@@ -20,66 +20,28 @@ from icrl.models._token_policy import Policy
 from icrl.recipes import data, measure
 from icrl.recipes.agent_names import base_name, is_oracle
 from icrl.recipes.checks import Measured, Promise, kept
-from icrl.recipes.experiment import Experiment
 from icrl.recipes.fits import check_fit
 from icrl.recipes.held_out import Groups, held_out_sections
+from icrl.recipes.model_experiment import Model, ModelExperiment, listeners
 from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory, check_parts_of_others
 from icrl.recipes.recipe import Recipe
-from icrl.recipes.run import OnRow, Run
+from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
-from icrl.reports.tensorboard import LiveRun, ModelRun
-from icrl.training.loop import Listener, restore, train
+from icrl.reports.tensorboard import ModelRun
+from icrl.storage.lock import patiently
+from icrl.training.loop import train
 
-
-class Model(NamedTuple):
-    """One of the models of a run."""
-
-    number: int  # under which its checkpoints and metrics are kept
-    label: str  # of its variant
-    recipe: Recipe  # of its variant
-    train_seed: int
-
-
-# settings that the dashboard compares models by, besides those in which they differ
-TOLD: tuple[str, ...] = (
-    "batch_size",
-    "context_steps",
-    "env",
-    "filter",
-    "learning_rate",
-    "model",
-    "num_layers",
-    "objective",
-    "source",
-)
 UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
-TOLD += ("train_steps", "width")
 
 
-class RecipeExperiment(Experiment[Recipe]):
+class RecipeExperiment(ModelExperiment[Recipe]):
     """Base of the experiments whose settings are a ``Recipe``."""
 
     presets: ClassVar[dict[str, Recipe]]
     promises: ClassVar[tuple[Promise, ...]] = ()  # of every preset but smoke: seconds of training promise nothing
     extra_tables: ClassVar[tuple[Callable[..., dict[str, Any]], ...]] = ()  # (recipe, run, groups, measured) to a table
     predicts: ClassVar[bool] = False  # whether it measures what a model predicts, not only how it acts
-    labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
-
-    @classmethod
-    def variants(cls, settings: Recipe) -> dict[str, Recipe]:
-        """The variants by what readers call them."""
-        return {cls.labels.get(label, label): recipe for label, recipe in settings.variants().items()}
-
-    @classmethod
-    def models(cls, settings: Recipe) -> list[Model]:
-        """The models of a run, in the order of their numbers."""
-        count = settings.train_seeds
-        return [
-            Model(index * count + train_seed, label, recipe, train_seed)
-            for index, (label, recipe) in enumerate(cls.variants(settings).items())
-            for train_seed in range(count)
-        ]
 
     @classmethod
     def validate(cls, settings: Recipe, seed: int) -> None:
@@ -98,50 +60,15 @@ class RecipeExperiment(Experiment[Recipe]):
                 raise InputError(f"variant {label}: {refusal}" if settings.vary else str(refusal)) from refusal
 
     @classmethod
-    def kinds(cls, settings: Recipe) -> list[str]:
-        return list(cls.variants(settings))
-
-    @classmethod
-    def num_models(cls, settings: Recipe) -> int:
-        return len(cls.kinds(settings)) * settings.train_seeds
-
-    @classmethod
-    def model_runs(cls, settings: Recipe) -> list[ModelRun]:
-        models = cls.models(settings)
-        every = [flat(model.recipe) for model in models]
-        varied = {name for each in every for name, value in each.items() if value != every[0].get(name)}
-        told = sorted({*TOLD, *varied})
-        return [
-            ModelRun(model.label, model.train_seed, {name: each[name] for name in told if name in each})
-            for model, each in zip(models, every, strict=True)
-        ]
-
-    @classmethod
     def collect(cls, settings: Recipe, seed: int, folder: Path, num_tasks: int) -> None:
         """Store the pretraining data of the first ``num_tasks`` tasks (of the first variant)."""
         require_int("num-tasks", num_tasks, 1, 2**31 - 1)
         data.collect(cls.models(settings)[0].recipe, folder, seed, num_tasks)
 
     @classmethod
-    def run(cls, settings: Recipe, run: Run) -> dict[str, Any]:
-        return cls._results(settings, run, *cls.pretrain(settings, run))
-
-    @classmethod
-    def reevaluate(cls, settings: Recipe, run: Run) -> dict[str, Any]:
-        policies = [cls.restore(settings, run, model) for model in range(cls.num_models(settings))]
-        return cls._results(settings, run, policies, {"training": 0.0})
-
-    @classmethod
     def load_agent(cls, settings: Recipe, run: Run, model: int) -> Agent:
         policy = cls.restore(settings, run, model)
         return cls.models(settings)[model].recipe.agent(policy)
-
-    @classmethod
-    def restore(cls, settings: Recipe, run: Run, model: int) -> Policy:
-        """The policy of ``model`` at its newest checkpoint."""
-        require_int("seed", model, 0, cls.num_models(settings) - 1)
-        _, _, recipe, train_seed = cls.models(settings)[model]
-        return restore(recipe.learner(run.seed, train_seed), run.folder, model)
 
     @classmethod
     def pretrain(cls, settings: Recipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
@@ -158,6 +85,20 @@ class RecipeExperiment(Experiment[Recipe]):
         models = zip(cls.models(settings), cls.model_runs(settings), strict=True)
         policies = [_trained(model, shown, of_run, run) for model, shown in models]
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
+
+    @classmethod
+    def pretrain_apart(cls, settings: Recipe, run: Run, numbers: Iterable[int], place: Path) -> None:
+        """Train the models ``numbers``, or go on with them, in ``place``, a folder with the config of the ``run``.
+
+        The histories are in the folder of the run: whoever comes first collects them, and others wait for it.
+        """
+        of_run, apart = data.RunData(run.folder, run.seed), dataclasses.replace(run, folder=place)
+        models, shown = cls.models(settings), cls.model_runs(settings)
+        for number in numbers:
+            recipe = models[number].recipe
+            if recipe.data.kind != CONTEXTS:
+                patiently(partial(data.collect_histories, recipe, run.folder, run.seed), math.inf)
+            _trained(models[number], shown[number], of_run, apart)
 
     @classmethod
     def _results(cls, settings: Recipe, run: Run, policies: list[Policy], seconds: dict[str, float]) -> dict[str, Any]:
@@ -228,30 +169,10 @@ def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> P
     number, label, recipe, train_seed = model
     batches = held_out = None
     if not recipe.is_reinforced:
-        batches, held_out = of_run.batches(recipe, train_seed, _file_name(label)), of_run.held_out(recipe, train_seed)
+        written = _file_name(label) if of_run.folder == run.folder else ""  # a part writes below its own folder only
+        batches, held_out = of_run.batches(recipe, train_seed, written), of_run.held_out(recipe, train_seed)
     learner = recipe.learner(run.seed, train_seed, batches, held_out)
-    return train(learner, run.folder, number, _listeners(model, shown, run))
-
-
-def _listeners(model: Model, shown: ModelRun, run: Run) -> list[Listener]:
-    """The dashboard, and whoever else hears of the rows of a model."""
-    dashboard = LiveRun(run.dashboard, shown)
-    return [dashboard] if run.on_row is None else [dashboard, RowHook(run.on_row, model)]
-
-
-@dataclasses.dataclass(frozen=True)
-class RowHook:
-    """A callable that hears of new rows, each with the ``variant`` and the ``train_seed`` of its model."""
-
-    on_row: OnRow
-    model: Model
-
-    def begins(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Nothing is new."""
-
-    def logged(self, row: dict[str, Any]) -> None:
-        """Call it."""
-        self.on_row({**row, "variant": self.model.label, "train_seed": self.model.train_seed})
+    return train(learner, run.folder, number, listeners(model, shown, run))
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:
@@ -278,14 +199,21 @@ def _file_name(label: str) -> str:
 
 
 def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
-    lost = {name: float(curves["regret"][..., -1].mean()) for name, curves in measured.items()}
+    known = recipe.env.spec.knows_optimum
+    lost = {name: float(_lost(curves, known).mean()) for name, curves in measured.items()}
     oracles = {name for name in lost if name not in models and is_oracle(name)}
     others = {name: value for name, value in lost.items() if name not in {*models, *oracles}}
     best = min(others, key=lambda name: others[name]) if others else ""
-    ours = ", ".join(f"{label} {lost[name]:.2f}" for name, label in models.items())
+    sign = 1 if known else -1
+    ours = ", ".join(f"{label} {sign * lost[name]:.2f}" for name, label in models.items())
     count = recipe.env.num_tasks
     return (
-        f"Regret after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
-        + (f"; the best competitor, {best}, {others[best]:.2f}" if best else "")
+        f"{'Regret' if known else 'Reward'} after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
+        + (f"; the best competitor, {best}, {sign * others[best]:.2f}" if best else "")
         + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
     )
+
+
+def _lost(curves: dict[str, np.ndarray], known: bool) -> np.ndarray:
+    """Regret at the end, [S, N]; without a known optimum the reward less than 0."""
+    return curves["regret"][..., -1] if known else -curves["reward"].sum(-1)

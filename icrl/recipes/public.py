@@ -15,7 +15,7 @@ from icrl.core.types import Environment
 from icrl.datasets.histories import StoredHistories
 from icrl.datasets.verify import check_owner
 from icrl.recipes import run as runs
-from icrl.recipes.pretraining import RecipeExperiment
+from icrl.recipes.model_experiment import ModelExperiment
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import OnRow, Run
 from icrl.reports import report
@@ -77,7 +77,7 @@ def pretrain(
         agent = icrl.load_agent(folder)
     """
     name = experiment.prediction.objective if isinstance(experiment, Recipe) else experiment
-    require(issubclass(experiments[name], RecipeExperiment), "experiment", name, "one that is a recipe")
+    require(issubclass(experiments[name], ModelExperiment), "experiment", name, "one that is a recipe")
     started = _started(experiment, preset, seed, out, resume, on_row, settings)
     with RunLock(started.folder, started.experiment):
         experiments[name].pretrain(started.settings, started)

@@ -84,6 +84,9 @@ class Recipe(Checked):
             together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
             allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
             require(size is None or size % together == 0, name, size, allowed)
+        groups = self.fit.gradient_groups or 1
+        whole = self.fit.batch_size // groups % self.backbone.sequences_per_task == 0
+        require(whole, "gradient_groups", groups, "groups of whole tasks: the experts' loss compares their sequences")
         check_vary(self.vary)
 
     # --- what the environment decides ---
@@ -208,6 +211,8 @@ class Recipe(Checked):
             return ("dirichlet-mix",) if self.needs_labels else ("ucb1",)
         if self.needs_labels:
             return "uniform", self.label or "annealed-oracle"
+        if self.env.spec.action_box is not None:
+            return ("annealed-oracle",) if self.env.spec.knows_optimum else ("sac",)
         return ("q-learning",) if self.env.spec.num_states else ("linucb-disjoint",)
 
     @property
@@ -240,7 +245,10 @@ class Recipe(Checked):
     def layout(self) -> Layout:
         """The layout for this environment."""
         spec = self.env.spec if self.prediction.one_hot else dataclasses.replace(self.env.spec, obs_nvec=())
-        made: Layout = layouts[self.prediction.layout](spec)
+        head = self.prediction.action_head
+        if self.is_reinforced and spec.action_box is not None:
+            head = head or "squashed"  # the one of which samples have the density that is told of them
+        made: Layout = layouts[self.prediction.layout](spec, **({"action_head": head} if head else {}))
         return made
 
     def objective(self) -> Objective:
@@ -258,7 +266,7 @@ class Recipe(Checked):
             return untrained_policy(self.model, self.backbone, self.objective(), self.num_tokens, seed, train_seed)
         rngs = nnx.Rngs(key_for(seed, "init", train_seed))
         made = models[self.model](self.backbone, self.num_tokens, rngs)
-        return Policy.split(ActorCritic(self.layout.token_dim, self.layout.num_actions, made, rngs))
+        return Policy.split(ActorCritic(self.layout.token_dim, self.objective().num_outputs, made, rngs))
 
     @property
     def num_tokens(self) -> int:

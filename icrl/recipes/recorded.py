@@ -62,7 +62,7 @@ def check_recorded(recipe: Recipe, stored: Stored) -> None:
     """Raise ``InputError`` unless the recipe is one for the foreign contexts or histories ``stored``."""
     where = recipe.data.folder
     theirs, ours = recorded_environment(stored.card, where).spec, recipe.env.spec
-    for field in ("num_actions", "obs_shape"):
+    for field in ("num_actions", "action_box", "obs_shape"):
         found, wanted = getattr(theirs, field), getattr(ours, field)
         require(found == wanted, "env", recipe.env.name, f"one with the {field} of {where}: {found}, not {wanted}")
     for name, value in _facts(stored).items():

@@ -29,7 +29,8 @@ from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
-from icrl.storage.run_folder import CONFIG, FLAGS, RunLock, identity_of, open_run_folder, read_config
+from icrl.storage.paths import show
+from icrl.storage.run_folder import CONFIG, FLAGS, PARTS, RunLock, identity_of, open_run_folder, read_config
 from icrl.storage.views import forget_views, record_views
 
 RESULTS = "results.json"  # the last thing that a run writes but for its pictures
@@ -56,6 +57,11 @@ class Run:
     def dashboard(self) -> Path:
         """Where the event files are."""
         return self.folder / "tensorboard"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The record of training, a row at a time; none of a run that trained nothing."""
+        return _metrics(self.folder)
 
     @property
     def ledger(self) -> Ledger:
@@ -103,8 +109,11 @@ def start(
     resume: bool,
     large: bool = False,
     on_row: OnRow | None = None,
+    in_parts: bool = False,
 ) -> Run:
     """Open the output folder of a new run, or with ``resume`` of the one that is there, if there is one.
+
+    Only who trains a part of its models (``gathering.run_part``) goes on with a run that is ``in_parts``.
 
     Raises:
       ResourceError: no device of the kind that ``JAX_PLATFORMS`` names.
@@ -112,7 +121,10 @@ def start(
     """
     require_int("seed", seed, 0, MAX_SEED)
     device, settings = device_name(), settings_of(experiment, preset, values)
-    resume = resume and (out / CONFIG).exists()  # what was killed before it began is begun
+    begun = (out / CONFIG).exists()
+    whole = in_parts or not (begun and (out / PARTS).is_dir())
+    require(whole, "out", show(out), "a folder of a whole run", "this one is in parts: go on with --part K/N")
+    resume = resume and begun  # what was killed before it began is begun
     count = len(experiments[experiment].kinds(settings))
     hint = "--yes trains more"
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)

@@ -51,7 +51,8 @@ class Pretrained:
     def refuses(self, env: Environment, num_steps: int) -> str:
         """Why it does not fit ``env``; empty if it does."""
         mine, other = self.spec, env.spec
-        same = (mine.num_actions, mine.obs_shape, mine.obs_nvec) == (other.num_actions, other.obs_shape, other.obs_nvec)
+        facts = ("num_actions", "action_box", "obs_shape", "obs_nvec")
+        same = all(getattr(mine, fact) == getattr(other, fact) for fact in facts)
         if not same:
             return f"needs observations and actions as in {mine.name}"
         room = self.agent.capacity

@@ -28,7 +28,7 @@ def trained_agent(env: Environment, text: str) -> Agent:
     """
     recipe, restore = _found(text)
     theirs, ours = recipe.env.spec, env.spec
-    for field in ("num_actions", "obs_shape", "obs_nvec"):
+    for field in ("num_actions", "action_box", "obs_shape", "obs_nvec"):
         found, wanted = getattr(theirs, field), getattr(ours, field)
         if found != wanted:
             raise InputError(f"{text}: learned in {theirs.name}, whose {field} is {found}, {ours.name} has {wanted}")

@@ -46,6 +46,8 @@ class AgentCurve(TypedDict):
     tuned_from: NotRequired[str]  # the agent in the same section of which these are the settings chosen by tuning
     regret: NotRequired[Band]  # [T] cumulative pseudo-regret in reward units
     suboptimality: NotRequired[Band]  # [P] expected loss of the greedy action in reward units
+    loss: NotRequired[Band]  # loss of predictions, in the unit that the section says
+    accuracy: NotRequired[Band]  # [T] share of predictions that are right
     returns: NotRequired[Band]  # [E] return of an episode, as it was: never smoothed
 
 

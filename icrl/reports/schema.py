@@ -13,11 +13,13 @@ from icrl.reports.sections import (
     cross_entropy,
     diversity,
     episodes,
+    maps,
     offline,
     online,
     published,
     routing,
     settings,
+    strategies,
     tables,
     training,
     worlds,
@@ -36,6 +38,8 @@ class Results(Head):
     offline: NotRequired[offline.Offline | None]
     cross_entropy: NotRequired[cross_entropy.CrossEntropy | None]
     diversity: NotRequired[diversity.Diversity | None]
+    strategies: NotRequired[strategies.Strategies | None]
+    maps: NotRequired[maps.Maps | None]
     tables: NotRequired[list[tables.Numbers] | None]
     training: NotRequired[dict[str, training.Training] | None]  # by training seed, or means over seeds by model
     routing: NotRequired[list[routing.Routing] | None]  # of the first model
@@ -43,7 +47,10 @@ class Results(Head):
     env: dict[str, Any]  # {"id": ..., settings ...}
 
 
-_IN_ORDER = (checks, worlds, episodes, online, offline, cross_entropy, diversity, tables, training, routing, published)
+_IN_ORDER = (
+    *(checks, worlds, episodes, online, offline, cross_entropy, diversity, strategies, maps, tables, training),
+    *(routing, published),
+)
 SECTIONS: tuple[Section, ...] = tuple(module.SECTION for module in (*_IN_ORDER, settings))
 
 

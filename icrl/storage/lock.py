@@ -5,12 +5,13 @@ The lock file is no artefact; it alone holds a time, a process and a host.
 
 import contextlib
 import datetime
+import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from icrl.core.errors import DamagedError, InputError, LockedError
 from icrl.storage.documents import digest_of, read_document
@@ -25,8 +26,12 @@ except ImportError:  # such a system can still read what others wrote
     fcntl = None  # type: ignore[assignment]
 
 CONFIG, LOCK = "config.json", ".lock"
+PATIENCE = 60.0  # seconds in which many processes that begin at once have done so, on a machine that is busy
+MOMENT = 3.0  # seconds of waiting after which a log says for whom
 LOOKS = 20  # hundredths of a second in which somebody may only look who holds the lock
-DEPTH = 2  # levels of folders below that of a run which it writes into: data/SET, checkpoints/seed-N
+DEPTH = 2  # levels of folders below that of a run which it writes into: data/SET, checkpoints/seed-N, parts/K-of-N
+Result = TypeVar("Result")
+_log = logging.getLogger("icrl")
 
 
 class RunLock:
@@ -108,6 +113,25 @@ class RunLock:
         return {"host": platform.node(), "pid": os.getpid(), "run_id": run_id, "started": started}
 
 
+def patiently(act: Callable[[], Result], seconds: float = PATIENCE) -> Result:
+    """What ``act`` returns, tried again for ``seconds`` while somebody else holds a lock that it needs.
+
+    Who that is, is logged after a moment.
+    """
+    began, told = time.monotonic(), False
+    while True:
+        try:
+            return act()
+        except LockedError as error:
+            waited = time.monotonic() - began
+            if waited >= seconds:
+                raise
+            if waited >= MOMENT and not told:
+                _log.warning("waiting: %s", error)
+                told = True
+        time.sleep(0.1)
+
+
 def _lock(descriptor: int) -> None:
     """Lock an open file; ``BlockingIOError`` if somebody holds it for longer than a look takes."""
     for _ in range(LOOKS):
@@ -131,7 +155,7 @@ def _describe_holder(data: bytes) -> str:
 def _tidy(folder: Path) -> None:
     """Refuse links in the folders that the holder of ``folder`` writes into; then sweep them of stray temporaries."""
     for own in list(_own_folders(folder, DEPTH)):  # the list: every link is met before anything is removed
-        sweep_temporaries(own)
+        sweep_temporaries(own, unless="" if own == folder else LOCK)
 
 
 def _own_folders(folder: Path, depth: int) -> Iterator[Path]:

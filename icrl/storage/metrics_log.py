@@ -114,7 +114,12 @@ def truncate_jsonl(path: Path | str, keep: Callable[[dict[str, Any]], bool]) -> 
     A record that does not exist yet (the run died before its first row) is left so.
     """
     if os.path.lexists(path):
-        publish_file(path, _encode([row for row in read_jsonl(path) if keep(row)], show(path), 0))
+        publish_jsonl(path, [row for row in read_jsonl(path) if keep(row)])
+
+
+def publish_jsonl(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
+    """Replace the record by one of these ``rows``; it appears whole."""
+    publish_file(path, _encode(rows, show(path), 0))
 
 
 def _encode(rows: Iterable[dict[str, Any]], where: str, crc: int) -> bytes:

@@ -117,11 +117,16 @@ def discard_folder(path: Path | str) -> None:
         remove_tree(temporary)
 
 
-def sweep_temporaries(folder: Path | str) -> list[str]:
-    """Remove what killed writers left in ``folder`` (not below). Call it only while holding the folder's lock."""
+def sweep_temporaries(folder: Path | str, unless: str = "") -> list[str]:
+    """Remove what killed writers left in ``folder`` (not below). Call it only while holding the folder's lock.
+
+    Whoever holds the lock of a folder above names in ``unless`` the file that a writer here makes before all others.
+    """
     with explained(folder):
         names = os.listdir(folder) if os.path.isdir(folder) else []
         stale = sorted(name for name in names if TEMPORARY.fullmatch(name))
+        if unless and os.path.lexists(Path(folder) / unless):  # looked for now: it is older than what was just listed
+            return []
         for name in stale:
             remove_tree(Path(folder) / name)
     return stale

@@ -18,6 +18,7 @@ from icrl.storage.publish import TEMPORARY, make_folder
 from icrl.storage.strict_json import encode_json
 
 SCHEMA = 1
+PARTS = "parts"  # the folder of those that are trained apart, while the run is in parts: K-of-N, each with a lock
 PACKAGES = ("icrl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")  # those that decide the bits
 FLAGS = {  # the switches of jax that change random numbers, as jax ships them: what a record without them means
     "jax_default_prng_impl": "threefry2x32",
@@ -51,7 +52,7 @@ def open_run_folder(
     settings = json.loads(encode_json(config, "settings"))
     _check_run_folder(folder, settings, resume, flags, ignore)
     make_folder(folder)
-    machine = {"versions": _versions(), "device": device}
+    machine = {"versions": versions(), "device": device}
     with RunLock(folder, "opening"):
         stored = _check_run_folder(folder, settings, resume, flags, ignore)  # again: now nobody else can change it
         if stored is None:
@@ -139,9 +140,10 @@ def _json_text(value: Any) -> str:
     return "nothing" if value is _ABSENT else json.dumps(value, sort_keys=True)
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the bits, by name."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return versions
+            found[package] = importlib.metadata.version(package)
+    return found

@@ -14,6 +14,7 @@ from icrl.core.seeding import key_for
 from icrl.core.tasks import TaskSet
 from icrl.core.types import Agent, Array, Environment, Interaction, Transition
 from icrl.testing._law import as_numbers, expect, expect_same, form_of, law, made, title_of
+from icrl.testing.environments import expect_action
 
 STEPS, TASKS = 24, 8
 
@@ -110,7 +111,7 @@ def settings_hash_into_one_structure(agent: Agent) -> None:
 
 @law
 def act_and_update_keep_their_form(agent: Agent, env: Environment) -> None:
-    """An action is one int32; structure, shapes and types of the state after ``update`` are those after ``init``."""
+    """An action is one, in form; structure, shapes and types of the state after ``update`` are those after ``init``."""
 
     def first_step(key: Array, task: Any) -> tuple[Any, Array, Any]:
         ready = agent.for_task(task)
@@ -122,7 +123,8 @@ def act_and_update_keep_their_form(agent: Agent, env: Environment) -> None:
 
     key = jax.random.key(0)
     before, action, after = jax.eval_shape(first_step, key, jax.eval_shape(env.sample_task, key))
-    expect((action.shape, action.dtype) == ((), jnp.int32), "act", form_of(action), "int32 of shape ()")
+    right = f"{_dtype(env)} of shape {env.spec.action_shape}"
+    expect((action.shape, action.dtype) == (env.spec.action_shape, _dtype(env)), "act", form_of(action), right)
     forms: list[Any] = [jax.tree.structure(after), jax.tree.structure(before)]
     expect(forms[0] == forms[1], "state after update", str(forms[0]), str(forms[1]))
     for (path, a), b in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True):
@@ -138,16 +140,23 @@ def it_can_act(agent: Agent, env: Environment, keys: Array, tasks: Any, found: l
 
 @law
 def actions_are_actions(seen: Rollouts) -> None:
-    """Numbers 0 .. K - 1 in int32."""
-    action, right = seen.together.history.action, f"int32 of shape {(TASKS, STEPS)}"
-    expect((action.shape, action.dtype) == ((TASKS, STEPS), jnp.int32), "actions", form_of(action), right)
-    inside = np.all((action >= 0) & (action < seen.env.num_actions))
-    expect(inside, "actions", np.unique(action), f"integers in [0, {seen.env.num_actions - 1}]")
+    """Numbers 0 .. K - 1 in int32, or float32 [A] inside of the box."""
+    action, shape = seen.together.history.action, (TASKS, STEPS, *seen.env.spec.action_shape)
+    right = f"{_dtype(seen.env)} of shape {shape}"
+    expect((action.shape, action.dtype) == (shape, _dtype(seen.env)), "actions", form_of(action), right)
+    for one in np.asarray(action).reshape(-1, *seen.env.spec.action_shape):
+        expect_action(seen.env, one, "actions")
+
+
+def _dtype(env: Environment) -> Any:
+    return np.dtype(jnp.int32 if env.spec.action_box is None else jnp.float32)
 
 
 @law
 def regret_is_never_negative(seen: Rollouts) -> None:
-    """And finite; 0 for an oracle."""
+    """And finite; 0 for an oracle. Where the optimum is unknown it is NaN."""
+    if not seen.env.spec.knows_optimum:
+        return
     regret = seen.together.curves.regret
     expect(np.all(np.isfinite(regret)) and np.all(regret >= 0), "regret", np.min(regret), "finite, 0 or more")
 
@@ -157,9 +166,8 @@ def vmap_is_a_loop_and_the_key_decides(seen: Rollouts) -> None:
     """The same key gives the same rollout, alone or among others."""
     for i in (0, TASKS - 1):
         alone, again = (rollout(seen.keys[i], seen.env, one_of(seen.tasks, i), seen.agent) for _ in range(2))
-        same = all(
-            map(np.array_equal, map(as_numbers, jax.tree.leaves(alone)), map(as_numbers, jax.tree.leaves(again)))
-        )
+        leaves = zip(*(map(as_numbers, jax.tree.leaves(each)) for each in (alone, again)), strict=True)
+        same = all(np.array_equal(a, b, equal_nan=True) for a, b in leaves)  # an unknown regret is NaN
         expect(same, "two rollouts on one key", "different ones", "equal ones: draws from the key alone")
         actions = seen.together.history.action[i]
         expect_same(alone.history.action, actions, "actions alone", "those among others")
@@ -179,8 +187,7 @@ def an_agent_that_saw_nothing_can_act(seen: Rollouts) -> None:
         return ready.act(keys[2], state, shown), ready.act_greedy(keys[2], state, shown)
 
     for name, action in zip(("act", "act_greedy"), choose(seen.keys, one_of(seen.tasks)), strict=True):
-        expect((action.shape, action.dtype) == ((), jnp.int32), name, form_of(action), "int32 of shape ()")
-        expect(0 <= action < env.num_actions, name, int(action), f"an integer in [0, {env.num_actions - 1}]")
+        expect_action(env, action, name)
 
 
 @law

@@ -53,14 +53,30 @@ def walk(env: Environment, num_steps: int, seed: int = 3) -> tuple[Any, list[Ste
     """The task of a random rollout, and its steps."""
     task = env.sample_task(key_for(seed, "task"))
     _, state = env.reset(key_for(seed, "reset"), task)
-    actions = np.random.default_rng(seed).integers(env.num_actions, size=num_steps)
     rows = []
-    for t, action in enumerate(actions):
-        key, choice = key_for(seed, "step", t), jnp.int32(action)
+    for t, choice in enumerate(some_actions(env, num_steps, seed)):
+        key = key_for(seed, "step", t)
         outcome = env.step(key, state, choice, task)
         rows.append((key, state, choice, outcome))
         state = outcome[1]
     return task, rows
+
+
+def some_actions(env: Environment, count: int, seed: int = 3) -> Any:
+    """Random actions [count, ...]."""
+    draws, box = np.random.default_rng(seed), env.spec.action_box
+    if box is None:
+        return jnp.asarray(draws.integers(env.num_actions, size=count), jnp.int32)
+    return box.from_unit(jnp.asarray(draws.uniform(-1, 1, (count, box.dim)), jnp.float32))
+
+
+def every_action(env: Environment) -> Any:
+    """All numbered actions, or some of a box: random ones, its corners in two opposite directions, and its middle."""
+    box = env.spec.action_box
+    if box is None:
+        return jnp.arange(env.num_actions, dtype=jnp.int32)
+    ends = box.from_unit(jnp.array([[-1.0], [0.0], [1.0]], jnp.float32) * jnp.ones((1, box.dim), jnp.float32))
+    return jnp.concatenate([some_actions(env, 12), ends])
 
 
 # --- form ---
@@ -77,7 +93,9 @@ def settings_hash_and_compare(env: Environment) -> None:
 def spec_tells_the_truth(env: Environment) -> None:
     """Numbers of actions and steps, shapes and bounds are those of what is seen."""
     spec = env.spec
-    expect(env.num_actions == spec.num_actions >= 1, "num_actions", env.num_actions, f"{spec.num_actions}, at least 1")
+    if spec.action_box is None:
+        right = f"{spec.num_actions}, at least 1"
+        expect(env.num_actions == spec.num_actions >= 1, "num_actions", env.num_actions, right)
     expect(env.name == spec.name == type(env).__name__, "spec.name", spec.name, type(env).__name__)
     task, rows = walk(env, 2 * spec.max_steps_in_episode)
     limit = task.max_steps_in_episode
@@ -137,7 +155,7 @@ def vmap_is_a_loop(env: Environment) -> None:
     tasks = TaskSet.draw(env, 0, "vmap", 5).params
     keys = jax.random.split(key_for(0, "keys"), 5)
     _, states = jax.vmap(env.reset)(keys, tasks)
-    actions = jnp.arange(5, dtype=jnp.int32) % env.num_actions
+    actions = jnp.resize(every_action(env), (5, *env.spec.action_shape))
     rows = keys, states, actions, tasks, jax.vmap(env.step)(keys, states, actions, tasks)
     for i in range(5):
         key, state, action, task, outcome = jax.tree.map(lambda leaf, i=i: leaf[i], rows)
@@ -201,25 +219,43 @@ def episodes_end_and_restart(env: Environment) -> None:
         since = 0 if over else since
 
 
-# --- worth ---
+# --- worth; of environments whose optimum is known ---
+
+
+def expect_action(env: Environment, action: Any, what: str) -> None:
+    """Raise unless ``action`` has the form of one and is one."""
+    box, shape = env.spec.action_box, env.spec.action_shape
+    dtype: Any = jnp.int32 if box is None else jnp.float32
+    right = f"{np.dtype(dtype)} of shape {shape}"
+    expect((action.shape, action.dtype) == (shape, dtype), what, form_of(action), right)
+    if box is None:
+        right, inside = f"an integer in [0, {env.num_actions - 1}]", 0 <= action < env.num_actions
+    else:
+        right = f"inside of {box.low} .. {box.high}"
+        inside = np.all((action >= np.array(box.low, np.float32)) & (action <= np.array(box.high, np.float32)))
+    expect(inside, what, np.asarray(action), right)
 
 
 @law
 def regret_is_never_negative_and_nothing_at_the_optimum(env: Environment) -> None:
     """Of all actions, in all states of an episode."""
+    if not env.spec.knows_optimum:
+        return
     task, rows = walk(env, HORIZON)
     for t, (_, state, _, _) in enumerate(rows):
-        regrets = np.array([env.regret(task, state, jnp.int32(a)) for a in range(env.num_actions)])
+        regrets = np.array([env.regret(task, state, a) for a in every_action(env)])
         best = env.optimal_action(task, state)
-        expect((best.shape, best.dtype) == ((), jnp.int32), "optimal_action", form_of(best), "int32 of shape ()")
+        expect_action(env, best, "optimal_action")
         expect(np.all(regrets >= 0), f"regrets at step {t}", regrets, "0 or more")
-        smallest = regrets[int(best)] == regrets.min() == 0.0
-        expect(smallest, f"regret of optimal_action {int(best)} at step {t}", regrets[int(best)], "0, of all the least")
+        least = env.regret(task, state, best)
+        expect(least == 0.0, f"regret of optimal_action {np.asarray(best)} at step {t}", least, "0, of all the least")
 
 
 @law
 def optimal_return_is_what_the_oracle_earns(env: Environment, num_tasks: int = 4000) -> None:
     """One episode of the oracle in each task. A bias of 0.1 standard deviations of the return shows as z = 6."""
+    if not env.spec.knows_optimum:
+        return
     tasks = TaskSet.draw(env, 1, "optimum", num_tasks).params
     oracle, limit = Oracle.for_env(env), env.spec.max_steps_in_episode
 
@@ -240,6 +276,23 @@ def optimal_return_is_what_the_oracle_earns(env: Environment, num_tasks: int = 4
 
 
 # --- tasks from outside ---
+
+
+@law
+def actions_outside_of_the_box_are_clipped(env: Environment) -> None:
+    """Those far outside do what the nearest inside does, and cost as much."""
+    box = env.spec.action_box
+    if box is None:
+        return
+    task, rows = walk(env, 2)
+    for key, state, _, _ in rows:
+        for outside in box.from_unit(jnp.ones((2, box.dim))) * jnp.array([[3.0], [-3.0]], jnp.float32):
+            nearest = box.clip(outside)
+            found, right = (env.step(key, state, action, task) for action in (outside, nearest))
+            expect_same(found, right, f"step with the action {outside}", f"that with {nearest}")
+            if env.spec.knows_optimum:
+                found, right = (env.regret(task, state, action) for action in (outside, nearest))
+                expect_same(found, right, f"regret of the action {outside}", f"that of {nearest}")
 
 
 @law
@@ -286,6 +339,7 @@ LAWS = (
     no_key_is_used_twice,
     a_short_rollout_is_the_start_of_a_long_one,
     episodes_end_and_restart,
+    actions_outside_of_the_box_are_clipped,
     regret_is_never_negative_and_nothing_at_the_optimum,
     optimal_return_is_what_the_oracle_earns,
     validate_task_takes_every_drawn_task,

@@ -13,8 +13,9 @@ from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
+from icrl.training.gradients import gradient_norm, gradient_sums, placed
 from icrl.training.loop import UNKNOWN, Learner, Told, Work, train
-from icrl.training.step import FitSettings, TrainState, gradient_norm, gradient_sums, initial_state, updated
+from icrl.training.step import FitSettings, TrainState, initial_state, updated
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ class Fit(Learner):
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         assert self.batches is not None and self.key is not None
         batch, structure = self.batches(number - 1), self.template.structure
+        state = placed(state, self.settings)
         sums = gradient_sums(self.settings, self.objective, structure, state, batch, self.key)
         told = {"gradient_norm": gradient_norm(self.settings, sums)} if self.settings.is_logged(number) else {}
         return updated(self.settings, structure, state, sums), told

@@ -42,6 +42,7 @@ from icrl.storage.metrics_log import (
 from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
+from icrl.training.gradients import on_one_device
 from icrl.training.step import FitSettings, TrainState
 
 _log = logging.getLogger("icrl")
@@ -133,7 +134,8 @@ class Learner(abc.ABC):
 
     def policy(self, state: TrainState) -> Policy:
         """The policy that training has reached."""
-        return Policy(params=state.params, slow=state.slow, structure=self.template.structure)
+        params, slow = on_one_device((state.params, state.slow))
+        return Policy(params=params, slow=slow, structure=self.template.structure)
 
 
 def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Listener] = ()) -> Policy:
@@ -245,6 +247,7 @@ def _finite_losses(state: TrainState, step: int) -> np.ndarray:
 
 def _save(saves: Path, state: TrainState, step: int, meta: dict[str, Any]) -> None:
     """Publish a checkpoint of a state that is finite in every leaf."""
+    state = on_one_device(state)
     _finite_losses(state, step)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
         if not bool(jnp.isfinite(leaf).all()):

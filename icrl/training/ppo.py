@@ -38,7 +38,7 @@ class Samples(NamedTuple):
     tokens: Array  # [B, L, D] float32
     start: Array | None  # [B, L] bool, tokens that begin a context; None: only the first does
     carry: Any  # memory in front of the rollout, leading axis [B]; None: an empty past
-    action: Array  # [B, n] int32
+    action: Array  # [B, n] int32, or [B, n, A] float32 in a box
     log_prob: Array  # [B, n] float32, of the actions under the policy that acted
     value: Array  # [B, n] float32, of that policy
     advantage: Array  # [B, n] float32
@@ -214,14 +214,14 @@ def samples_of(trials: Trials, agent: InContextAgent, lived: Interaction, start:
     first = layout.decisions(trials.rollout_steps) - (layout.num_before - 1)  # tokens in front of which a step begins
     flags = None if length is None else jnp.zeros(tokens.shape[:2], bool).at[:, first].set(begins)
     carry = None if trials.rollouts == 1 else start.agent_state.carry
-    empty = jnp.zeros(history.action.shape, jnp.float32)
+    empty = jnp.zeros(history.reward.shape, jnp.float32)
     read = Samples(tokens, flags, carry, history.action, empty, empty, empty, empty)
     logits, value = jax.lax.map(partial(_read, trials, agent.policy, agent.policy.params), _parts(trials, read))
     logits, value = (x.reshape(-1, *x.shape[2:]) for x in (logits, value))
     cut = ended if trials.objective.across_episodes else over
     cut = cut.at[:, -1].set(cut[:, -1] | is_last)
     advantage = _advantages(trials, history.reward, value, cut)
-    log_prob, value = _log_prob(logits[:, :-1], history.action), value[:, :-1]
+    log_prob, value = layout.head.log_prob(logits[:, :-1], history.action), value[:, :-1]
     return read._replace(log_prob=log_prob, value=value, advantage=advantage, target=advantage + value)
 
 
@@ -289,18 +289,12 @@ def loss_of(trials: Trials, policy: Policy, params: Any, batch: Samples) -> tupl
     logits, value = _read(trials, policy, params, batch)
     logits, value = logits[:, :-1], value[:, :-1]
     advantage = (batch.advantage - batch.advantage.mean()) / (batch.advantage.std() + 1e-8)
-    change = _log_prob(logits, batch.action) - batch.log_prob
+    change = objective.layout.head.log_prob(logits, batch.action) - batch.log_prob
     ratio = jnp.exp(change)
     clipped = jnp.clip(ratio, 1.0 - objective.clip, 1.0 + objective.clip)
     surrogate = jnp.minimum(ratio * advantage, clipped * advantage).mean()
     near = batch.value + jnp.clip(value - batch.value, -objective.clip, objective.clip)
     value_loss = 0.5 * jnp.maximum(jnp.square(value - batch.target), jnp.square(near - batch.target)).mean()
-    entropy = -jnp.sum(jax.nn.softmax(logits) * jax.nn.log_softmax(logits), -1).mean()
+    entropy = objective.layout.head.entropy(logits).mean()
     loss = -surrogate + objective.value_weight * value_loss - objective.entropy_weight * entropy
     return loss, {"loss": loss, "value_loss": value_loss, "entropy": entropy, "kl": (ratio - 1 - change).mean()}
-
-
-def _log_prob(logits: Array, action: Array) -> Array:
-    """Of actions [...] under logits [..., K]; a masked sum, as gathers are slow on a CPU."""
-    chosen = jax.nn.one_hot(action, logits.shape[-1], dtype=logits.dtype)
-    return jnp.sum(jax.nn.log_softmax(logits) * chosen, -1)

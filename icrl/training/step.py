@@ -3,27 +3,25 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from icrl.core.devices import host_workers
 from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
+from icrl.training.gradients import gradient_sums, placed
 
 SCHEDULES = ("cosine", "constant")
 CPU_MICRO_BATCH = 4  # sequences whose activations stay in a core's cache; an accelerator takes the whole batch
-CPU_SHARES = 2  # parts of a batch side by side on a CPU; a constant, so that the number of cores changes no bit
+CPU_GROUPS = 2  # parts of a batch side by side on a CPU; a constant, so that the number of cores changes no bit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +42,25 @@ class FitSettings(Checked):
         high="batch_size",
         help="sequences per gradient evaluation; none: 4 on a CPU, or all if they have to meet",
     )
+    gradient_groups: int | None = setting(
+        None,
+        low=1,
+        high="batch_size",
+        help="G, parts of a batch whose gradients are summed apart, then in order: the same bits on any number of "
+        "devices that divides it; none: 2 on a CPU, else one a device",
+    )
     log_every: int = setting(50, low=1, high=2**31 - 1, help="steps between rows of metrics.jsonl")
     save_every: int = setting(500, low=1, high=2**31 - 1, help="steps between checkpoints")
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        groups = self.gradient_groups or 1
+        nearest = max(1, round(self.batch_size / groups)) * groups
+        divided = self.batch_size % groups == 0
+        require(divided, "batch_size", self.batch_size, f"a multiple of {groups} gradient groups, as {nearest}")
         if self.micro_batch is not None:
-            divides = self.batch_size % self.micro_batch == 0
-            require(divides, "micro_batch", self.micro_batch, f"a divisor of batch_size {self.batch_size}")
+            part = self.batch_size // groups
+            require(part % self.micro_batch == 0, "micro_batch", self.micro_batch, f"a divisor of {part}, one group")
 
     def learning_rate_at(self) -> optax.Schedule:
         """Step -> learning rate."""
@@ -68,14 +77,31 @@ class FitSettings(Checked):
         return optax.adamw(self.learning_rate_at(), weight_decay=self.weight_decay)
 
     def resolved(self, policy: Policy) -> Self:
-        """With a micro-batch: one that suits the platform and divides the batch, or all of it if its rows must meet."""
-        if self.micro_batch is not None:
+        """With groups and a micro-batch that suit the platform and divide the batch; one of each if its rows must meet.
+
+        Raises:
+          InputError: a batch that the devices do not divide.
+        """
+        if self.gradient_groups is not None and self.micro_batch is not None:
             return self
-        wanted = CPU_MICRO_BATCH if jax.default_backend() == "cpu" else self.batch_size
-        if policy.needs_whole_batch:
-            wanted = self.batch_size
-        divisors = (size for size in range(1, min(wanted, self.batch_size) + 1) if self.batch_size % size == 0)
-        return dataclasses.replace(self, micro_batch=max(divisors))
+        together = policy.needs_whole_batch
+        groups = self.gradient_groups or self._fitting_groups(together)
+        grouped = dataclasses.replace(self, gradient_groups=groups)
+        if self.micro_batch is not None:
+            return grouped
+        part = self.batch_size // groups
+        most = CPU_MICRO_BATCH if jax.default_backend() == "cpu" and not together else part
+        micro = max(size for size in range(1, min(most, part) + 1) if part % size == 0)
+        return dataclasses.replace(grouped, micro_batch=micro)
+
+    def _fitting_groups(self, needs_whole_batch: bool) -> int:
+        """G where it was left open."""
+        if needs_whole_batch:
+            return 1
+        if jax.default_backend() != "cpu":
+            return 1 if self.micro_batch == self.batch_size else jax.device_count()
+        micro = self.micro_batch or max(size for size in range(1, CPU_MICRO_BATCH + 1) if self.batch_size % size == 0)
+        return math.gcd(self.batch_size // micro, CPU_GROUPS)
 
     def is_logged(self, step: int) -> bool:
         """Whether ``step``, from 1, has a row of metrics."""
@@ -111,84 +137,25 @@ def train_step(
 ) -> TrainState:
     """The state after one more step; ``state`` is given away.
 
-    The gradients of micro-batches are summed in a fixed order. On a CPU the batch goes in two shares to two threads, as
-    most operations are too small for two cores; more and shorter calls would pay for fresh memory each time.
-
-    ``key`` is the same for all steps: a step's own draws come from it and the number of the step. Models that differ
-    in their training seed or data only share the compiled code.
+    The gradients of micro-batches are summed in a fixed order, see ``gradients.py``. ``key`` is the same for all steps:
+    a step's own draws come from it and the number of the step. Models that differ in their training seed or data only
+    share the compiled code.
     """
     settings = settings.resolved(Policy(params=state.params, slow=state.slow, structure=structure))
+    state = placed(state, settings)
     return updated(settings, structure, state, gradient_sums(settings, objective, structure, state, batch, key))
-
-
-def gradient_sums(
-    settings: FitSettings, objective: Supervised, structure: Structure, state: TrainState, batch: Any, key: Array
-) -> list[tuple[Array, Any]]:
-    """Sums of loss and gradient of each share of the batch; of resolved settings."""
-    policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    shares = math.gcd(settings.pieces, CPU_SHARES) if jax.default_backend() == "cpu" else 1
-    gradient = partial(_gradient, settings, objective, settings.pieces // shares, policy, state.step, batch, key)
-    if shares == 1:
-        return [gradient(0)]
-    return list(_cores().map(partial(_waited_for, gradient), range(shares)))
-
-
-def gradient_norm(settings: FitSettings, sums: Sequence[tuple[Array, Any]]) -> float:
-    """Euclidean norm of the gradient of a step, from its ``gradient_sums``; on the host, as it is seldom asked."""
-    parts = zip(*(jax.tree.leaves(gradient) for _, gradient in sums), strict=True)
-    squares = (float(np.square(sum(np.asarray(each, np.float64) for each in leaf)).sum()) for leaf in parts)
-    return math.sqrt(sum(squares)) / settings.pieces
-
-
-def _waited_for(gradient: Callable[[int], Any], share: int) -> Any:
-    """The thread stays with its share: JAX would put all that one thread starts into one queue."""
-    return jax.block_until_ready(gradient(share))
-
-
-@functools.cache
-def _cores() -> ThreadPoolExecutor:
-    """Threads for the shares, as long as the process lives; one core has one thread."""
-    return ThreadPoolExecutor(min(host_workers(), CPU_SHARES), "gradient")
-
-
-@partial(jax.jit, static_argnames=("settings", "objective", "pieces"))
-@in_32_bits
-def _gradient(
-    settings: FitSettings,
-    objective: Supervised,
-    pieces: int,
-    policy: Policy,
-    step: Array,
-    batch: Any,
-    key: Array,
-    share: Array | int,
-) -> tuple[Array, Any]:
-    """Sums of loss and gradient over so many ``pieces`` of the batch, those of this ``share`` of them."""
-    micro = settings.batch_size // settings.pieces
-    keys = jax.random.split(jax.random.fold_in(key, step), settings.pieces)
-
-    def loss_of(params: Any, piece: Any, key_piece: Array) -> Array:
-        return objective.loss(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
-
-    def add_gradient(total: Any, number: Array) -> tuple[Any, None]:
-        piece = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
-        found = jax.value_and_grad(loss_of)(policy.params, piece, keys[number])
-        return jax.tree.map(jnp.add, total, found), None
-
-    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, policy.params))
-    return jax.lax.scan(add_gradient, zero, share * pieces + jnp.arange(pieces))[0]
 
 
 @partial(jax.jit, static_argnames=("settings", "structure"), donate_argnames=("state",))
 @in_32_bits
 def updated(
-    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Array, Any]]
+    settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Any, Any]]
 ) -> TrainState:
-    """The state after a step with these ``sums`` of losses and gradients, one of each share of the batch."""
+    """The state after a step with these ``gradient_sums``, one of each group of the batch."""
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    value, gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
+    (value, seen), gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
     updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
     recent = state.recent.at[state.step % settings.log_every].set(value)
     params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).update_ema().slow  # type: ignore[attr-defined]
+    slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
     return TrainState(params, slow, opt_state, state.step + 1, recent)

@@ -16,7 +16,7 @@ from icrl.core.errors import InputError
 from icrl.core.settings import replaced
 from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.evaluation.diversity import relative_distance
+from icrl.evaluation.diversity import distance_of_choices
 from icrl.evaluation.online import Trial
 from icrl.evaluation.statistics import Interval
 from icrl.experiments.task_diversity_bandit import GENERAL, MEMORY, MODEL, TaskDiversityBandit, pool_of, row_of
@@ -95,9 +95,9 @@ def test_a_pool_is_few_tasks_with_ever_new_histories():
 def test_relative_distance_is_nought_and_one_at_the_ends():
     rng = np.random.default_rng(0)
     memory, general = rng.dirichlet(np.ones(3), (2, 7, 4))
-    np.testing.assert_allclose(relative_distance(general, memory, general), 0.0, atol=1e-9)
-    np.testing.assert_allclose(relative_distance(memory, memory, general), 1.0, atol=1e-9)
-    between = relative_distance((memory + general) / 2, memory, general)
+    np.testing.assert_allclose(distance_of_choices(general, memory, general), 0.0, atol=1e-9)
+    np.testing.assert_allclose(distance_of_choices(memory, memory, general), 1.0, atol=1e-9)
+    between = distance_of_choices((memory + general) / 2, memory, general)
     assert np.all((between > 0.2) & (between < 0.8))
 
 

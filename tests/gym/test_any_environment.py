@@ -135,7 +135,12 @@ def test_observations_reach_the_agent_as_float32_from_zero(case):
         (
             "ucb",
             (Discrete(2), Box(0, 1, (2,))),
-            r"^action space of Shown: got Box\(0.0, 1.0, .*, allowed: Discrete; gymn",
+            r"^env: got 'Shown' with a box of 2 numbers as action, allowed: an environment with numbered actions",
+        ),
+        (
+            "uniform",
+            (Discrete(2), Box(0, np.inf, (2,))),
+            r"^action space of Shown: got Box\(0.0, inf, .*, allowed: a Box of float vectors with finite bounds",
         ),
         (
             "ucb",

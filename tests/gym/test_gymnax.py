@@ -20,7 +20,7 @@ from icrl.core.tasks import TaskSet
 from icrl.envs._gymnax_adapter import GymnaxEnvironment, GymnaxTask
 
 ENV_IDS = [by_day(declared.name, day=declared.name in KINDS) for declared in environments.declared()]
-THEIRS = ["CartPole-v1", "FrozenLake-misc", "Catch-bsuite"]
+THEIRS = ["CartPole-v1", "FrozenLake-misc", "Catch-bsuite", "Reacher-misc"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,11 @@ def test_rollout_wrapper_of_gymnax_runs_on_ours_unchanged(gymnax, env_id):
         env=env, env_params=task, num_env_steps=7
     ).batch_rollout(keys, None)
     assert obs.shape == next_obs.shape == (3, 7, *env.spec.obs_shape) and obs.dtype == jnp.float32
-    assert action.shape == reward.shape == (3, 7) and bool(((action >= 0) & (action < env.num_actions)).all())
+    assert action.shape == (*reward.shape, *env.spec.action_shape) and reward.shape == (3, 7)
+    if env.spec.action_box is None:
+        assert bool(((action >= 0) & (action < env.num_actions)).all())
+    else:
+        assert bool((action == env.spec.action_box.clip(action)).all())
     in_first_episode = np.cumsum(done, 1) - done == 0  # the wrapper sums the first episode of a rollout
     np.testing.assert_allclose(cum_return[:, 0], (reward * in_first_episode).sum(1), rtol=1e-5)
     if "Bandit" in env_id:
@@ -67,11 +71,13 @@ def test_adapter_plays_the_very_same_game(gymnax, env_id):
     ours = GymnaxEnvironment.make(env_id)
     task = ours.sample_task(jax.random.key(0))
     ours.validate_task(task)
-    actions = jax.random.randint(jax.random.key(2), (60,), 0, ours.num_actions)
+    actions = jax.random.randint(jax.random.key(2), (60,), 0, ours.spec.num_actions or 1)
+    if box := ours.spec.action_box:
+        actions = jax.vmap(box.draw)(jax.random.split(jax.random.key(2), ours.spec.max_steps_in_episode + 9))
     mine, other = play(ours.step, ours.reset, task, actions), play(theirs.step, theirs.reset, params, actions)
     for found, wanted in zip(mine, other, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)  # their constants are traced in ours
-    assert mine[0].shape == (60, *ours.spec.obs_shape) and mine[0].dtype == jnp.float32
+    assert mine[0].shape == (len(actions), *ours.spec.obs_shape) and mine[0].dtype == jnp.float32
     assert mine[2].dtype == mine[3].dtype == bool
     assert bool((mine[2] | mine[3]).any())  # the end of an episode was part of the comparison
 
@@ -117,8 +123,8 @@ def row(tasks, i):
 def test_what_does_not_fit_is_named(gymnax):
     with pytest.raises(InputError, match="did you mean CartPole-v1"):
         GymnaxEnvironment.make("CartPol-v1")
-    with pytest.raises(InputError, match=r"Pendulum.* actions: got Box.*allowed: a Discrete space"):
-        GymnaxEnvironment.make("Pendulum-v1")
+    with pytest.raises(InputError, match=r"^action box: dim: got 0, allowed: an integer"):
+        GymnaxEnvironment.make("Reacher-misc", num_joints=0)
     env = GymnaxEnvironment.make("CartPole-v1")
     task = env.default_params
     with pytest.raises(InputError, match="task: got"):

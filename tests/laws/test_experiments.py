@@ -15,8 +15,8 @@ from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import reopen
 from icrl.storage.publish import read_json
 
-PRETRAINS_NOTHING = ("neural-bandits",)
-COLLECTS_NOTHING = ("leaderboard", "neural-bandits")
+HAS_NO_AGENT = ("neural-bandits", "task-diversity", "tdb")
+COLLECTS_NOTHING = ("leaderboard", "neural-bandits", "task-diversity", "tdb")
 COLLECTED_BY_DAY = ("ad", "dpt", "dpt-darkroom", "leaderboard", "tadm-bernoulli")  # each way of making data
 
 
@@ -66,12 +66,14 @@ def test_a_run_is_evaluated_again_reported_and_shown(finished):
     for verb in ("evaluate", "report", "show"):
         assert main([verb, str(folder)]) == 0
     after = read_json(folder / "results.json")
-    assert all(after.get(section) == before.get(section) for section in ("online", "episodes", "worlds", "diversity"))
+    assert all(
+        after.get(section) == before.get(section) for section in ("online", "episodes", "worlds", "diversity", "maps")
+    )
 
 
 def test_a_loaded_agent_does_in_a_loop_what_interact_does_for_as_long_as_its_evaluation(finished):
     name, folder = finished
-    if name in PRETRAINS_NOTHING:
+    if name in HAS_NO_AGENT:
         with pytest.raises(InputError, match="pretrains no agent"):
             icrl.load_agent(folder)
         return

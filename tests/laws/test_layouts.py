@@ -1,5 +1,6 @@
 """Laws of every registered layout: what an agent reads step by step is what training reads at once."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -10,32 +11,44 @@ from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
+from icrl.core.boxes import Box
 from icrl.core.interact import interact
 from icrl.core.registry import agents, layouts
 from icrl.core.types import History, Transition
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
+from icrl.envs.point_robot import PointRobot
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.transformer import Transformer, TransformerConfig
 
 STEPS, WINDOW = 30, 12
-ENVS = {"grid": DarkRoom(size=4, horizon=6), "real": GaussianBandit(num_arms=3, horizon=10)}
+ENVS = {
+    "grid": DarkRoom(size=4, horizon=6),
+    "real": GaussianBandit(num_arms=3, horizon=10),
+    "box": PointRobot(horizon=6),
+}
 
 
+DAY = ("pairs", "steps")
 CASES = [(layout, env) for layout in layouts for env in ENVS]
 AS_CASE = {"ids": str, "indirect": True}  # of a parameter that the fixture takes
 
 
-@pytest.fixture(params=CASES, ids=str)
+def by_day(case):
+    """A box of actions is tried by day in the two layouts that differ in what they tell of the past."""
+    return pytest.param(case, id=str(case), marks=[pytest.mark.nightly] * (case[1] == "box" and case[0] not in DAY))
+
+
+@pytest.fixture(params=map(by_day, CASES))
 def case(request):
     name, kind = request.param
     env = ENVS[kind]
-    if name == "query-first" and kind == "grid":
+    if name == "query-first" and kind != "real":
         pytest.skip("a prompt stands for all decisions, so the query must not change")
     layout = layouts[name](env.spec)
     config = TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.3)
     backbone = Transformer(config, layout.num_tokens(STEPS), nnx.Rngs(0))
-    policy = Policy.split(TokenPolicy(layout.token_dim, env.num_actions, backbone, 0.3, nnx.Rngs(1)))
+    policy = Policy.split(TokenPolicy(layout.token_dim, layout.num_outputs, backbone, 0.3, nnx.Rngs(1)))
     history = interact(
         jax.random.key(1), env, env.sample_task(jax.random.key(0)), agents["uniform"].for_env(env), STEPS
     ).history
@@ -85,12 +98,25 @@ def test_the_tokens_of_a_step_worked_out_by_hand():
             np.testing.assert_array_equal(found, np.reshape(tokens, (len(tokens), layout.token_dim)), name)
 
 
+def test_an_action_in_a_box_is_told_as_what_the_environment_did():
+    """Clipped and scaled to [-1, 1]; none at all where a context begins."""
+    spec = dataclasses.replace(PointRobot().spec, action_box=Box((0.0, -2.0), (4.0, 2.0)))
+    place, none = jnp.array([0.5, -0.5]), jnp.bool_(False)
+    past = Transition(place, jnp.array([5.0, -1.0]), jnp.float32(0.25), place, none, none)
+    steps = layouts["steps"](spec)
+    np.testing.assert_array_equal(steps.before(place, past), [[0.5, -0.5, 1.0, -0.5, 0.25, 0, 0]])
+    np.testing.assert_array_equal(steps.before(place, steps.no_past()), [[0.5, -0.5, 0, 0, 0, 1, 1]])
+    told = layouts["pairs"](spec).after(past)
+    np.testing.assert_array_equal(told, [[0, 0.5, -0.5, 1.0, -0.5, 0.5, -0.5, 0.25]])
+
+
 def test_sequence_has_the_promised_length_and_decisions_stand_before_their_actions(case):
     _, layout, _, history = case
     queries = jnp.append(history.obs, history.next_obs[-1:], 0)
     tokens = layout.sequence(history, queries)
     assert tokens.shape == (layout.num_tokens(STEPS), layout.token_dim)
-    other = history._replace(action=(history.action + 1) % layout.num_actions, reward=history.reward + 1.0)
+    action = (history.action + 1) % layout.num_actions if layout.num_actions else -history.action
+    other = history._replace(action=action, reward=history.reward + 1.0)
     changed = np.flatnonzero(np.any(np.asarray(tokens != layout.sequence(other, queries)), axis=1))
     first = [changed[changed > d].min() for d in np.asarray(layout.decisions(STEPS))[:-1]]
     np.testing.assert_array_equal(first, np.asarray(layout.decisions(STEPS))[:-1] + 1)  # told right after, not before

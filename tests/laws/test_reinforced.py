@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from siblings import by_day
 
+from icrl.core.action_heads import Categorical
 from icrl.core.registry import layouts, models
 from icrl.envs.corridor import Corridor
 from icrl.envs.memory_len import MemoryLen
@@ -16,9 +17,10 @@ from icrl.recipes.parts import DataSettings, Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.training.fit import FitSettings
 from icrl.training.loop import train
-from icrl.training.ppo import Meeting, _advantages, _log_prob, _read, rollout, samples_of
+from icrl.training.ppo import Meeting, _advantages, _read, rollout, samples_of
 
 KEY = jax.random.key(7)
+HEAD = Categorical(2)  # the actions of a corridor
 B, C, N = 4, 16, 8  # environments, steps of a trial, of a rollout: two episodes at most, some end early
 DAY = ("s5", "transformer")
 
@@ -88,7 +90,7 @@ def test_what_is_differentiated_is_what_acted(model, layout):
     assert ended[:, :-1].any(), "no episode ended early: the test would see no border"
     for samples, at_once, acted, lived in found:
         np.testing.assert_allclose(at_once, acted, atol=5e-5)
-        ratio = jnp.exp(_log_prob(at_once, lived.history.action) - samples.log_prob)
+        ratio = jnp.exp(HEAD.log_prob(at_once, lived.history.action) - samples.log_prob)
         np.testing.assert_allclose(ratio, 1.0, atol=1e-5)
     assert float(jnp.abs(found[1][0].carry[0].mixer if model == "s5" else 1.0).max()) > 0
 
@@ -102,11 +104,11 @@ def test_the_gradient_is_that_of_the_steps_one_after_the_other():
     def by_steps(params):
         acting = agent.replace(policy=agent.policy.replace(params=params))
         logits = jax.vmap(partial(one_by_one, acting))(fresh, lived.history)
-        return jnp.sum(_log_prob(logits, lived.history.action) * samples.advantage)
+        return jnp.sum(HEAD.log_prob(logits, lived.history.action) * samples.advantage)
 
     def at_once(params):
         logits = _read(trials, agent.policy, params, samples)[0][:, :-1]
-        return jnp.sum(_log_prob(logits, lived.history.action) * samples.advantage)
+        return jnp.sum(HEAD.log_prob(logits, lived.history.action) * samples.advantage)
 
     one, other = (jax.jit(jax.grad(loss))(agent.policy.params) for loss in (by_steps, at_once))
     jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-5), one, other)

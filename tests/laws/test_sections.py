@@ -52,6 +52,13 @@ def document():
         "cross_entropy": {"prefix": [0, 1], "model": BAND, "ideal": BAND, "gap": BAND},
         "diversity": {"pool_size": [1, 8], "pool": agents("regret"), "fresh": agents("regret"), "prefix": [1],
                       "distance": [[0.0, 1.0]]},
+        "strategies": {"distance_in_words": "nats", "pool_size": [1, 8], "apart": BAND, "models": {"gru": {
+            "parameters": 9, "state_bytes": 8, "to_memory": BAND, "to_general": BAND, "relative": [1.0, 0.0],
+            "step": [1, 2], "by_step": [[1.0, 0.5], [1.0, 0.0]]}}},
+        "maps": {"step": [1, 2], "agents": agents("accuracy"), "drawn": [
+            {"label": "TDB", "room": [[0, 1], [-1, 1]], "cell": [0, 1, 1], "visits": [5, 3, 1],
+             "edges": [[0, 1], [1, 2]], "right": [True, False], "way": [0, 1, 3], "walked": [0, 0, 1, 3]},
+        ]},
         "tables": [{"title": "Sizes", "columns": ["name", "bytes"], "rows": [["a | b", 12], ["c", VALUE]],
                     "note": "Counted by hand."}],
         "training": {"0": {"step": [1, 2], "loss": [2.0, 1.0], "val_loss": None}},
@@ -149,7 +156,7 @@ def test_a_section_may_be_missing(key, absent):
 
 def test_figures_have_names_of_their_own_and_captions():
     figures = shown(Figure)
-    assert len({figure.name for figure in figures}) == len(figures) == 10 + 10
+    assert len({figure.name for figure in figures}) == len(figures) == 14 + 10
     for figure in figures:
         assert re.fullmatch(r"[-\w]+", figure.name) and figure.caption.endswith(".")
     assert list(draw_figures(check_results(document()))) == [figure.name for figure in figures]
@@ -157,7 +164,7 @@ def test_figures_have_names_of_their_own_and_captions():
 
 def test_tables_have_a_cell_for_each_column():
     tables = shown(Table)
-    assert len(tables) == 8 + 10
+    assert len(tables) == 9 + 10
     for table in tables:
         assert table.rows and {len(row.cells) for row in table.rows} == {len(table.columns)}
         assert set(table.details) <= set(table.columns[1:])

@@ -12,8 +12,8 @@ DATASETS = (
     Mutant("every epoch in the same order", "datasets/contexts.py", "np.random.default_rng([seed, epoch])",
            "np.random.default_rng([seed, 0])", "datasets/test_datasets.py -k epoch"),
     Mutant("a shuffle that is the same for all rows", "datasets/contexts.py",
-           "jax.random.bits(key, history.action.shape, jnp.uint32), axis=1)",
-           "jax.random.bits(key, history.action.shape[1:], jnp.uint32) + 0 * history.action.astype(jnp.uint32), axis=1)",
+           "jax.random.bits(key, history.reward.shape, jnp.uint32), axis=1)",
+           "jax.random.bits(key, history.reward.shape[1:], jnp.uint32) + 0 * history.action.astype(jnp.uint32), axis=1)",
            "datasets/test_datasets.py -k shuffling"),
     Mutant("the query's noise is that of the rollout", "datasets/contexts.py",
            "key_query, key_rollout = jax.random.split(key)", "key_query = key_rollout = key",
@@ -45,13 +45,36 @@ DATASETS = (
            "faults/test_verify.py -k half_a_record"),
 )  # fmt: skip
 
+PARTS = (
+    Mutant("two parts have the same model", "recipes/spread.py", "models[self.number - 1 :: self.count]",
+           "models[self.number - 1 :: max(1, self.count - 1)]", "faults/test_parts.py -k digits"),
+    Mutant("what is half moved counts as untrained", "recipes/spread.py",
+           "places = self.folder(run_folder), run_folder", "places = self.folder(run_folder), self.folder(run_folder)",
+           "faults/test_parts.py -k death_at_any"),
+    Mutant("the record is in the order of the parts", "recipes/gathering.py",
+           'ordered = [row for model in models for row in rows[whose[model.number]] if row["seed"] == model.number]',
+           "ordered = [row for own in rows.values() for row in own]", "faults/test_parts.py -k digits"),
+    Mutant("what a killed process has moved is not there for the next", "recipes/gathering.py",
+           "        if old.is_dir():\n", "        if True:\n", "faults/test_parts.py -k death_at_any"),
+    Mutant("a run in parts is cut anew", "recipes/gathering.py", "require(own.count == len(parts),",
+           "require(own.count <= len(parts),", "faults/test_parts.py -k refusal"),
+    Mutant("a part that is held is moved", "recipes/gathering.py", "            for part in parts:\n",
+           "            for part in parts[:1]:\n", "faults/test_parts.py -k held"),
+    Mutant("who begins below the folder loses its files", "storage/lock.py", 'unless="" if own == folder else LOCK',
+           'unless=""', "faults/test_parts.py -k begins_below"),
+    Mutant("verify does not look into the parts", "datasets/verify.py",
+           "        _verify_training(part, owner, found)\n", "        pass\n", "faults/test_parts.py -k damage"),
+)  # fmt: skip
+
 TRAINING = (
-    Mutant("the last micro-batch counts for none", "training/step.py", "share * pieces + jnp.arange(pieces)",
-           "share * pieces + jnp.arange(pieces) * (jnp.arange(pieces) < pieces - 1)", "units/test_train_step.py -k mean_loss"),
-    Mutant("the key of the first step at every step", "training/step.py", "jax.random.fold_in(key, step)", "jax.random.fold_in(key, 0 * step)",
+    Mutant("the last micro-batch counts for none", "training/gradients.py", "group * own + jnp.arange(own)",
+           "group * own + jnp.arange(own) * (jnp.arange(own) < own - 1)", "units/test_train_step.py -k mean_loss"),
+    Mutant("the key of the first step at every step", "training/gradients.py", "jax.random.fold_in(key, step)", "jax.random.fold_in(key, 0 * step)",
            "units/test_train_step.py -k draws_of_its_own"),
     Mutant("gradients are summed and not averaged", "training/step.py", "functools.reduce(jnp.add, parts) / settings.pieces",
            "functools.reduce(jnp.add, parts)", "units/test_train_step.py -k mean_loss"),
+    Mutant("every device draws as the first does", "training/gradients.py", 'lax.axis_index("data") *', "0 *",
+           "faults/test_devices.py -k no_bit"),
     Mutant("a resumed run reads the batch of the step after", "training/loop.py", "state, told = learner.step(state, step)",
            "state, told = learner.step(state, step if done == 0 else step + 1)", "faults/test_resume.py -k random_moment"),
     Mutant("advantages count what follows a trial", "training/ppo.py", "goes_on = trials.objective, 1.0 - cut",
@@ -149,8 +172,8 @@ RECIPES = (
            "returns[..., -fifth:].mean(-1) - returns[..., :fifth].mean(-1)", "returns[..., :fifth].mean(-1) - returns[..., -fifth:].mean(-1)",
            "experiments/test_tadm.py -k last_fifth"),
     Mutant("all variants train on the data of the first", "recipes/pretraining.py",
-           'return train(learner, run.folder, number, _listeners(model, shown, run))',
-           'return train(learner, run.folder, 0, _listeners(model, shown, run))',
+           'return train(learner, run.folder, number, listeners(model, shown, run))',
+           'return train(learner, run.folder, 0, listeners(model, shown, run))',
            "experiments/test_recipes.py -k one_report"),
     Mutant("an entry of the ledger is taken unread", "recipes/ledger.py",
            "            except DamagedError:\n                discard_folder(path)\n",
@@ -166,4 +189,4 @@ CLI = (
            "cli/test_surroundings.py -k full_stdout_ends"),
 )  # fmt: skip
 
-MACHINERY = (*DATASETS, *TRAINING, *STORAGE, *REPORTS, *GYM, *RECIPES, *CLI)
+MACHINERY = (*DATASETS, *PARTS, *TRAINING, *STORAGE, *REPORTS, *GYM, *RECIPES, *CLI)

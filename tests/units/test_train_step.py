@@ -9,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 
+from icrl.core.errors import InputError
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models.layers.moe import MoEConfig
 from icrl.recipes.data import RunData
-from icrl.training import step as module
-from icrl.training.step import FitSettings, initial_state, train_step
+from icrl.training import gradients as module
+from icrl.training.step import FitSettings, initial_state, train_step, updated
 
 SETTINGS = DPTBandit.presets["smoke"]
 OBJECTIVE = SETTINGS.objective()
@@ -50,6 +51,18 @@ def plain():
     return jax.device_get(memory), losses
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"gradient_groups": 3}, "batch_size: got 16, allowed: a multiple of 3 gradient groups, as 15"),
+        ({"gradient_groups": 8, "micro_batch": 4}, "micro_batch: got 4, allowed: a divisor of 2, one group"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(changes, named):
+    with pytest.raises(InputError, match=named):
+        stepped(**changes)
+
+
 @pytest.mark.parametrize("micro_batch", [1, 2, 4, 8, 16])
 def test_it_is_the_optimiser_on_the_mean_loss_of_the_batch(micro_batch):
     state, (memory, losses) = stepped(2, micro_batch=micro_batch), plain()
@@ -70,8 +83,10 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
 class Draw:
     """An objective that is only what it draws."""
 
-    def loss(self, policy, batch, key):
-        return jax.random.uniform(key) + 0.0 * sum(leaf.sum() for leaf in jax.tree.leaves(policy.params))
+    tells_layers = False
+
+    def lesson(self, policy, batch, key):
+        return jax.random.uniform(key) + 0.0 * sum(leaf.sum() for leaf in jax.tree.leaves(policy.params)), ()
 
 
 def test_every_step_has_draws_of_its_own_and_the_same_ones_again():
@@ -90,9 +105,9 @@ def test_every_step_has_draws_of_its_own_and_the_same_ones_again():
 
 def test_the_second_step_compiles_nothing():
     stepped()
-    known = module._gradient._cache_size(), module.updated._cache_size()
+    known = module._sums_of_group._cache_size(), updated._cache_size()
     stepped(3)
-    assert (module._gradient._cache_size(), module.updated._cache_size()) == known
+    assert (module._sums_of_group._cache_size(), updated._cache_size()) == known
 
 
 @pytest.mark.parametrize(("batch_size", "micro_batch", "pieces"), [(64, 4, 16), (15, 3, 5), (7, 1, 7), (2, 2, 1)])

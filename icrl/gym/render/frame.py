@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from icrl.core.errors import require
-from icrl.core.scenes import Arms, Episode, Graph, Readings, Room, Scene
+from icrl.core.scenes import Arms, Episode, Graph, Plane, Readings, Room, Scene
 from icrl.core.types import Environment
-from icrl.gym.render import arms, graphs, readings, rooms
+from icrl.gym.render import arms, graphs, planes, readings, rooms
 from icrl.gym.render.canvas import BLUE, INK, LINE, QUIET, box, text_width, write
 from icrl.gym.render.trace import Trace
 
@@ -32,6 +32,7 @@ class Drawn(NamedTuple):
 
 _DRAWN: dict[type, Drawn] = {
     Room: Drawn(rooms.draw, rooms.describe),
+    Plane: Drawn(planes.draw, planes.describe),
     Graph: Drawn(graphs.draw, graphs.describe),
     Arms: Drawn(arms.draw, arms.describe),
     Readings: Drawn(readings.draw, readings.describe),
@@ -46,7 +47,7 @@ class Camera:
         require(render_mode is None or render_mode in RENDER_MODES, "render_mode", render_mode, allowed)
         self._family = family
         self._mode = render_mode
-        self._trace = Trace(num_envs, family.num_actions) if render_mode else None
+        self._trace = Trace(num_envs, family.spec.num_actions or 1, family.spec.action_shape) if render_mode else None
 
     def begin(self, obs: Any, fresh: np.ndarray) -> None:
         """Episodes begin where ``fresh`` [N], seen as ``obs`` [N, *O]."""
@@ -79,7 +80,8 @@ def framed(name: str, horizon: int, scene: Scene, episode: Episode) -> np.ndarra
     if episode.num_steps:
         box(pixels, LEFT, 44, LEFT + SIDE * min(episode.num_steps / horizon, 1.0), 47, BLUE)
     _DRAWN[type(scene)].draw(pixels[TOP : TOP + SIDE, LEFT : LEFT + SIDE], scene, episode)
-    write(pixels, (LEFT, TOP + SIDE + 14), _last(episode), INK, scale=2)
+    last = _last(episode)
+    write(pixels, (LEFT, TOP + SIDE + 14), last, INK, scale=2 if text_width(last, 2) <= SIDE else 1)
     return pixels
 
 
@@ -90,9 +92,10 @@ def told(name: str, horizon: int, scene: Scene, episode: Episode) -> str:
 
 
 def _last(episode: Episode) -> str:
-    if episode.action is None:
+    if episode.num_steps == 0:
         return "a new episode"
-    return f"action {episode.action}, reward {_number(episode.reward)}"
+    action = str(episode.action) if episode.vector is None else " ".join(f"{part:.2f}" for part in episode.vector[:4])
+    return f"action {action}, reward {_number(episode.reward)}"
 
 
 def _number(value: float) -> str:

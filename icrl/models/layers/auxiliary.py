@@ -14,11 +14,13 @@ from icrl.core.types import Array
 
 
 class Slow(nnx.Variable):
-    """A value that follows a parameter slowly. It gets no gradient; training keeps it in its state."""
+    """A value that follows a parameter, or what layers see, slowly. It gets no gradient; training keeps it."""
 
 
 class AuxiliaryLayer(nnx.Module):
     """Base of the layers that want more. ``record`` is written only while ``watched``; noise needs the ``key``."""
+
+    needs_whole_batch = True  # whether its loss of a batch is more than the mean of the losses of its rows
 
     def __init__(self, label: str):
         self.label = label  # names its statistics: "layer_1_token"
@@ -36,8 +38,16 @@ class AuxiliaryLayer(nnx.Module):
         """What is worth a curve, by name, [] float32 each, from records with a leading axis [B]."""
         raise NotImplementedError(f"{type(self).__name__} must define statistics")
 
-    def follow(self) -> None:
-        """Move the slow values one step towards their parameters; nothing to do for a layer without any."""
+    def seen(self, record: Any) -> Any:
+        """What a batch tells its slow values, a pytree, from records with a leading axis [B]; nothing by default.
+
+        ``follow`` gets its mean over the micro-batches of a step.
+        """
+        del record
+        return ()
+
+    def follow(self, seen: Any) -> None:
+        """Move the slow values one step, towards their parameters or what was ``seen``; here there are none."""
 
 
 def auxiliary_layers(network: nnx.Module) -> list[AuxiliaryLayer]:

@@ -223,7 +223,8 @@ class TaskExperts(AuxiliaryLayer):
     def statistics(self, record: TaskRecord) -> dict[str, Array]:
         return gate_statistics(record.gates)
 
-    def follow(self) -> None:
+    def follow(self, seen: Any) -> None:
+        del seen
         tau = self.config.slow_rate
         for slow, fast in ((self.slow.U, self.router.U), (self.slow.V, self.router.V)):
             slow[...] = (1 - tau) * slow[...] + tau * fast[...]

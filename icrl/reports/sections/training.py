@@ -12,6 +12,8 @@ from icrl.reports.charts import INK, Look, chart, look_of
 from icrl.reports.forms import check_dictionary, check_keys
 from icrl.reports.section import Figure, Head, Number, Section
 
+LOSS = "loss (nats, or squared error)"
+
 
 class Training(TypedDict):
     """What one training seed logged, M times."""
@@ -63,7 +65,7 @@ def _draw_returns(curves: dict[str, Training]) -> Any:
 
 def _draw(curves: dict[str, Training]) -> Any:
     subtitle = "faint: as logged; thick: running mean"
-    figure, axes = chart("Loss on the training tasks", subtitle, "training step", "loss (nats per prediction)")
+    figure, axes = chart("Loss on the training tasks", subtitle, "training step", LOSS)
     for index, (seed, curve) in enumerate(curves.items()):
         _draw_curve(axes, curve, look_of("model", index), _label(seed))
     if any(curve["val_loss"] for curve in curves.values()):

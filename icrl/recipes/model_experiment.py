@@ -1,0 +1,146 @@
+"""An experiment that trains models: which there are, how each is restored, and who hears of their training.
+
+Model m of a run is variant m // S with training seed m % S, S training seeds each.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from icrl.core.errors import require_int
+from icrl.core.settings import flat
+from icrl.models._token_policy import Policy
+from icrl.recipes.experiment import Experiment
+from icrl.recipes.run import OnRow, Run
+from icrl.reports.tensorboard import LiveRun, ModelRun
+from icrl.training.loop import Learner, Listener, restore
+
+
+class Trainable(Protocol):
+    """Settings of an experiment that trains models, a dataclass."""
+
+    @property
+    def train_seeds(self) -> int:
+        """S, independently trained models of each variant."""
+
+    def variants(self) -> dict[str, Any]:
+        """Settings of each variant by label."""
+
+    def learner(self, seed: int, train_seed: int, batches: Any = None, held_out: Any = None) -> Learner:
+        """What training seed ``train_seed`` trains; without ``batches`` it can only be restored."""
+
+
+AnyRecipe = TypeVar("AnyRecipe", bound=Trainable)
+
+
+class Model(NamedTuple):
+    """One of the models of a run."""
+
+    number: int  # under which its checkpoints and metrics are kept
+    label: str  # of its variant
+    recipe: Any  # of its variant
+    train_seed: int
+
+
+# settings that the dashboard compares models by, besides those in which they differ
+TOLD: tuple[str, ...] = (
+    "batch_size",
+    "context_steps",
+    "env",
+    "filter",
+    "learning_rate",
+    "model",
+    "num_layers",
+    "objective",
+    "source",
+)
+TOLD += ("train_steps", "width")
+
+
+class ModelExperiment(Experiment[AnyRecipe], Generic[AnyRecipe]):
+    """Base of the experiments that train the variants of their settings."""
+
+    labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
+
+    @classmethod
+    def pretrain(cls, settings: AnyRecipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
+        """Train every model, or go on with it: the policies, and the seconds that each stage took."""
+        raise NotImplementedError(f"{cls.__name__} must define pretrain")
+
+    @classmethod
+    def _results(
+        cls, settings: AnyRecipe, run: Run, policies: list[Policy], seconds: dict[str, float]
+    ) -> dict[str, Any]:
+        """The results document of the trained models."""
+        raise NotImplementedError(f"{cls.__name__} must define _results")
+
+    @classmethod
+    def run(cls, settings: AnyRecipe, run: Run) -> dict[str, Any]:
+        return cls._results(settings, run, *cls.pretrain(settings, run))
+
+    @classmethod
+    def reevaluate(cls, settings: AnyRecipe, run: Run) -> dict[str, Any]:
+        policies = [cls.restore(settings, run, model) for model in range(cls.num_models(settings))]
+        return cls._results(settings, run, policies, {"training": 0.0})
+
+    @classmethod
+    def variants(cls, settings: AnyRecipe) -> dict[str, Any]:
+        """The variants by what readers call them."""
+        return {cls.labels.get(label, label): recipe for label, recipe in settings.variants().items()}
+
+    @classmethod
+    def models(cls, settings: AnyRecipe) -> list[Model]:
+        """The models of a run, in the order of their numbers."""
+        count = settings.train_seeds
+        return [
+            Model(index * count + train_seed, label, recipe, train_seed)
+            for index, (label, recipe) in enumerate(cls.variants(settings).items())
+            for train_seed in range(count)
+        ]
+
+    @classmethod
+    def kinds(cls, settings: AnyRecipe) -> list[str]:
+        return list(cls.variants(settings))
+
+    @classmethod
+    def num_models(cls, settings: AnyRecipe) -> int:
+        return len(cls.kinds(settings)) * settings.train_seeds
+
+    @classmethod
+    def model_runs(cls, settings: AnyRecipe) -> list[ModelRun]:
+        models = cls.models(settings)
+        every = [flat(model.recipe) for model in models]
+        varied = {name for each in every for name, value in each.items() if value != every[0].get(name)}
+        told = sorted({*TOLD, *varied})
+        return [
+            ModelRun(model.label, model.train_seed, {name: each[name] for name in told if name in each})
+            for model, each in zip(models, every, strict=True)
+        ]
+
+    @classmethod
+    def restore(cls, settings: AnyRecipe, run: Run, model: int) -> Policy:
+        """The policy of ``model`` at its newest checkpoint."""
+        require_int("seed", model, 0, cls.num_models(settings) - 1)
+        _, _, recipe, train_seed = cls.models(settings)[model]
+        return restore(recipe.learner(run.seed, train_seed), run.folder, model)
+
+
+def listeners(model: Model, shown: ModelRun, run: Run) -> list[Listener]:
+    """The dashboard, and whoever else hears of the rows of a model."""
+    dashboard = LiveRun(run.dashboard, shown)
+    return [dashboard] if run.on_row is None else [dashboard, RowHook(run.on_row, model)]
+
+
+@dataclasses.dataclass(frozen=True)
+class RowHook:
+    """A callable that hears of new rows, each with the ``variant`` and the ``train_seed`` of its model."""
+
+    on_row: OnRow
+    model: Model
+
+    def begins(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Nothing is new."""
+
+    def logged(self, row: dict[str, Any]) -> None:
+        """Call it."""
+        self.on_row({**row, "variant": self.model.label, "train_seed": self.model.train_seed})

@@ -1,0 +1,179 @@
+"""Gradients of a batch: micro-batches one after the other, groups of them side by side, their sums in a fixed order.
+
+A batch has G groups. What a group is worth does not depend on where it is computed, and the G sums are added in order,
+so that any number of devices that divides G ends in the same bits. It costs room for G gradients on every device.
+
+Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
+two cores; more and shorter calls would pay for fresh memory each time. Several devices, of one process or of many, run
+one program over a mesh: the batch is cut along "data", parameters and the state of the optimiser are everywhere.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from icrl.core.devices import host_workers, training_mesh
+from icrl.core.model_types import Supervised
+from icrl.core.precision import in_32_bits
+from icrl.core.types import Array
+from icrl.models._token_policy import Policy, Structure
+
+if TYPE_CHECKING:
+    from icrl.training.step import FitSettings, TrainState
+
+Sums = tuple[tuple[Array, Any], Any]  # of (loss, what layers have seen), and of gradients
+
+
+def gradient_sums(
+    settings: "FitSettings", objective: Supervised, structure: Structure, state: "TrainState", batch: Any, key: Array
+) -> list[Sums]:
+    """Sums of (loss, what layers have seen) and gradient of each group of the batch.
+
+    Settings are resolved, and the state is ``placed``.
+    """
+    policy = Policy(params=state.params, slow=state.slow, structure=structure)
+    mesh = mesh_of(settings)
+    if mesh is not None:
+        parts = _on(batch, NamedSharding(mesh, P("data")))
+        told = _on((state.step, jax.random.key_data(key)), NamedSharding(mesh, P()))
+        return list(_sums_on_mesh(settings, objective, mesh, policy, parts, *told))
+    gradient = partial(_sums_of_group, settings, objective, policy, state.step, batch, key)
+    groups = range(_groups(settings))
+    if len(groups) == 1 or jax.default_backend() != "cpu":
+        return [gradient(group) for group in groups]
+    return list(_cores().map(partial(_waited_for, gradient), groups))
+
+
+def gradient_norm(settings: "FitSettings", sums: Sequence[Sums]) -> float:
+    """Euclidean norm of the gradient of a step, from its ``gradient_sums``; on the host, as it is seldom asked."""
+    parts = zip(*(jax.tree.leaves(gradient) for _, gradient in sums), strict=True)
+    squares = (float(np.square(sum(np.asarray(each, np.float64) for each in leaf)).sum()) for leaf in parts)
+    return math.sqrt(sum(squares)) / settings.pieces
+
+
+# --- Where things are ---
+
+
+def mesh_of(settings: "FitSettings") -> Mesh | None:
+    """The devices that the groups are spread over; None if that is one."""
+    return training_mesh(_groups(settings))
+
+
+def placed(state: "TrainState", settings: "FitSettings") -> "TrainState":
+    """The state on every device that takes part."""
+    mesh = mesh_of(settings)
+    if mesh is None or state.step.sharding.device_set == set(mesh.devices.flat):
+        return state
+    return _on(state, NamedSharding(mesh, P()))  # type: ignore[no-any-return]
+
+
+def on_one_device(tree: Any) -> Any:
+    """What is the same on several devices, as the first of this process has it; anything else as it is."""
+
+    def local(leaf: Any) -> Any:
+        spread = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
+        return leaf.addressable_data(0) if spread else leaf
+
+    return jax.tree.map(local, tree)
+
+
+def _on(tree: Any, sharding: NamedSharding) -> Any:
+    """``tree``, which every process has whole, placed; processes are handed their own part of it alone."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+
+    def own(leaf: Any) -> Array:
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(own, tree)
+
+
+def _groups(settings: "FitSettings") -> int:
+    assert settings.gradient_groups is not None
+    return settings.gradient_groups
+
+
+def _waited_for(gradient: Callable[[int], Any], group: int) -> Any:
+    """The thread stays with its group: JAX would put all that one thread starts into one queue."""
+    return jax.block_until_ready(gradient(group))
+
+
+@functools.cache
+def _cores() -> ThreadPoolExecutor:
+    """Threads for the groups, as long as the process lives; one core has one thread."""
+    return ThreadPoolExecutor(min(host_workers(), 2), "gradient")
+
+
+# --- What is compiled ---
+
+
+@partial(jax.jit, static_argnames=("settings", "objective"))
+@in_32_bits
+def _sums_of_group(
+    settings: "FitSettings", objective: Supervised, policy: Policy, step: Array, batch: Any, key: Array, group: Any
+) -> Sums:
+    """The sums over the micro-batches of one group."""
+    own = settings.pieces // _groups(settings)
+    return _sums(settings, objective, policy, batch, _keys(settings, key, step), group * own + jnp.arange(own))
+
+
+@partial(jax.jit, static_argnames=("settings", "objective", "mesh"))
+@in_32_bits
+def _sums_on_mesh(
+    settings: "FitSettings", objective: Supervised, mesh: Mesh, policy: Policy, batch: Any, step: Array, key: Array
+) -> tuple[Sums, ...]:
+    """The sums of each group, on every device."""
+    groups = _groups(settings)
+    own, local_groups = settings.pieces // groups, groups // mesh.size
+
+    def on_device(policy: Policy, batch: Any, step: Array, key: Array) -> tuple[Sums, ...]:
+        keys = _keys(settings, jax.random.wrap_key_data(key), step)
+        keys = lax.dynamic_slice_in_dim(keys, lax.axis_index("data") * local_groups * own, local_groups * own)
+        pieces = jnp.arange(local_groups * own).reshape(local_groups, own)
+        sums = lax.map(partial(_sums, settings, objective, policy, batch, keys), pieces)
+        everywhere = lax.all_gather(sums, "data", tiled=True)
+        return tuple(jax.tree.map(lambda leaf, g=group: leaf[g], everywhere) for group in range(groups))
+
+    specs = (P(), P("data"), P(), P())
+    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)(policy, batch, step, key)  # type: ignore[no-any-return]
+
+
+def _keys(settings: "FitSettings", key: Array, step: Array) -> Array:
+    """Keys of all micro-batches of a step."""
+    return jax.random.split(jax.random.fold_in(key, step), settings.pieces)
+
+
+def _sums(
+    settings: "FitSettings", objective: Supervised, policy: Policy, batch: Any, keys: Array, pieces: Array
+) -> Sums:
+    """Sums of the lesson and its gradient over the micro-batches ``pieces`` [P] of what is here of the batch."""
+    micro = settings.batch_size // settings.pieces
+
+    def lesson_of(params: Any, piece: Any, key_piece: Array) -> tuple[Array, Any]:
+        return objective.lesson(policy.replace(params=params), piece, key_piece)  # type: ignore[attr-defined]
+
+    learn = jax.value_and_grad(lesson_of, has_aux=True)
+
+    def piece_of(number: Array) -> Any:
+        return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, number * micro, micro), batch)
+
+    def add_gradient(total: Any, number: Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, learn(policy.params, piece_of(number), keys[number])), None
+
+    unseen: Any = ()
+    if objective.tells_layers:
+        form = jax.eval_shape(lesson_of, policy.params, piece_of(pieces[0]), keys[0])[1]
+        unseen = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), form)
+    zero = (jnp.float32(0.0), unseen), jax.tree.map(jnp.zeros_like, policy.params)
+    return lax.scan(add_gradient, zero, pieces)[0]

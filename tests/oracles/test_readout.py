@@ -1,0 +1,59 @@
+"""What logits follow: slopes in pulls and successes are found where they are known."""
+
+import jax
+import numpy as np
+import pytest
+
+from icrl.core.registry import agents
+from icrl.core.tasks import TaskSet
+from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.evaluation.offline import recorded_contexts
+from icrl.evaluation.readout import count_slopes, counts, exact_logits, model_logits
+from icrl.evaluation.statistics import interval
+from icrl.layouts.pairs import Pairs
+
+ENV = BernoulliBandit(num_arms=4, horizon=30)
+
+
+@pytest.fixture(scope="module")
+def contexts():
+    tasks = TaskSet.draw(ENV, 0, "offline", 300)
+    return recorded_contexts(ENV, tasks, agents["uniform"].for_env(ENV), 30, 0).contexts
+
+
+def test_known_slopes_are_found_whatever_all_arms_share(contexts):
+    pulls, successes = counts(contexts.history, 4, 20)
+    assert (pulls.sum(1) == 20).all() and (successes <= pulls).all()
+    shared = np.random.default_rng(0).normal(size=(300, 1))
+    np.testing.assert_allclose(count_slopes(2 * successes - 3 * pulls + shared, pulls, successes).mean(0), (-3, 2))
+
+
+def test_their_interval_covers_what_is_drawn(contexts):
+    pulls, successes = counts(contexts.history, 4, 30)
+    rng = np.random.default_rng(1)
+    hits = 0
+    for _ in range(200):
+        band = interval(count_slopes(successes + rng.normal(size=pulls.shape), pulls, successes)[None, :, 0]).band()
+        hits += band["low"] <= 0.0 <= band["high"]
+    assert 180 <= hits <= 198  # 95 % of 200, within four standard errors
+
+
+class Counting:
+    """A policy that reads tokens of ``pairs`` and says 5 S - n of each arm."""
+
+    def __call__(self, tokens):
+        seen = tokens[1::2]
+        action, reward = seen[:, 2:6], seen[:, -1:]
+        return (5 * (action * reward).sum(0) - action.sum(0))[None], None
+
+
+def test_the_logits_of_a_model_are_those_behind_the_prefix(contexts):
+    pulls, successes = counts(contexts.history, 4, 12)
+    policy = jax.tree_util.Partial(Counting())
+    np.testing.assert_allclose(model_logits(policy, Pairs(ENV.spec), contexts, 12), 5 * successes - pulls, atol=1e-4)
+
+
+def test_the_exact_posterior_gives_less_to_an_arm_that_was_pulled_in_vain(contexts):
+    exact = agents["thompson-bernoulli"].for_env(ENV)
+    slopes = count_slopes(exact_logits(exact, contexts, 30), *counts(contexts.history, 4, 30)).mean(0)
+    assert slopes[0] < -0.2 and slopes[1] > 0.5
