@@ -31,16 +31,16 @@ class Outcomes(SpecLayout):
 
     @property
     def token_dim(self) -> int:
-        return self.obs_features + self.num_actions + 1 + self._transition_dim
+        return self.obs_features + self.action_features + 1 + self._transition_dim
 
     def prompt(self, query: Array) -> Array:
         del query
         return jnp.zeros((0, self.token_dim), jnp.float32)
 
     def before(self, obs: Array, past: Transition) -> Array:
-        is_first = (past.action < 0).astype(jnp.float32)
+        is_first = self.head.is_none(past.action).astype(jnp.float32)
         told = self._transition(past) * (1 - is_first)
-        return jnp.concatenate([self._obs(obs), jnp.zeros(self.num_actions), is_first[None], told])[None]
+        return jnp.concatenate([self._obs(obs), jnp.zeros(self.action_features), is_first[None], told])[None]
 
     def after(self, transition: Transition) -> Array:
         asked = jnp.concatenate([self._obs(transition.obs), self._action(transition.action)])
