@@ -76,6 +76,11 @@ def given(model: str, source: str) -> Reader:
     return read
 
 
+def both(*readers: Reader) -> Reader:
+    """What each of the readers reads, one behind the other."""
+    return lambda results, settings: [value for read in readers for value in read(results, settings)]
+
+
 def nowhere(count: int) -> Reader:
     """Numbers that no preset measures."""
     return lambda results, settings: [None] * count
@@ -106,7 +111,10 @@ CLAIMS: dict[str, dict[str, Claim]] = {
     },
     "dicp": {
         "DICP-AD, episode 1 / 25 / 50": Claim(returns("DICP", 1, 25, 50), "higher"),
-        "AD, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
+        "AD without planning, episode 1 / 25 / 50": Claim(returns("DICP, no plan", 1, 25, 50), "higher"),
+        "DICP-AD / AD, episode 50, in other hands": Claim(
+            both(returns("DICP", 50), returns("DICP, no plan", 50)), "higher"
+        ),
         "DICP-AD - AD, episode 50": Claim(check("return in episode 50 of DICP - that of DICP, no plan"), "higher"),
     },
     "dpt-bandit": {

@@ -58,6 +58,11 @@ def above_zero(what: str, measured: Interval) -> Row:
     return row(what, measured, "> 0", bool(measured.mean > 0))
 
 
+def beyond_zero(what: str, difference: Interval) -> Row:
+    """The whole interval is above 0."""
+    return row(what, difference, "> 0 beyond the interval", bool(difference.low > 0))
+
+
 def regret_ratio(other: str, limit: float, ours: str | None = None) -> Promise:
     """Regret(T) of our model is at most ``limit`` times that of ``other`` on the same tasks."""
 
@@ -91,8 +96,7 @@ def order(*names: str) -> Promise:
         for worse, better in itertools.pairwise(names):
             if {worse, better} <= measured.keys():
                 difference = paired_difference(measured[worse]["regret"][..., -1], measured[better]["regret"][..., -1])
-                what = f"regret of {worse} - that of {better}"
-                rows.append(row(what, difference, "> 0 beyond the interval", bool(difference.low > 0)))
+                rows.append(beyond_zero(f"regret of {worse} - that of {better}", difference))
         return rows
 
     return promise
@@ -143,9 +147,8 @@ def ahead(name: str, base: str, episode: int) -> Promise:
         if not {name, base} <= measured.keys() or recipe.num_episodes < episode:
             return []
         ours, theirs = (returns_of(recipe, measured[each])[..., episode - 1] for each in (name, base))
-        difference = paired_difference(ours, theirs)
         what = f"return in episode {episode} of {name} - that of {base}"
-        return [row(what, difference, "> 0 beyond the interval", bool(difference.low > 0))]
+        return [beyond_zero(what, paired_difference(ours, theirs))]
 
     return promise
 

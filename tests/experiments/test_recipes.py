@@ -186,6 +186,7 @@ def play(folder, name, steps):
             {**DICP, "layout": "pairs"},
             "layout: got 'Pairs', allowed: one with an action token, such as outcomes or inter",
         ),
+        ({**DICP, "env": "PointRobot-v0"}, "objective: got 'dicp', allowed: another where actions are no numbers"),
         ({**DICP, "base": "dpt"}, "base: got 'dpt', allowed: ad with data histories; stored histories hold no optimal"),
         ({**DICP, "plan_horizon": 13}, "plan_horizon: got 13, allowed: at most 12, W, steps of the context"),
         (
