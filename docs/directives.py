@@ -1,5 +1,7 @@
 """What a page of the site may ask for: a line ``{{ WHAT: NAME }}`` is replaced when the site is built.
 
+So is a paragraph in front of it that tells readers of the file what will stand there ("*In a checkout ...*").
+
 - ``catalogue: KIND``: all that is registered of a kind, with settings;
 - ``reproductions: EXPERIMENT``: published numbers beside ours;
 - ``examples: all``: the scripts of ``examples``, what each is for and its code;
@@ -36,7 +38,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "experiment": lambda name: catalogue.module_docstring(experiments.entry(name)),
 }
 
-_DIRECTIVE = re.compile(r"^\{\{ (\w+): ([\w-]+) \}\}$", re.M)
+_DIRECTIVE = re.compile(r"^(?:\*In a checkout [^\n]*\n\n)?\{\{ (\w+): ([\w-]+) \}\}$", re.M)
 
 
 def filled(markdown: str) -> str:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except OSError as error:  # a path that cannot be used, or stdout that cannot be written
         give_up_stdout()
-        where = f"{error.filename!r}: " if error.filename else ""
+        where = f"{shown(str(error.filename))}: " if error.filename else ""
         say(f"icrl: {where}{error.strerror or error}")
         return 5 if error.errno in FULL else 2
     except RuntimeError as error:
@@ -311,7 +311,7 @@ def _verify(path: Path) -> int:
         card = read_shared(path).card
         print(f"intact: an agent, {card['variant']} of {card['experiment']}, licence {card['licence']}")
         return 0
-    if (path / "parts").is_dir():
+    if os.path.isdir(path / "parts"):  # which takes any path
         from icrl.recipes.gathering import verify
     else:
         from icrl.datasets.verify import verify
