@@ -1,19 +1,20 @@
 """Soft actor-critic, small and pure: the learner whose histories are distilled where actions are vectors."""
 
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from icrl.agents._arm_agent import MAX_DIM
+from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.action_heads import log_tanh_slope, normal_neg_log_prob
 from icrl.core.boxes import Box
 from icrl.core.errors import require
 from icrl.core.fields import required, setting
 from icrl.core.registry import agents
-from icrl.core.types import Agent, Array, Environment, Transition
+from icrl.core.types import Agent, Array, Environment, Grid, Transition
 
 LOG_STD = (-5.0, 2.0)  # of the policy in front of tanh: outputs beyond are cut
 MAX_BUFFER = 2**22
@@ -76,6 +77,8 @@ class SAC(Agent):
     alpha: float = setting(0.2, low=0.0, open_low=True, help="what a nat of entropy is worth; tuned, where it begins")
     tuned: bool = setting(True, static=True, help="move alpha so that the policy has the entropy wanted")
     entropy: float = setting(-1.0, low=-20.0, high=0.6, help="that entropy, nats of each component scaled to [-1, 1]")
+
+    grid: ClassVar[Grid] = each("learning_rate", 1e-4, 1e-3, 2e-3, 4e-3)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
