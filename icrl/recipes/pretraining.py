@@ -206,9 +206,10 @@ def _claim(recipe: Recipe, measured: Measured, models: dict[str, str]) -> str:
     best = min(others, key=lambda name: others[name]) if others else ""
     sign = 1 if known else -1
     ours = ", ".join(f"{label} {sign * lost[name]:.2f}" for name, label in models.items())
-    count = recipe.env.num_tasks
+    count, tasks = recipe.env.num_tasks, next(iter(measured.values()))["regret"].shape[1]
+    what = "Regret" if known else "Reward"
     return (
-        f"{'Regret' if known else 'Reward'} after {recipe.eval_steps:,} steps in {recipe.env.name}: {ours}"
+        f"{what} after {recipe.eval_steps:,} steps in {tasks:,} tasks of {recipe.env.name}: {ours}"
         + (f"; the best competitor, {best}, {sign * others[best]:.2f}" if best else "")
         + (f". All {count} of the family's tasks were seen in training." if recipe.tasks_were_seen else ".")
     )
