@@ -81,6 +81,16 @@ def both(*readers: Reader) -> Reader:
     return lambda results, settings: [value for read in readers for value in read(results, settings)]
 
 
+def slope(name: str, column: int) -> Reader:
+    """A cell of the table that says what the logits of tadm-bernoulli's models follow."""
+
+    def read(results: dict[str, Any], settings: dict[str, Any]) -> list[Value | None]:
+        tables = (table for table in results.get("tables") or [] if table["title"] == "What logits follow")
+        return [next((row[column] for table in tables for row in table["rows"] if row[0] == name), None)]
+
+    return read
+
+
 def nowhere(count: int) -> Reader:
     """Numbers that no preset measures."""
     return lambda results, settings: [None] * count
@@ -180,6 +190,21 @@ CHANGES = {
             "the model, episode 20": returns("AD", 20),
             "exact posterior of the model's memory, episode 20": returns("posterior-task@memory=window", 20),
             "exact posterior that holds its goal, episode 20": returns("posterior-task@memory=steps@drawn=held", 20),
+        },
+    ),
+    "relu-by-position": Change(
+        "tadm-bernoulli",
+        "Does uniform data mislead a model whose ReLU attention is divided by the position, as the paper's is? 200 "
+        "pulls, learned positions, 100 000 contexts seen again and again, 2 000 steps of two layers.",
+        "--attention relu --positions learned --horizon 200 --eval-tasks 1000 --train-steps 2000 --pool 100000 "
+        "--vary objective+source=dpt:uniform,dpt:0.5*thompson-bernoulli+0.5*uniform",
+        {
+            "regret(200), DPT on uniform data (published 24.6)": regret("DPT, 0 % of data TS"),
+            "regret(200), DPT on half of Thompson sampling (published 11.1)": regret("DPT, 50 % of data TS"),
+            "regret(200), Thompson sampling": regret("thompson-bernoulli"),
+            "slope of its logits in pulls at t = 200, uniform data": slope("DPT, 0 % of data TS", 3),
+            "the same, half of Thompson sampling": slope("DPT, 50 % of data TS", 3),
+            "the same of the exact posterior": slope("exact posterior (thompson-bernoulli)", 3),
         },
     ),
     "labels-of-linucb": Change(
