@@ -94,8 +94,8 @@ python docs/reproductions.py keep runs/dpt-bandit
 
 Ours: the mean and its 95 % interval. A claim is "met" where our interval reaches the published number or is better; a
 competitor's, where our interval and theirs overlap. What cannot be expected at another size than the paper's is said to
-be so. Minutes are those of the clock, on two cores that other work often shared. "{NOT_RUN}": no run is kept here; the docstrings of the experiments tell of earlier ones. Settings that
-differ from the preset's stand behind it.
+be so. Minutes are those of the clock, on two cores that other work often shared. "{NOT_RUN}": no run is kept here;
+the docstrings of the experiments tell of earlier ones. Settings that differ from the preset's stand behind it.
 """
 CHANGES_HEAD = """## One change each
 
