@@ -17,9 +17,9 @@ Preset cpu, seed 0 (2026-11-26, two CPU cores, 11 minutes), regret(100) in 2 000
 UCB itself 6.82; shares of TS 0, .1, .5, 1: 9.74, 9.44, 9.84, 10.9; TS 8.22. With the paper's attention (four layers,
 ReLU, post-LN, learned positions, 2 000 steps at 1e-3) shares 0 and .5 lose 8.95 and 9.62.
 
-The published order comes back with the paper's attention at the paper's length (2026-11-30, two shared CPU cores, 18 CPU
-minutes for both: ReLU divided by the position, learned positions, T = 200, two layers, 100 000 contexts seen again and
-again, 2 000 steps): share 0 loses 18.3 [17.6, 19.0], share .5 14.5 [14.0, 15.1], Thompson sampling 10.6. Not, as
+The published order comes back with the paper's attention at the paper's length (2026-11-30, two shared CPU cores, 18
+CPU minutes for both: ReLU divided by the position, learned positions, T = 200, two layers, 100 000 contexts seen again
+and again, 2 000 steps): share 0 loses 18.3 [17.6, 19.0], share .5 14.5 [14.0, 15.1], Thompson sampling 10.6. Not, as
 supposed, because the model on uniform data does not read the pulls n: at fixed S and t its logits fall by .145 a pull
 at the end (share .5: .114; the exact posterior: .231), in the same proportion to their slope in S as the posterior's.
 
