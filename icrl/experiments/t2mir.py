@@ -36,13 +36,13 @@ MIXTURE = "mixture of experts"
 TWINS = {"dense, equal active": ACTIVE, "dense, equal total": TOTAL}
 BASE = Recipe(
     env=PointRobot(horizon=10),
-    data=DataSettings(data=HISTORIES, train_tasks=200, histories=2, history_steps=400, context_steps=40),
+    data=DataSettings(data=HISTORIES, train_tasks=400, histories=2, history_steps=200, context_steps=40),
     prediction=Prediction(objective="ad"),
     backbone=TransformerConfig(
         width=16, num_layers=2, num_heads=2, init_std=0.2, mlp="leaky-relu", mixture=MoEConfig(moe="token-task")
     ),
-    fit=FitSettings(train_steps=1000, batch_size=16, learning_rate=1e-2, warmup_steps=100),
-    evaluation=Evaluation(eval_tasks=60, eval_steps=200, competitors=("uniform", "oracle")),
+    fit=FitSettings(train_steps=2500, batch_size=16, learning_rate=1e-2, warmup_steps=100),
+    evaluation=Evaluation(eval_tasks=100, eval_steps=200, competitors=("uniform", "oracle")),
     train_seeds=5,
 )
 
