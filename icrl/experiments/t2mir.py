@@ -94,7 +94,7 @@ class T2MIR(RecipeExperiment):
         paper={  # Point-Robot's; not theirs: SAC's replay as the source, the windows, the head, norms and dropout
             "horizon": 20, "train_tasks": 45, "histories": 20, "history_steps": 2000, "context_steps": 80,
             "layout": "interleaved", "width": 128, "num_layers": 3, "num_heads": 8, "init_std": 0.02,
-            "expert_ratio": 4, "balance_weight": 0.1, "train_steps": 100_000, "batch_size": 32,
+            "balance_weight": 0.1, "train_steps": 100_000, "batch_size": 32,
             "learning_rate": 3e-4, "warmup_steps": 10_000, "weight_decay": 1e-4, "log_every": 500, "save_every": 5000,
             "eval_steps": 600, "eval_tasks": 200,
         },
