@@ -40,7 +40,7 @@ def _show(branches: list[Routing], head: Head) -> Iterator[Figure]:
 
 def _draw(branches: list[Routing]) -> Any:
     """A picture of each branch: experts from left to right, who they serve from top to bottom."""
-    subtitle = "mean gate of each expert by kind of token, and by sequence below the line; the darker the more"
+    subtitle = "mean gate of each expert by kind of token, and by sequence below the line (a and b: of one task)"
     figure = canvas("Which expert serves whom", subtitle)
     figure.subplots_adjust(left=0.12, right=0.985, bottom=0.1, top=0.84, wspace=0.35)
     for axes, branch in zip(figure.subplots(1, len(branches), squeeze=False)[0], branches, strict=True):
