@@ -15,14 +15,15 @@ Measured, preset cpu, seed 0 (2026-11-30, two shared CPU cores, 8.0 minutes of C
 episodes of 10 steps). Parameters, active and in all: 9 528 and 17 768; 9 519; 17 769.
 
 - Mean return of the 1st, 5th and 20th episode: mixture -7.89, -7.05, -6.60 [-7.25, -5.99]; dense, equal active -7.89,
-  -7.09, -6.72 [-7.56, -5.81]; dense, equal total -7.89, -7.01, -6.65 [-7.36, -5.98]; uniform play -8.13 in the 20th, the
-  optimum -2.42. All improve, the last four episodes over the first four by .83 [.68, .98], .76 [.22, 1.20] and .77
+  -7.09, -6.72 [-7.56, -5.81]; dense, equal total -7.89, -7.01, -6.65 [-7.36, -5.98]; uniform play -8.13 in the 20th,
+  the optimum -2.42. All improve, the last four episodes over the first four by .83 [.68, .98], .76 [.22, 1.20] and .77
   [.37, 1.13], and all stay far from the source's end, -2.58.
 - Paired, mean of all 20 episodes: the mixture less its twin of equal active parameters .08 [-.36, .82], less that of
-  equal total parameters -.001 [-.33, .68]; of the last four .12 [-.52, 1.10] and .05 [-.38, .96]. No difference is shown.
+  equal total parameters -.001 [-.33, .68]; of the last four .12 [-.52, 1.10] and .05 [-.38, .96]. No
+  difference is shown.
 - The first mixture's gates differ less between two windows of a goal than between goals (total variation .19 and .47 in
-  the task-wise branch, .10 and .28 in the token-wise one; 8 goals), although half of the task-wise experts serve hardly
-  anybody.
+  the task-wise branch, .10 and .28 in the token-wise one; 8 goals of training), although half of the
+  task-wise experts serve hardly anybody.
 """
 
 import dataclasses
