@@ -100,15 +100,18 @@ class RunData:
     def held_out(self, recipe: Recipe, train_seed: int = 0, together: int = 1) -> Any:
         """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own.
 
-        With ``together`` 2 its rows 2i and 2i + 1 are of one task, but for recorded contexts.
+        With ``together`` 2 its rows 2i and 2i + 1 are of one task and others of another, but for recorded contexts.
         """
         if recipe.data.kind != CONTEXTS:
             windows, seed = self._windows(recipe, train_seed), (self.seed, train_seed, 2)
             if recipe.env.is_recorded:  # of histories that no model is trained on
                 index = split_rows(recipe, len(self.union(recipe)[0].task))[1]
                 windows = dataclasses.replace(windows, index=index, first=None)
-            task = self.union(recipe)[0].task if together == 2 else None
-            return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=task)(0)
+            task, size = None, VALIDATION_WINDOWS
+            if together == 2:
+                task = self.union(recipe)[0].task
+                size = min(size, 2 * len(np.unique(task[windows.index])))
+            return dataclasses.replace(windows, batch_size=size, seed=seed, task=task)(0)
         if recipe.env.is_recorded:
             stored = StoredContexts(recipe.data.folder, verify=False)
             rows = split_rows(recipe, stored.num_tasks)[1]

@@ -32,7 +32,7 @@ class FeedForwardConfig(ModelConfig):
         low=0.0,
         high=4096.0,
         open_low=True,
-        help="the same of the last moe-layers layers, to make a dense twin of experts; none: as the others",
+        help="hidden width / width of the MLPs in the last moe-layers layers, a dense twin of experts; none: mlp-ratio",
     )
     mixture: MoEConfig = setting(default_factory=MoEConfig)
 
