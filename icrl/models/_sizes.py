@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from flax import nnx
@@ -15,10 +15,14 @@ from flax import nnx
 from icrl.core.errors import InputError, require, require_int
 from icrl.core.model_types import ModelConfig, SequenceModel
 from icrl.core.registry import models
+from icrl.models.layers.feed_forward import FeedForwardConfig
+from icrl.models.layers.moe import MixtureOfExperts
 
 CAPACITY = 1000  # tokens that a memory which grows has room for
 MOST = 4096  # values of a setting among which ``matched`` looks
 FINE = 1 / 64  # step between them if the setting is not an integer
+ACTIVE, TOTAL = "active", "total"
+AnyModule = TypeVar("AnyModule", bound=nnx.Module)
 
 
 class Size(NamedTuple):
@@ -77,6 +81,22 @@ def matched(
     return config
 
 
+def dense_twin(config: FeedForwardConfig, counted: str) -> FeedForwardConfig:
+    """The ``config`` with an MLP in place of its experts that has as many parameters, to half a hidden unit.
+
+    Args:
+      config: of a model with a mixture of experts.
+      counted: "total", all of them; "active", those that a token meets where the model acts.
+    """
+    experts = _from_shapes(lambda rngs: MixtureOfExperts(config.mixture, config.width, "", rngs))
+    idle = sum(branch.idle for branch in experts.branches) if counted == ACTIVE else 0
+    gated, width = config.mlp == "swiglu", config.width
+    each, rest = (3 * width, 0) if gated else (2 * width + 1, width)
+    hidden = max(round((_parameters(experts) - idle - rest) / each), 1)
+    dense = dataclasses.replace(config.mixture, moe="none")
+    return dataclasses.replace(config, mixture=dense, last_mlp_ratio=hidden / width)
+
+
 def _nearest(
     option: Callable[[int], ModelConfig | None], wanted: int, count: Callable[[ModelConfig], int]
 ) -> ModelConfig:
@@ -121,15 +141,19 @@ class _SameKey(nnx.RngStream):
 
 
 def _shapes(name: str, config: ModelConfig, capacity: int) -> SequenceModel:
-    def new() -> SequenceModel:
+    return _from_shapes(lambda rngs: models[name](config, capacity, rngs))
+
+
+def _from_shapes(make: Callable[[nnx.Rngs], AnyModule]) -> AnyModule:
+    def new() -> AnyModule:
         rngs = nnx.Rngs(0)
         rngs.default = _SameKey(0, tag="default")  # type: ignore[attr-defined]
-        return models[name](config, capacity, rngs)
+        return make(rngs)
 
     return nnx.eval_shape(new)
 
 
-def _parameters(model: SequenceModel) -> int:
+def _parameters(model: nnx.Module) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 

@@ -73,6 +73,11 @@ class Policy:
         """Scalars in the parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
+    @property
+    def num_active_parameters(self) -> int:
+        """Those that a token meets where the policy acts: without experts that do not serve it, and training's own."""
+        return self.num_parameters - sum(layer.idle for layer in self._layers())
+
     # --- The channel of the layers that want more than a gradient, see ``auxiliary.py`` ---
 
     def apply_with_aux(self, tokens: Array, key: Array | None = None) -> tuple[Array, list[Any]]:

@@ -97,20 +97,27 @@ class RunData:
             made = Batches(source, size, self.seed, pool, recipe.data.shuffle, together)
         return made if recipe.needs_labels else OnlyHistories(made)
 
-    def held_out(self, recipe: Recipe, train_seed: int = 0) -> Any:
-        """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own."""
+    def held_out(self, recipe: Recipe, train_seed: int = 0, together: int = 1) -> Any:
+        """A batch that no model is trained on: contexts of other tasks, or windows of a stream of their own.
+
+        With ``together`` 2 its rows 2i and 2i + 1 are of one task and others of another, but for recorded contexts.
+        """
         if recipe.data.kind != CONTEXTS:
             windows, seed = self._windows(recipe, train_seed), (self.seed, train_seed, 2)
             if recipe.env.is_recorded:  # of histories that no model is trained on
                 index = split_rows(recipe, len(self.union(recipe)[0].task))[1]
                 windows = dataclasses.replace(windows, index=index, first=None)
-            return dataclasses.replace(windows, batch_size=VALIDATION_WINDOWS, seed=seed, task=None)(0)
+            task, size = None, VALIDATION_WINDOWS
+            if together == 2:
+                task = self.union(recipe)[0].task
+                size = min(size, 2 * len(np.unique(task[windows.index])))
+            return dataclasses.replace(windows, batch_size=size, seed=seed, task=task)(0)
         if recipe.env.is_recorded:
             stored = StoredContexts(recipe.data.folder, verify=False)
             rows = split_rows(recipe, stored.num_tasks)[1]
             made = stored.fetch(rows[:VALIDATION_CONTEXTS])
             return made if recipe.needs_labels else made.history
-        made = contexts_of(recipe, self.seed, "validation", held_out=True).fetch(np.arange(VALIDATION_CONTEXTS))
+        made = contexts_of(recipe, self.seed, "validation", together, True).fetch(np.arange(VALIDATION_CONTEXTS))
         return made if recipe.needs_labels else made.history
 
     def _stored_contexts(self, recipe: Recipe) -> tuple[ContextSource, int]:

@@ -107,7 +107,9 @@ class RecipeExperiment(ModelExperiment[Recipe]):
         first, kinds = cls.models(settings)[0].recipe, cls.kinds(settings)
         held_out = data.RunData(run.folder, run.seed).held_out
         if policies[0].needs_whole_batch:
-            sections["routing"] = routing(first.objective(), policies[0], held_out(first))
+            together = 1 if first.env.is_recorded else 2
+            shown = held_out(first, together=together)
+            sections["routing"] = routing(first.objective(), policies[0], shown, together)
         if measure.imitator_of(first) is not None:
             own = policies[: settings.train_seeds]
             sections["cross_entropy"] = measure.imitation_section(first, own, held_out(first))

@@ -30,6 +30,11 @@ class AuxiliaryLayer(nnx.Module):
             None
         )  # what the latest call left for ``loss`` and ``statistics``: [T, ...] or [...]
 
+    @property
+    def idle(self) -> int:
+        """Scalars of its parameters that no token meets where the policy acts; here none."""
+        return 0
+
     def loss(self, record: Any) -> Array:
         """Its weighted loss of a batch, [] float32, from records with a leading axis [B]."""
         raise NotImplementedError(f"{type(self).__name__} must define loss")

@@ -6,13 +6,19 @@ from typing import Any
 import jax
 from flax import nnx
 
+from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.model_types import ModelConfig
 from icrl.core.types import Array
 from icrl.models.layers.linear import linear
 from icrl.models.layers.moe import MixtureOfExperts, MoEConfig
 
-ACTIVATIONS = {"gelu": jax.nn.gelu, "relu": jax.nn.relu, "swiglu": jax.nn.silu}
+ACTIVATIONS = {
+    "gelu": jax.nn.gelu,
+    "relu": jax.nn.relu,
+    "leaky-relu": jax.nn.leaky_relu,  # that of experts
+    "swiglu": jax.nn.silu,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +27,19 @@ class FeedForwardConfig(ModelConfig):
 
     mlp_ratio: float = setting(4.0, low=0.0, high=64.0, open_low=True, help="hidden width of the MLP / width")
     mlp: str = setting("gelu", choices=ACTIVATIONS, help="activation of the MLP; swiglu is gated and has no biases")
+    last_mlp_ratio: float | None = setting(
+        None,
+        low=0.0,
+        high=4096.0,
+        open_low=True,
+        help="hidden width / width of the MLPs in the last moe-layers layers, a dense twin of experts; none: mlp-ratio",
+    )
     mixture: MoEConfig = setting(default_factory=MoEConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        is_free = self.last_mlp_ratio is None or self.mixture.moe == "none"
+        require(is_free, "last_mlp_ratio", self.last_mlp_ratio, "none where experts are in place of that MLP")
 
     @property
     def sizes(self) -> tuple[str, ...]:
@@ -31,10 +49,10 @@ class FeedForwardConfig(ModelConfig):
     def sequences_per_task(self) -> int:
         return self.mixture.sequences_per_task
 
-    @property
-    def hidden(self) -> int:
-        """Hidden width of the MLP, at least 1."""
-        return max(round(self.mlp_ratio * self.width), 1)
+    def hidden(self, layer: int) -> int:
+        """Hidden width of the MLP in ``layer`` (from 0), at least 1."""
+        ratio = self.last_mlp_ratio if is_last(self, layer) else None
+        return max(round((self.mlp_ratio if ratio is None else ratio) * self.width), 1)
 
 
 class MLP(nnx.Module):
@@ -43,11 +61,11 @@ class MLP(nnx.Module):
     It remembers nothing, but has the signature of what may stand in its place.
     """
 
-    def __init__(self, config: FeedForwardConfig, rngs: nnx.Rngs, init: Any = None, out_init: Any = None):
+    def __init__(self, config: FeedForwardConfig, layer: int, rngs: nnx.Rngs, init: Any = None, out_init: Any = None):
         """Draw U and G with ``init``, V with ``out_init``; lecun normal by default."""
         lecun = nnx.initializers.lecun_normal()
         self.activation, self.gated = ACTIVATIONS[config.mlp], config.mlp == "swiglu"
-        width, hidden, bias = config.width, config.hidden, not self.gated
+        width, hidden, bias = config.width, config.hidden(layer), not self.gated
         self.expand = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
         if self.gated:
             self.gate = linear(config.matmuls, width, hidden, rngs, use_bias=bias, kernel_init=init or lecun)
@@ -64,9 +82,14 @@ class MLP(nnx.Module):
         return self.contract(hidden), carry
 
 
-def has_experts(config: FeedForwardConfig, layer: int) -> bool:
-    """Whether ``layer`` (from 0) is one of those with experts."""
-    return config.mixture.moe != "none" and layer >= config.num_layers - config.mixture.moe_layers
+def is_last(config: FeedForwardConfig, layer: int) -> bool:
+    """Whether ``layer`` (from 0) is one of those that have experts, if there are any."""
+    return layer >= config.num_layers - config.mixture.moe_layers
+
+
+def is_fed_apart(config: FeedForwardConfig, layer: int) -> bool:
+    """Whether ``layer`` (from 0) has experts, or the MLP that stands in for them in a dense twin."""
+    return is_last(config, layer) and (config.mixture.moe != "none" or config.last_mlp_ratio is not None)
 
 
 def new_feed_forward(
@@ -76,6 +99,6 @@ def new_feed_forward(
 
     ``init`` and ``out_init`` are of an MLP's matrices; experts have initialisers of their own.
     """
-    if has_experts(config, layer):
+    if config.mixture.moe != "none" and is_last(config, layer):
         return MixtureOfExperts(config.mixture, config.width, f"layer_{layer}", rngs)
-    return MLP(config, rngs, init, out_init)
+    return MLP(config, layer, rngs, init, out_init)

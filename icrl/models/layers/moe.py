@@ -89,6 +89,11 @@ class Experts(nnx.Module):
         self.V = nnx.Param(uniform(in_axis=1, batch_axis=0)(rngs.params(), (count, hidden, out), jnp.float32))
         self.c = nnx.Param(jnp.zeros((count, out), jnp.float32))
 
+    def idle(self, top: int) -> int:
+        """Scalars of the parameters of those that do not serve a token which ``top`` of them serve."""
+        count = self.b.shape[0]
+        return (count - top) * (sum(part.size for part in (self.U, self.b, self.V, self.c)) // count)
+
     def __call__(self, u: Array, gates: Array) -> Array:
         """Map u [T, D] with gates [T, E] to [T, out]."""
         U, b, V, c = self.U[...], self.b[...], self.V[...], self.c[...]
@@ -134,6 +139,10 @@ class TokenExperts(AuxiliaryLayer):
         self.router = Router.new(width, config.token_experts, rngs)
         self.W_noise = nnx.Param(jnp.zeros((width, config.token_experts), jnp.float32))
         self.experts = Experts(width, config.expert_ratio * width, out, config.token_experts, rngs)
+
+    @property
+    def idle(self) -> int:
+        return self.experts.idle(self.config.top_experts) + self.W_noise.size
 
     def initial_carry(self) -> tuple[()]:
         return ()
@@ -187,6 +196,10 @@ class TaskExperts(AuxiliaryLayer):
         self.slow = self.router.slow_copy()
         self.W = nnx.Param(jax.random.normal(rngs.params(), (config.task_experts, config.task_experts), jnp.float32))
         self.experts = Experts(width, config.expert_ratio * width, out, config.task_experts, rngs)
+
+    @property
+    def idle(self) -> int:
+        return self.experts.idle(self.config.top_experts) + self.W.size
 
     def initial_carry(self) -> TaskCarry | tuple[()]:
         if self.config.task_routing == "soft":

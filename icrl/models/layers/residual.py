@@ -21,7 +21,7 @@ from icrl.core.errors import require_int
 from icrl.core.fields import setting
 from icrl.core.model_types import SequenceModel
 from icrl.core.types import Array
-from icrl.models.layers.feed_forward import FeedForwardConfig, has_experts, new_feed_forward
+from icrl.models.layers.feed_forward import FeedForwardConfig, is_fed_apart, new_feed_forward
 from icrl.models.layers.linear import linear
 
 BLOCKS = ("mlp", "glu", "none")
@@ -73,7 +73,7 @@ class Layer(nnx.Module):
         self.block = config.block
         self.norm = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.mixer = mixer
-        self.feeds_forward = self.block == "mlp" or has_experts(config, number)
+        self.feeds_forward = self.block == "mlp" or is_fed_apart(config, number)
         if self.feeds_forward:
             self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
             self.feed_forward = new_feed_forward(config, number, rngs)

@@ -33,14 +33,14 @@ def _show(branches: list[Routing], head: Head) -> Iterator[Figure]:
     del head
     caption = (
         "Mean gates of the first model's experts, without noise, on sequences it was not trained on together: by kind "
-        "of token, and by sequence. A row sums to 1; experts that nobody needs stay white."
+        "of token, and by sequence, a and b of one task. A row sums to 1; experts that nobody needs stay white."
     )
     yield Figure("routing", caption, partial(_draw, branches))
 
 
 def _draw(branches: list[Routing]) -> Any:
     """A picture of each branch: experts from left to right, who they serve from top to bottom."""
-    subtitle = "mean gate of each expert by kind of token, and by sequence below the line; the darker the more"
+    subtitle = "mean gate of each expert by kind of token, and by sequence below the line (a and b: of one task)"
     figure = canvas("Which expert serves whom", subtitle)
     figure.subplots_adjust(left=0.12, right=0.985, bottom=0.1, top=0.84, wspace=0.35)
     for axes, branch in zip(figure.subplots(1, len(branches), squeeze=False)[0], branches, strict=True):
@@ -50,7 +50,8 @@ def _draw(branches: list[Routing]) -> Any:
         axes.set_xticks(range(share.shape[1]), range(share.shape[1]), fontsize=8)
         axes.set_yticks(range(len(share)), [shorten(name, 14) for name in branch["groups"]], fontsize=8)
         axes.set_xlabel("expert", fontsize=9)
-        axes.axhline(sum(not name.startswith("sequence") for name in branch["groups"]) - 0.5, color=INK, linewidth=1.5)
+        kinds = sum(not name.startswith(("sequence", "task")) for name in branch["groups"])
+        axes.axhline(kinds - 0.5, color=INK, linewidth=1.5)
     return figure
 
 
