@@ -177,7 +177,7 @@ class Plain(UCB):
 
 AGENTS = {
     Stubborn: "'act and update keep their form': state.total after update: got float32 of shape (6,), right: float3",
-    Beyond: "'actions are actions': actions: got [5], right: integers in [0, 4]",
+    Beyond: "'actions are actions': actions: got 5, right: an integer in [0, 4]",
     Wasteful: "'no key is used twice': KeyReuseError: ",
     Plain: "'is a pytree': class: got no pytree of ours, right: @icrl.core.struct.dataclass above the class",
 }
