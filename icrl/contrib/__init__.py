@@ -1,1 +1,1 @@
-"""Environments that need an extra. No registry lists them: they are named with their module, as MODULE:NAME."""
+"""Environments that cannot run without an extra. None is registered: each is named as MODULE:CLASS."""

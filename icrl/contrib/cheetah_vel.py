@@ -1,6 +1,6 @@
 """Cheetah-Vel: run at an unseen speed, with gymnasium's HalfCheetah on MJX (Finn et al. 2017; Wu et al. 2025).
 
-``--env icrl.contrib.cheetah_vel:CheetahVel-v0``, with the extra ``mjx``.
+``--env icrl.contrib.cheetah_vel:CheetahVel``, with the extra ``mjx``.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from icrl.contrib._mjx import PlanarRobot, RobotState
 from icrl.core import struct
-from icrl.core.registry import environments
 from icrl.core.tasks import TaskSet
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array, TaskParams
@@ -28,7 +27,6 @@ class CheetahVelTask(TaskParams):
     velocity: Array = struct.field(default_factory=lambda: jnp.float32(0.0))  # v*, [] float32, m / s
 
 
-@environments.register("CheetahVel-v0", paper="Wu et al. 2025")
 @dataclasses.dataclass(frozen=True)
 class CheetahVel(PlanarRobot[CheetahVelTask]):
     """Reward -abs(v - v*) - .05 sum a^2, with v the mean speed forward during a step of .05 s; v* uniform in [0, 3].

@@ -1,6 +1,6 @@
 """Walker-Param: walk in a body whose masses, inertias, damping and friction are unseen (Rakelly et al. 2019).
 
-``--env icrl.contrib.walker_param:WalkerParam-v0``, with the extra ``mjx``.
+``--env icrl.contrib.walker_param:WalkerParam``, with the extra ``mjx``.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from icrl.contrib._mjx import PlanarRobot, RobotState, model_of
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
-from icrl.core.registry import environments
 from icrl.core.threefry import split, uniform
 from icrl.core.types import Array, TaskParams
 
@@ -39,7 +38,6 @@ class WalkerParamTask(TaskParams):
     friction: Array = _ones(GEOMS, 3)  # [8, 3], sliding, torsional and rolling
 
 
-@environments.register("WalkerParam-v0", paper="Wu et al. 2025")
 @dataclasses.dataclass(frozen=True)
 class WalkerParam(PlanarRobot[WalkerParamTask]):
     """Reward v + 1 - .001 sum a^2, and 1 less in each step that ends fallen; v is the mean speed during .008 s.
