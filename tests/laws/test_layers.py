@@ -16,7 +16,7 @@ LAYERS = (
     "core",
     "planning models storage",
     "envs agents gym",
-    "layouts filters",
+    "layouts filters contrib",
     "datasets objectives testing",
     "training",
     "evaluation",
