@@ -9,7 +9,7 @@ Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 6 minutes; five arms in
 where the published one is 1.21 times. The validation loss fell, ever more slowly, until the schedule ended; longer
 training has not been tried.
 
-Imitation or copy (2026-11-30, two shared CPU cores, 14 CPU minutes; 1 000 steps, 500 tasks): where LinUCB drives, the
+Imitation or copy (2026-11-30, two shared CPU cores, 10 CPU minutes; 1 000 steps, 500 tasks): where LinUCB drives, the
 greedy choice of a model that imitates it is LinUCB's in 94.9 % of steps, where the model drives in 70.5 % [66.0, 74.7];
 trained on LinUCB's labels along half uniform histories 94.3 % and 72.7 % [68.3, 76.8]. Their regret is 8.88 and 6.02,
 LinUCB's 3.07. LinUCB of this width repeats its last action in 94 % of its own steps, so repeating alone tells nothing.
