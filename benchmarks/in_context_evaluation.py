@@ -7,19 +7,12 @@ python benchmarks/in_context_evaluation.py [--steps 500] [--tasks 200] [--heads 
 """
 
 import argparse
-import statistics
 import time
 
 import torch
 from torch_gpt2 import GPT2
 
-from icrl.core.tasks import TaskSet
-from icrl.envs.gaussian_bandit import GaussianBandit
-from icrl.evaluation.online import Trial
-from icrl.models.transformer import TransformerConfig
-from icrl.recipes.parts import Prediction
-from icrl.recipes.recipe import Recipe
-from icrl.training.step import FitSettings
+from icrl.recipes.bench import evaluating, seconds_of
 
 STRIDE = 25
 
@@ -39,22 +32,7 @@ def main() -> None:
 
 
 def our_seconds(steps: int, num_tasks: int, heads: int) -> float:
-    settings = Recipe(
-        env=GaussianBandit(horizon=steps),
-        backbone=TransformerConfig(num_heads=heads),
-        fit=FitSettings(),
-        prediction=Prediction(layout="query-first"),
-    )
-    agent = settings.agent(settings.new_policy(0, 0))
-    tasks = TaskSet.draw(settings.env, 0, "test", num_tasks)
-    trial = Trial(settings.env, tasks, steps, 0)
-    trial.regret(agent)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        trial.regret(agent)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return seconds_of(evaluating(steps, num_tasks, heads))[1]
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from functools import partial
 from multiprocessing.connection import Connection
 
 
@@ -61,32 +60,12 @@ def serve(end: Connection, make, length: int, heads: int) -> None:
 
 def our_step(length: int, heads: int):
     import jax
-    import numpy as np
 
-    from icrl.core.registry import agents
-    from icrl.datasets.contexts import ContextGenerator
-    from icrl.envs.gaussian_bandit import GaussianBandit
-    from icrl.models.transformer import TransformerConfig
-    from icrl.recipes.parts import Prediction
-    from icrl.recipes.recipe import Recipe
-    from icrl.training.step import FitSettings, initial_state, train_step
+    from icrl.recipes.bench import training
 
-    settings = Recipe(
-        env=GaussianBandit(horizon=length),
-        backbone=TransformerConfig(num_heads=heads),
-        fit=FitSettings(),
-        prediction=Prediction(layout="query-first"),
-    )
-    source = agents["dirichlet-mix"].for_env(settings.env)
-    batch = ContextGenerator(settings.env, source, length, seed=0).fetch(np.arange(64))
-    policy = settings.new_policy(0, 0)
-    one_step = partial(train_step, settings.fit.resolved(policy), settings.objective(), policy.structure)
-    holder = [jax.block_until_ready(one_step(initial_state(settings.fit, policy), batch, jax.random.key(0)))]
-
-    def step() -> None:
-        holder[0] = jax.block_until_ready(one_step(holder[0], batch, jax.random.key(0)))
-
-    return step
+    work = training(length, heads).work
+    jax.block_until_ready(work())  # compiles
+    return lambda: jax.block_until_ready(work())
 
 
 def torch_step(length: int, heads: int):

@@ -21,6 +21,7 @@ READ_FILES = (  # commands that read files with such names
     *("run", "collect", "show", "evaluate", "report", "verify", "inspect", "filter", "export", "export-agent"),
     "evaluate-logs",
 )
+COMPILE = ("run", "collect", "evaluate", "evaluate-logs", "bench")  # commands whose programs are kept
 EXIT_CODES = (
     "exit codes: 0 done, 1 failed, 2 bad input, 3 damaged data, 4 locked, 5 resources, 6 incomplete, 130/143 stopped"
 )
@@ -41,7 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_missing()
     if "JAX_NUMPY_DTYPE_PROMOTION" in os.environ:  # jax is not imported yet, and types meet in our code only
         os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "standard"
-    keep_compiled_programs()
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -88,6 +88,8 @@ def _dispatch(argv: list[str]) -> int:
     for name, value in vars(args).items():
         if isinstance(value, list):  # what argparse makes of --NAME=--
             raise InputError(f"--{name.replace('_', '-')}: got '--', allowed: a value")
+    if args.command in COMPILE:
+        keep_compiled_programs()
     _allow_modules(args, argv)
     with foreign.stored_names():  # what the words name is allowed by now
         return _called(args, rest)

@@ -23,8 +23,9 @@ from icrl.core.boxes import Box
 from icrl.core.errors import InputError
 from icrl.core.fields import setting
 from icrl.core.precision import exact_products, in_32_bits
-from icrl.core.types import Array, Environment, EnvSpec, Task
+from icrl.core.types import Array, EnvSpec, Task
 from icrl.envs._recorded import LARGEST
+from icrl.envs._unknown_optimum import UnknownOptimum
 
 WORST = 1e10  # mjMAXVAL: a position or velocity beyond it has diverged
 
@@ -40,7 +41,7 @@ class RobotState:
 
 
 @dataclasses.dataclass(frozen=True)
-class PlanarRobot(Environment[Task]):
+class PlanarRobot(UnknownOptimum[Task]):
     """A torso and six joints in the plane. An action is a torque of each joint [6] in [-1, 1], times its gear.
 
     Observation [17]: position without x, then velocity, as in gymnasium. Episodes have H = 200 steps and never end
@@ -84,21 +85,6 @@ class PlanarRobot(Environment[Task]):
 
     def is_truncated(self, state: RobotState, params: Task) -> Array:
         return state.time >= params.max_steps_in_episode
-
-    def optimal_action(self, params: Task, state: RobotState) -> Array:
-        """NaN: it is not known."""
-        del params, state
-        return jnp.full(6, jnp.nan, jnp.float32)
-
-    def regret(self, params: Task, state: RobotState, action: Array) -> Array:
-        """NaN: the optimum is not known."""
-        del params, state, action
-        return jnp.float32(jnp.nan)
-
-    def optimal_return(self, params: Task) -> Array:
-        """NaN: the optimum is not known."""
-        del params
-        return jnp.float32(jnp.nan)
 
 
 @exact_products

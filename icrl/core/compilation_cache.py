@@ -69,7 +69,6 @@ def drop_oldest(folder: Path, most_bytes: int) -> None:
 def _processor() -> str:
     """What code is compiled for: a home that machines share holds a folder for each of their kinds."""
     features = platform.machine() + platform.processor()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as lines:
         features += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(features.encode()).hexdigest()[:12]

@@ -40,19 +40,6 @@ def data_mesh(num_pieces: int) -> Mesh:
     return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.local_devices()[:count])
 
 
-def training_mesh(num_groups: int) -> Mesh | None:
-    """A mesh with one axis, "data", of as many devices as share ``num_groups`` evenly; None if that is one.
-
-    Where several processes work together these are the devices of all of them, as many of each.
-    """
-    many = jax.process_count() > 1
-    devices = jax.devices() if many else jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if num_groups % n == 0)
-    if count == 1:
-        return None
-    return jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:count])
-
-
 def host_workers() -> int:
     """Threads that run independent computations at once.
 

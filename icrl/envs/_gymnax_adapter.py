@@ -16,7 +16,8 @@ from icrl.core import struct
 from icrl.core.boxes import Box
 from icrl.core.errors import InputError, near_names, require
 from icrl.core.precision import in_32_bits
-from icrl.core.types import Array, Environment, EnvSpec, EnvState, TaskParams
+from icrl.core.types import Array, EnvSpec, EnvState, TaskParams
+from icrl.envs._unknown_optimum import UnknownOptimum
 
 
 @struct.dataclass
@@ -27,7 +28,7 @@ class GymnaxTask(TaskParams):
 
 
 @dataclasses.dataclass(frozen=True)
-class GymnaxEnvironment(Environment[GymnaxTask]):
+class GymnaxEnvironment(UnknownOptimum[GymnaxTask]):
     """A gymnax environment behind our bases.
 
     Every task is the default one unless ``task_sampler`` draws others. Observations are cast to float32. Regret and
@@ -108,19 +109,6 @@ class GymnaxEnvironment(Environment[GymnaxTask]):
 
     def is_truncated(self, state: EnvState, params: GymnaxTask) -> Array:
         return jnp.bool_(self.inner.is_truncated(state, params.inner))
-
-    def optimal_action(self, params: GymnaxTask, state: EnvState) -> Array:
-        raise NotImplementedError(f"the optimal policy of gymnax's {self.inner.name} is not known")
-
-    def regret(self, params: GymnaxTask, state: EnvState, action: Array) -> Array:
-        """NaN: the optimum is not known."""
-        del params, state, action
-        return jnp.float32(jnp.nan)
-
-    def optimal_return(self, params: GymnaxTask) -> Array:
-        """NaN: the optimum is not known."""
-        del params
-        return jnp.float32(jnp.nan)
 
 
 def _box_of(actions: Any) -> Box:

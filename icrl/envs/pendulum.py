@@ -14,6 +14,7 @@ from icrl.core.scenes import Episode, Plane
 from icrl.core.threefry import normal, split, uniform
 from icrl.core.types import Array, EnvSpec, TaskParams
 from icrl.envs._one_task import OneTask
+from icrl.envs._unknown_optimum import UnknownOptimum
 
 GRAVITY, MASS, LENGTH, SECONDS = 10.0, 1.0, 1.0, 0.05  # m / s^2, kg, m, of a step
 FASTEST, TORQUE = 8.0, 2.0  # rad / s, N m
@@ -32,7 +33,7 @@ class PendulumState:
 
 @environments.register("Pendulum-v0", paper="Morad et al. 2023")
 @dataclasses.dataclass(frozen=True)
-class Pendulum(OneTask):
+class Pendulum(UnknownOptimum[TaskParams], OneTask):
     """Observation: cosine and sine of the angle, and the angular velocity. Action: a torque [1] in [-2, 2].
 
     A step costs angle^2 + .1 velocity^2 + .001 torque^2, with the angle in [-pi, pi) and all as they were in front of
@@ -82,21 +83,6 @@ class Pendulum(OneTask):
             return seen
         limits = jnp.array([1.0, 1.0, FASTEST], jnp.float32)[: seen.size]
         return jnp.clip(seen + jnp.float32(self.noise) * normal(key, seen.shape), -limits, limits)
-
-    def optimal_action(self, params: TaskParams, state: PendulumState) -> Array:
-        """NaN: it is not known."""
-        del params, state
-        return jnp.full(1, jnp.nan, jnp.float32)
-
-    def regret(self, params: TaskParams, state: PendulumState, action: Array) -> Array:
-        """NaN: the optimum is not known."""
-        del params, state, action
-        return jnp.float32(jnp.nan)
-
-    def optimal_return(self, params: TaskParams) -> Array:
-        """NaN: the optimum is not known."""
-        del params
-        return jnp.float32(jnp.nan)
 
     def scene(self, params: TaskParams, state: PendulumState, episode: Episode) -> Plane:
         del params, episode

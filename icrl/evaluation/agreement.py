@@ -15,7 +15,9 @@ from icrl.core.types import Agent, Array, Environment
 from icrl.evaluation.online import tasks_side_by_side
 
 
-def agreement(env: Environment, tasks: TaskSet, driver: Agent, one: Agent, other: Agent, steps: int, seed: int) -> Any:
+def agreement(
+    env: Environment, tasks: TaskSet, driver: Agent, one: Agent, other: Agent, steps: int, seed: int
+) -> np.ndarray:
     """Two shares [N, 2] float64 of the steps behind the first of ``driver``'s rollouts in N tasks.
 
     The first is of greedy choices of ``one`` that ``other`` would make too. The second is of greedy choices of ``one``

@@ -42,10 +42,9 @@ class Walked(NamedTuple):
     rooms: np.ndarray  # [N, R, C] int, what the cells show
     successors: np.ndarray  # [N, R C, K] int, the cells behind each move
 
-    def for_graph(self, first: int = 0, count: int | None = None) -> Walks:
-        """Some of them as a clone-structured graph reads them."""
-        some = slice(first, None if count is None else first + count)
-        return Walks(jnp.asarray(self.symbols[some], jnp.int32), jnp.asarray(self.actions[some], jnp.int32))
+    def for_graph(self) -> Walks:
+        """As a clone-structured graph reads them."""
+        return Walks(jnp.asarray(self.symbols, jnp.int32), jnp.asarray(self.actions, jnp.int32))
 
 
 def walk(env: AliasedRoom, seed: int, purpose: str, count: int, num_steps: int) -> Walked:
@@ -136,15 +135,15 @@ def travelled(maps: list[WorldMap], codes: np.ndarray, walked: Walked, asked: Qu
       walked: the walks.
       asked: the queries in them.
     """
-    rows = []
-    fewest = [_fewest(walked.successors[number]) for number in range(len(walked.actions) if len(maps) > 1 else 1)]
+    rows, fewest = [], [_fewest(successors) for successors in walked.successors[: len(maps)]]
     for number, first, last in zip(*asked, strict=True):
-        world = maps[number if len(maps) > 1 else 0]
+        own = number if len(maps) > 1 else 0
+        world = maps[own]
         start, end = world.nodes(codes[number, [first, last]])
         plan = world.way(int(start), int(end))
         here, there = walked.positions[number, [first, last]]
         reached = moved(walked.successors[number], here, plan or [])[-1]
-        shortest = fewest[number if len(maps) > 1 else 0][here, there]
+        shortest = fewest[own][here, there]
         rows.append((plan is not None and reached == there, len(plan or []), shortest, last - first))
     arrived, length, least, fallback = np.array(rows).reshape(-1, 4).T
     return Journeys(arrived.astype(bool), length.astype(int), least.astype(int), fallback.astype(int))

@@ -1,16 +1,18 @@
 """What a model reads off its context: how its logits follow the pulls and the successes of each arm of a bandit."""
 
-from functools import partial
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.model_types import Layout
-from icrl.core.precision import in_32_bits
-from icrl.core.types import Array, Contexts, History
-from icrl.evaluation.offline import CONTEXTS, states_along
+from icrl.core.types import History
+
+TINY = float(np.finfo(np.float32).tiny)
+
+
+def log_probs(probs: np.ndarray, least: float = TINY) -> np.ndarray:
+    """Logarithms of probabilities [..., K], float64; of a model's its logits, but for what all arms share.
+
+    Below ``least`` nothing is told apart: exact posteriors that are integrated on a grid are not exact there.
+    """
+    return np.log(np.maximum(probs.astype(np.float64), least))
 
 
 def count_slopes(scores: np.ndarray, pulls: np.ndarray, successes: np.ndarray) -> np.ndarray:
@@ -31,41 +33,6 @@ def counts(history: History, num_actions: int, steps: int) -> tuple[np.ndarray, 
     """Pulls and sums of rewards [N, K] float64 of each arm in the first ``steps`` of histories [N, T]."""
     chosen = np.asarray(history.action)[:, :steps, None] == np.arange(num_actions)
     return chosen.sum(1, dtype=np.float64), (chosen * np.asarray(history.reward)[:, :steps, None]).sum(1)
-
-
-def model_logits(policy: Any, layout: Layout, contexts: Contexts, steps: int) -> np.ndarray:
-    """What a model says of each arm after ``steps`` transitions of contexts [N, T, ...]: [N, K] float64."""
-    first = jax.tree.map(lambda leaf: leaf[:, :steps], contexts.history)
-    return np.asarray(_model_logits(policy, first, contexts.query[:, 0], layout), np.float64)
-
-
-@partial(jax.jit, static_argnames=("layout",))
-@in_32_bits
-def _model_logits(policy: Any, history: History, query: Array, layout: Layout) -> Array:
-    def one(context: tuple[History, Array]) -> Array:
-        seen, obs = context
-        tokens = layout.sequence(seen, jnp.broadcast_to(obs, (seen.action.shape[0] + 1, *obs.shape)))
-        return policy(tokens)[0][-1, : layout.num_actions]
-
-    return jax.lax.map(one, (history, query), batch_size=CONTEXTS)
-
-
-def exact_logits(agent: Any, contexts: Contexts, steps: int) -> np.ndarray:
-    """Logarithms of the posterior probability that an arm is the best, after ``steps`` transitions: [N, K] float64.
-
-    ``agent`` has ``optimal_action_probs(state) -> [K]``; below 1e-6 nothing is told apart.
-    """
-    first = jax.tree.map(lambda leaf: leaf[:, :steps], contexts.history)
-    return np.log(np.maximum(np.asarray(_exact_probs(agent, first), np.float64), 1e-6))
-
-
-@jax.jit
-def _exact_probs(agent: Any, history: History) -> Array:
-    def one(seen: History) -> Array:
-        last = jax.tree.map(lambda leaf: leaf[-1], states_along(agent, seen))
-        return agent.optimal_action_probs(last)  # type: ignore[no-any-return]
-
-    return jax.lax.map(one, history, batch_size=CONTEXTS)
 
 
 def _centred(values: np.ndarray) -> np.ndarray:

@@ -28,13 +28,15 @@ The paper's UCB, s / (1 + n) + 1 / sqrt(1 + n) in its code, loses 6.7; ``ucb`` i
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.registry import experiments
 from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.evaluation.diversity import agent_probs, model_probs
 from icrl.evaluation.offline import recorded_contexts
-from icrl.evaluation.readout import count_slopes, counts, exact_logits, model_logits
+from icrl.evaluation.readout import count_slopes, counts, log_probs
 from icrl.evaluation.statistics import interval
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.agent_names import agent_of
@@ -50,6 +52,7 @@ from icrl.training.step import FitSettings
 
 TS, UNIFORM = "thompson-bernoulli", "uniform"
 MIXES = {0: UNIFORM, 10: f"0.1*{TS}+0.9*{UNIFORM}", 50: f"0.5*{TS}+0.5*{UNIFORM}", 100: TS}
+LEAST = 1e-6  # of a probability: below it Thompson sampling's grid tells nothing apart
 IMITATES_UCB = "imitates ucb"
 DPT_ON = {share: f"DPT, {share} % of data TS" for share in MIXES}
 
@@ -82,18 +85,18 @@ def what_is_read(recipe: Recipe, run: Run, groups: Groups, measured: Measured) -
     tasks = TaskSet.draw(env, run.seed, "offline", recipe.evaluation.offline_tasks)
     source = agent_of(env, f"0.5*{sampler}+0.5*{UNIFORM}", steps)
     contexts, exact = recorded_contexts(env, tasks, source, steps, run.seed).contexts, agent_of(env, sampler)
-    told = [counts(contexts.history, env.num_actions, t) for t in times]
+    told, at = [counts(contexts.history, env.num_actions, t) for t in times], jnp.array(times)
 
-    def row(name: str, logits: list[list[np.ndarray]]) -> list[Any]:
-        """Cells of S models whose logits at each time are given."""
-        slopes = [np.stack([count_slopes(one, *told[i]) for one in each]) for i, each in enumerate(logits)]
+    def row(name: str, logits: list[np.ndarray]) -> list[Any]:
+        """Cells of S models with ``logits`` [N, 2, K] each, at the two times."""
+        slopes = [np.stack([count_slopes(one[:, i], *told[i]) for one in logits]) for i in range(len(times))]
         return [name, *(interval(each[..., which]).band() for each in slopes for which in (0, 1))]
 
     rows = [
-        row(label, [[model_logits(policy, variant.layout, contexts, t) for policy in policies] for t in times])
+        row(label, [log_probs(model_probs(variant.layout, policy, contexts, at)) for policy in policies])
         for label, (variant, policies) in groups.items()
     ]
-    rows.append(row(f"exact posterior ({sampler})", [[exact_logits(exact, contexts, t)] for t in times]))
+    rows.append(row(f"exact posterior ({sampler})", [log_probs(agent_probs(exact, contexts, at), LEAST)]))
     note = f"Least squares of logits in pulls and successes of all arms, centred in each context; half {sampler}'s."
     return {**table, "rows": rows, "note": note}
 

@@ -32,7 +32,7 @@ Measured, preset cpu, seed 0, one training seed, 1 000 fresh tasks (2026-11-30, 
   every step, is what costs: products of x and y are left to its gates between layers.
 """
 
-import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -52,11 +52,10 @@ from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import Row, at_most, kept
 from icrl.recipes.example_recipe import ExampleRecipe, by_model
 from icrl.recipes.measure import curve
-from icrl.recipes.model_experiment import Model, ModelExperiment, listeners
+from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.published import SMOKE
 from icrl.recipes.run import Run
-from icrl.reports.tensorboard import ModelRun
-from icrl.training.loop import train
+from icrl.training.loop import Listener, train
 from icrl.training.step import FitSettings
 
 MEMORY, GENERAL = "memorising", "generalising"
@@ -113,55 +112,41 @@ class TaskDiversity(ModelExperiment[ExampleRecipe]):
         raise InputError(f"folder: {run.experiment} pretrains no agent: its models predict and do not act")
 
     @classmethod
-    def pretrain(cls, settings: ExampleRecipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        started = time.monotonic()
-        models = zip(cls.models(settings), cls.model_runs(settings), strict=True)
-        policies = [_trained(model, shown, run) for model, shown in models]
-        return policies, {"training": time.monotonic() - started}
+    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
+        """Models of the same training seed begin alike, whatever their pool."""
+        recipe: ExampleRecipe = model.recipe
+        batches = partial(recipe.examples(run.seed, model.train_seed).batch, batch_size=recipe.fit.batch_size)
+        learner = recipe.learner(run.seed, model.train_seed, batches, recipe.validation(run.seed, model.train_seed))
+        return train(learner, run.folder, model.number, heard_by)
 
     @classmethod
-    def _results(
-        cls, settings: ExampleRecipe, run: Run, policies: list[Policy], seconds: dict[str, float]
-    ) -> dict[str, Any]:
-        started, groups = time.monotonic(), by_model(settings)
+    def sections(cls, settings: ExampleRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
+        groups = by_model(settings)
         trained: dict[str, list[tuple[Model, Policy]]] = {}
         for model, policy in zip(cls.models(settings), policies, strict=True):
             trained.setdefault(model.label, []).append((model, policy))
         measured = {label: _measured(each, run) for label, each in trained.items()}
         steps = {label: _by_step([model for model, _ in each], run) for label, each in trained.items()}
         found = {name: {pool: measured[label] for pool, label in pools.items()} for name, pools in groups.items()}
-        several = {"training": run.mean_training(cls.kinds(settings), settings.train_seeds)}
         strategies = {
             name: _strategy(trained[next(iter(pools.values()))][0][0].recipe, found[name], pools, steps)
             for name, pools in groups.items()
         }
-        spent = {**seconds, "evaluation": time.monotonic() - started}
-        return run.results(
-            title=f"{cls.title}, {type(settings.family).__name__}",
-            claim=_claim(found, strategies),
-            num_tasks=settings.eval_tasks,
-            num_steps=settings.family.num_examples,
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": type(settings.family).__name__, **flat(settings.family)},
-            diversity=_diversity(settings, found),
-            strategies={
+        return {
+            "title": f"{cls.title}, {type(settings.family).__name__}",
+            "claim": _claim(found, strategies),
+            "num_tasks": settings.eval_tasks,
+            "num_steps": settings.family.num_examples,
+            "env": {"id": type(settings.family).__name__, **flat(settings.family)},
+            "diversity": _diversity(settings, found),
+            "strategies": {
                 "distance_in_words": settings.family.distance_in_words,
                 "pool_size": list(next(iter(found.values()))),
                 "apart": _band([each["fresh apart"] for each in next(iter(found.values())).values()]).band(),
                 "models": strategies,
             },
-            checks=_promised(found) if run.preset != "smoke" else [],
-            seconds={**spent, "total": sum(spent.values())},
-            **(several if len(trained) > 1 else {}),
-        )
-
-
-def _trained(model: Model, shown: ModelRun, run: Run) -> Policy:
-    """One model; models of the same training seed begin alike, whatever their pool."""
-    recipe: ExampleRecipe = model.recipe
-    batches = partial(recipe.examples(run.seed, model.train_seed).batch, batch_size=recipe.fit.batch_size)
-    learner = recipe.learner(run.seed, model.train_seed, batches, recipe.validation(run.seed, model.train_seed))
-    return train(learner, run.folder, model.number, listeners(model, shown, run))
+            "checks": _promised(found) if run.preset != "smoke" else [],
+        }
 
 
 # --- measuring ---

@@ -19,7 +19,7 @@ Without merging codes that behave alike (``--least-alike 2``) the map has 91 nod
 Seed 1, TDB alone: .9992 [.9987, .9996]; on 48 nodes .997 [.989, 1] arrive, with 1.001 times the fewest moves.
 """
 
-import time
+from collections.abc import Sequence
 from typing import Any
 
 from icrl.core.errors import require
@@ -28,11 +28,11 @@ from icrl.core.settings import flat, replaced
 from icrl.envs.aliased_room import AliasedRoom
 from icrl.models._token_policy import Policy
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.model_experiment import Model, ModelExperiment, listeners
+from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.run import Run
 from icrl.recipes.walk_recipe import WalkRecipe
 from icrl.recipes.walk_results import sections_of
-from icrl.training.loop import train
+from icrl.training.loop import Listener, train
 from icrl.training.step import FitSettings
 
 BASE = WalkRecipe(
@@ -91,32 +91,13 @@ class TDB(ModelExperiment[WalkRecipe]):
         require(discrete, "discrete", "false", "true in one variant at least: a map is made of codes")
 
     @classmethod
-    def pretrain(cls, settings: WalkRecipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
-        started = time.monotonic()
-        shown = zip(cls.models(settings), cls.model_runs(settings), strict=True)
-        policies = [_trained(model, listeners(model, each, run), run) for model, each in shown]
-        return policies, {"training": time.monotonic() - started}
+    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
+        recipe: WalkRecipe = model.recipe
+        batches = recipe.batches(run.seed, model.train_seed)
+        learner = recipe.learner(run.seed, model.train_seed, batches, recipe.held_out(run.seed))
+        return train(learner, run.folder, model.number, heard_by)
 
     @classmethod
-    def _results(
-        cls, settings: WalkRecipe, run: Run, policies: list[Policy], seconds: dict[str, float]
-    ) -> dict[str, Any]:
-        started = time.monotonic()
-        sections = sections_of(settings, run, list(zip(cls.models(settings), policies, strict=True)))
-        seconds = {**seconds, "evaluation": time.monotonic() - started}
-        return run.results(
-            title=cls.title,
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": settings.env.name, **flat(settings.env)},
-            published=list(cls.published),
-            seconds={**seconds, "total": sum(seconds.values())},
-            training=run.mean_training(cls.kinds(settings), settings.train_seeds),
-            **sections,
-        )
-
-
-def _trained(model: Model, heard_by: list[Any], run: Run) -> Policy:
-    recipe: WalkRecipe = model.recipe
-    batches = recipe.batches(run.seed, model.train_seed)
-    learner = recipe.learner(run.seed, model.train_seed, batches, recipe.held_out(run.seed))
-    return train(learner, run.folder, model.number, heard_by)
+    def sections(cls, settings: WalkRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
+        measured = sections_of(settings, run, list(zip(cls.models(settings), policies, strict=True)))
+        return {"env": {"id": settings.env.name, **flat(settings.env)}, **measured}

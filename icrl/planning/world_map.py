@@ -67,9 +67,10 @@ class WorldMap:
         return actions
 
     @property
-    def num_edges(self) -> int:
-        """Known edges that lead to another node."""
-        return int(np.sum((self.next != NO_NODE) & (self.next != np.arange(len(self.next))[:, None])))
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """(node, action) [E] int each of the known edges that lead to another node."""
+        node, action = np.nonzero((self.next != NO_NODE) & (self.next != np.arange(len(self.next))[:, None]))
+        return node, action
 
 
 def map_of(

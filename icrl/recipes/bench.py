@@ -61,17 +61,19 @@ class Measured:
     unit: str
 
 
-def _stepping(env: Environment, agent: str, steps: int) -> Load:
+def stepping(env: Environment, agent: str, steps: int) -> Load:
+    """``agent`` in ``MANY`` tasks side by side."""
     player, tasks = agents[agent].for_env(env), TaskSet.draw(env, 0, "bench", MANY)
     keys = jax.random.split(jax.random.key(0), MANY)
     rollouts = jax.jit(jax.vmap(lambda key, task: jnp.sum(interact(key, env, task, player, steps).curves.reward)))
     return Load(MANY * steps, "steps", partial(rollouts, keys, tasks.params))
 
 
-def _bandit(steps: int) -> Recipe:
+def bandit_recipe(steps: int, heads: int) -> Recipe:
+    """DPT on Gaussian bandits, as in Lee et al. 2023 but for the batch."""
     return Recipe(
         env=GaussianBandit(horizon=steps),
-        backbone=TransformerConfig(),
+        backbone=TransformerConfig(num_heads=heads),
         fit=FitSettings(batch_size=64),
         prediction=Prediction(layout="query-first"),
     )
@@ -83,30 +85,31 @@ def _contexts(steps: int = 500, batch: int = 256) -> Load:
     return Load(batch, "contexts", lambda: stream.fetch(np.arange(batch)))
 
 
-def _training(steps: int = 500) -> Load:
-    recipe = _bandit(steps)
+def training(steps: int = 500, heads: int = 4) -> Load:
+    """Steps of DPT's training, in tokens."""
+    recipe = bandit_recipe(steps, heads)
     source = agents["dirichlet-mix"].for_env(recipe.env)
     batch = ContextGenerator(recipe.env, source, steps, seed=0).fetch(np.arange(recipe.fit.batch_size))
-    policy, objective = recipe.new_policy(0, 0), recipe.objective()
+    policy, objective, key = recipe.new_policy(0, 0), recipe.objective(), jax.random.key(0)
     assert isinstance(objective, Supervised)
-    state = [initial_state(recipe.fit, policy)]
+    fit, state = recipe.fit.resolved(policy), [initial_state(recipe.fit, policy)]
 
     def step() -> Any:  # gives its state away
-        state[0] = train_step(
-            recipe.fit.resolved(policy), objective, policy.structure, state[0], batch, jax.random.key(0)
-        )
+        state[0] = train_step(fit, objective, policy.structure, state[0], batch, key)
         return state[0]
 
-    return Load(recipe.fit.batch_size * recipe.layout.num_tokens(steps), "tokens", step)
+    return Load(fit.batch_size * recipe.layout.num_tokens(steps), "tokens", step)
 
 
-def _evaluating(steps: int = 500, count: int = 200) -> Load:
-    recipe = _bandit(steps)
+def evaluating(steps: int = 500, count: int = 200, heads: int = 4) -> Load:
+    """The model of ``training`` in ``count`` bandits of its own."""
+    recipe = bandit_recipe(steps, heads)
     trial = Trial(recipe.env, TaskSet.draw(recipe.env, 0, "bench", count), steps, 0)
     return Load(count * steps, "steps", partial(trial.regret, recipe.agent(recipe.new_policy(0, 0)), 0, ""))
 
 
-def _distilled(episodes: int = 20, count: int = 200) -> Load:
+def distilled(episodes: int = 20, count: int = 200) -> Load:
+    """AD with a window of four episodes in Dark Rooms."""
     recipe = Recipe(
         env=DarkRoom(),
         data=DataSettings(data=HISTORIES, context_steps=80),
@@ -122,14 +125,14 @@ def _distilled(episodes: int = 20, count: int = 200) -> Load:
 BENCHES: dict[str, tuple[str, Callable[[], Load]]] = {
     "bandit": (
         "Thompson sampling, 1 024 Gaussian bandits",
-        lambda: _stepping(GaussianBandit(), "thompson-gaussian", 500),
+        lambda: stepping(GaussianBandit(), "thompson-gaussian", 500),
     ),
-    "room": ("uniform play, 1 024 Dark Rooms", lambda: _stepping(DarkRoom(), "uniform", 2000)),
-    "learners": ("Q-learning, 1 024 Dark Rooms", lambda: _stepping(DarkRoom(), "q-learning", 500)),
+    "room": ("uniform play, 1 024 Dark Rooms", lambda: stepping(DarkRoom(), "uniform", 2000)),
+    "learners": ("Q-learning, 1 024 Dark Rooms", lambda: stepping(DarkRoom(), "q-learning", 500)),
     "contexts": ("contexts of 500 pulls for DPT", _contexts),
-    "training": ("a training step of DPT: width 32, 4 layers, T = 500, batch 64", _training),
-    "evaluation": ("that model in context: 200 tasks, 500 steps", _evaluating),
-    "distilled": ("AD in Dark Room, window of 80: 200 rollouts, 20 episodes", _distilled),
+    "training": ("a training step of DPT: width 32, 4 layers, T = 500, batch 64", training),
+    "evaluation": ("that model in context: 200 tasks, 500 steps", evaluating),
+    "distilled": ("AD in Dark Room, window of 80: 200 rollouts, 20 episodes", distilled),
 }
 
 
@@ -166,9 +169,15 @@ def bench(names: str = "", json: Path | None = None) -> list[Measured]:
 def _measured(name: str) -> Measured:
     what, make = BENCHES[name]
     load = make()
+    compiling, median = seconds_of(load)
+    return Measured(name, what, compiling, load.amount / median, load.unit)
+
+
+def seconds_of(load: Load) -> tuple[float, float]:
+    """Seconds of compiling, and of a call: the median of ``REPEATS``."""
     first, *others = (_seconds(load.work) for _ in range(REPEATS + 1))
     median = statistics.median(others)
-    return Measured(name, what, max(first - median, 0.0), load.amount / median, load.unit)
+    return max(first - median, 0.0), median
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -40,7 +40,7 @@ from icrl.filters._selection import provenance_of, save_selection
 from icrl.filters._table import HistoryTable, Selection
 from icrl.recipes.agent_names import agent_of
 from icrl.recipes.competitors import UNIFORM
-from icrl.recipes.parts import CONTEXTS, INDEPENDENT
+from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT
 from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.recorded import check_recorded, opened, split_rows
@@ -271,12 +271,16 @@ def collect(recipe: Recipe, folder: Path, seed: int, num_tasks: int) -> None:
         store_part(recipe, folder, "source", seed, num_tasks)
 
 
+def point_out_namesakes(words: set[str]) -> None:
+    """Warn of folders of stored data that are called as data are that are made anew: "contexts", "histories"."""
+    for word in sorted(words & {CONTEXTS, HISTORIES}):
+        if (Path(word) / CARD).is_file():
+            _log.warning("data: %s are made anew; the folder of that name here would be --data ./%s", word, word)
+
+
 def check_stored(recipe: Recipe, seed: int) -> None:
     """Raise ``InputError`` for stored data that were made with other settings than the recipe's."""
     if not recipe.data.folder:
-        word = recipe.data.data
-        if (Path(word) / CARD).is_file():
-            _log.warning("data: %s are made anew; the folder of that name here would be --data ./%s", word, word)
         return
     if recipe.data.is_foreign:
         check_recorded(recipe, opened(recipe.data.folder))
@@ -289,8 +293,8 @@ def check_stored(recipe: Recipe, seed: int) -> None:
     expected |= {"task_ids": [int(number) for number in _train_ids(recipe)], "episode_steps": recipe.segment}
     wrong = sorted(name for name, value in json.loads(json.dumps(expected)).items() if card.get(name) != value)
     found, needed = len(card.get("task_ids", ())), len(expected["task_ids"])
-    few = f"{found} tasks", f"the {needed} training tasks", f"--num-tasks {needed} of icrl collect stores them"
-    require(found >= needed or wrong != ["task_ids"], "data", f"{recipe.data.folder} with {few[0]}", few[1], few[2])
+    few, hint = wrong == ["task_ids"] and found < needed, f"--num-tasks {needed} of icrl collect stores them"
+    require(not few, "data", f"{recipe.data.folder} with {found} tasks", f"the {needed} training tasks", hint)
     require(not wrong, "data", recipe.data.folder, f"histories of this experiment; {', '.join(wrong)} differ")
 
 

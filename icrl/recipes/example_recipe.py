@@ -75,13 +75,7 @@ class ExampleRecipe(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
-        together, fit = self.backbone.sequences_per_task, self.fit
-        sizes = {"batch_size": fit.batch_size, "micro_batch": fit.micro_batch, "gradient_groups": None}
-        if fit.gradient_groups is not None:
-            sizes["gradient_groups"] = fit.batch_size // fit.gradient_groups
-        for name, size in sizes.items():
-            allowed = f"whole multiples of {together} sequences: the experts' loss compares those of one task"
-            require(size is None or size % together == 0, name, getattr(fit, name), allowed)
+        self.fit.check_together(self.backbone.sequences_per_task)
         check_vary(self.vary)
 
     def examples(self, seed: int, train_seed: int) -> ExampleGenerator:

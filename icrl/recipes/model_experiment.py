@@ -4,6 +4,7 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 """
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -63,16 +64,36 @@ class ModelExperiment(Experiment[AnyRecipe], Generic[AnyRecipe]):
     labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
+    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
+        """Train one model, or go on with it."""
+        raise NotImplementedError(f"{cls.__name__} must define train_model")
+
+    @classmethod
+    def sections(cls, settings: AnyRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
+        """What is measured of the trained models, and where (``env``): parts of the results document."""
+        raise NotImplementedError(f"{cls.__name__} must define sections")
+
+    @classmethod
     def pretrain(cls, settings: AnyRecipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """Train every model, or go on with it: the policies, and the seconds that each stage took."""
-        raise NotImplementedError(f"{cls.__name__} must define pretrain")
+        started = time.monotonic()
+        shown = zip(cls.models(settings), cls.model_runs(settings), strict=True)
+        policies = [cls.train_model(model, listeners(model, each, run), run) for model, each in shown]
+        return policies, {"training": time.monotonic() - started}
 
     @classmethod
     def _results(
         cls, settings: AnyRecipe, run: Run, policies: list[Policy], seconds: dict[str, float]
     ) -> dict[str, Any]:
         """The results document of the trained models."""
-        raise NotImplementedError(f"{cls.__name__} must define _results")
+        started, kinds = time.monotonic(), cls.kinds(settings)
+        known = {"title": cls.title, "published": list(cls.published)}
+        sections = known | cls.sections(settings, run, policies)
+        if len(kinds) > 1:
+            sections["training"] = run.mean_training(kinds, settings.train_seeds)
+        seconds = {**seconds, "evaluation": time.monotonic() - started}
+        sections["seconds"] = {**seconds, "total": sum(seconds.values())}
+        return run.results(train_seeds=list(range(settings.train_seeds)), **sections)
 
     @classmethod
     def run(cls, settings: AnyRecipe, run: Run) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class RecipeExperiment(ModelExperiment[Recipe]):
     def validate(cls, settings: Recipe, seed: int) -> None:
         """Raise ``InputError`` for parts that do not fit together, in any variant."""
         variants = cls.variants(settings)
+        data.point_out_namesakes({variant.data.data for variant in variants.values()})
         for label, variant in variants.items():
             require(base_name(label) not in agents, "variant", label, "a label that is no agent's name")
             reinforced = cls.predicts and variant.is_reinforced
@@ -101,11 +102,9 @@ class RecipeExperiment(ModelExperiment[Recipe]):
             _trained(models[number], shown[number], of_run, apart)
 
     @classmethod
-    def _results(cls, settings: Recipe, run: Run, policies: list[Policy], seconds: dict[str, float]) -> dict[str, Any]:
-        started = time.monotonic()
-        sections = cls.evaluate(settings, run, policies)
-        first, kinds = cls.models(settings)[0].recipe, cls.kinds(settings)
-        held_out = data.RunData(run.folder, run.seed).held_out
+    def sections(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
+        sections = {"env": {"id": settings.env.name, **flat(settings.env)}, **cls.evaluate(settings, run, policies)}
+        first, held_out = cls.models(settings)[0].recipe, data.RunData(run.folder, run.seed).held_out
         if policies[0].needs_whole_batch:
             together = 1 if first.env.is_recorded else 2
             shown = held_out(first, together=together)
@@ -113,17 +112,7 @@ class RecipeExperiment(ModelExperiment[Recipe]):
         if measure.imitator_of(first) is not None:
             own = policies[: settings.train_seeds]
             sections["cross_entropy"] = measure.imitation_section(first, own, held_out(first))
-        if len(kinds) > 1:
-            sections["training"] = run.mean_training(kinds, settings.train_seeds)
-        seconds = {**seconds, "evaluation": time.monotonic() - started}
-        return run.results(
-            title=cls.title,
-            train_seeds=list(range(settings.train_seeds)),
-            env={"id": settings.env.name, **flat(settings.env)},
-            published=list(cls.published),
-            seconds={**seconds, "total": sum(seconds.values())},
-            **sections,
-        )
+        return sections
 
     @classmethod
     def evaluate(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:

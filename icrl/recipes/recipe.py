@@ -19,7 +19,6 @@ from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.planning import PlanningAgent
 from icrl.agents.rolling_context import RollingContextAgent
-from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig, Objective, Supervised
 from icrl.core.registry import environments, layouts, models, objectives
@@ -80,13 +79,7 @@ class Recipe(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_following(self)
-        for name in ("batch_size", "micro_batch"):
-            together, size = self.backbone.sequences_per_task, getattr(self.fit, name)
-            allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
-            require(size is None or size % together == 0, name, size, allowed)
-        groups = self.fit.gradient_groups or 1
-        whole = self.fit.batch_size // groups % self.backbone.sequences_per_task == 0
-        require(whole, "gradient_groups", groups, "groups of whole tasks: the experts' loss compares their sequences")
+        self.fit.check_together(self.backbone.sequences_per_task)
         check_vary(self.vary)
 
     # --- what the environment decides ---

@@ -78,9 +78,7 @@ class WalkRecipe(Checked):
         codes, symbols = self.bottleneck.num_codes, self.env.num_symbols
         enough = codes**self.bottleneck.num_bottlenecks >= symbols
         require(enough or not self.discrete, "num_codes", codes, f"as many codes as the {symbols} symbols, or more")
-        together, batch = self.backbone.sequences_per_task, self.fit.batch_size
-        allowed = f"a multiple of {together}: the experts' loss compares sequences of one task"
-        require(batch % together == 0, "batch_size", batch, allowed)
+        self.fit.check_together(self.backbone.sequences_per_task)
         last = self.survey.eval_steps - 1
         require(self.mapping.burn_in < last, "burn_in", self.mapping.burn_in, f"below the last step of a walk, {last}")
         check_vary(self.vary)

@@ -16,7 +16,7 @@ from icrl.evaluation import cognitive_maps as maps
 from icrl.evaluation.statistics import Interval, interval, ratio_interval, task_interval
 from icrl.models._token_policy import Policy
 from icrl.planning import clone_graph
-from icrl.planning.world_map import NO_NODE, WorldMap, map_of
+from icrl.planning.world_map import WorldMap, map_of
 from icrl.recipes.checks import Row, at_most, kept, row
 from icrl.recipes.model_experiment import Model
 from icrl.recipes.run import Run
@@ -212,7 +212,7 @@ def _drawn(
     """The map of the one room, or of the first walk's, and the longest plan of the queries in the first walk."""
     world, successors = worlds[0], asked.successors[0]
     cell, _ = _places(settings, worlds, codes, mapped, 0)
-    start, action = np.nonzero((world.next != NO_NODE) & (world.next != np.arange(len(world.next))[:, None]))
+    start, action = world.edges
     end = world.next[start, action]
     way: list[int] = []
     walked: list[int] = []

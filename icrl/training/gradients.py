@@ -4,8 +4,8 @@ A batch has G groups. What a group is worth does not depend on where it is compu
 so that any number of devices that divides G ends in the same bits. It costs room for G gradients on every device.
 
 Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
-two cores; more and shorter calls would pay for fresh memory each time. Several devices, of one process or of many, run
-one program over a mesh: the batch is cut along "data", parameters and the state of the optimiser are everywhere.
+two cores; more and shorter calls would pay for fresh memory each time. Several devices run one program over a mesh: the
+batch is cut along "data", parameters and the state of the optimiser are everywhere.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from icrl.core.devices import host_workers, training_mesh
+from icrl.core.devices import data_mesh, host_workers
 from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
@@ -42,10 +42,10 @@ def gradient_sums(
     Settings are resolved, and the state is ``placed``.
     """
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    mesh = mesh_of(settings)
-    if mesh is not None:
-        parts = _on(batch, NamedSharding(mesh, P("data")))
-        told = _on((state.step, jax.random.key_data(key)), NamedSharding(mesh, P()))
+    mesh = _mesh(_groups(settings))
+    if mesh.size > 1:
+        parts = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        told = jax.device_put((state.step, key), NamedSharding(mesh, P()))
         return list(_sums_on_mesh(settings, objective, mesh, policy, parts, *told))
     gradient = partial(_sums_of_group, settings, objective, policy, state.step, batch, key)
     groups = range(_groups(settings))
@@ -64,39 +64,25 @@ def gradient_norm(settings: "FitSettings", sums: Sequence[Sums]) -> float:
 # --- Where things are ---
 
 
-def mesh_of(settings: "FitSettings") -> Mesh | None:
-    """The devices that the groups are spread over; None if that is one."""
-    return training_mesh(_groups(settings))
+_mesh = functools.cache(data_mesh)  # asked for at every step
 
 
 def placed(state: "TrainState", settings: "FitSettings") -> "TrainState":
     """The state on every device that takes part."""
-    mesh = mesh_of(settings)
-    if mesh is None or state.step.sharding.device_set == set(mesh.devices.flat):
+    mesh = _mesh(_groups(settings))
+    if mesh.size == 1 or len(state.step.sharding.device_set) == mesh.size:
         return state
-    return _on(state, NamedSharding(mesh, P()))  # type: ignore[no-any-return]
+    return jax.device_put(state, NamedSharding(mesh, P()))
 
 
 def on_one_device(tree: Any) -> Any:
-    """What is the same on several devices, as the first of this process has it; anything else as it is."""
+    """What is the same on several devices, as the first has it; anything else as it is."""
 
     def local(leaf: Any) -> Any:
         spread = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
         return leaf.addressable_data(0) if spread else leaf
 
     return jax.tree.map(local, tree)
-
-
-def _on(tree: Any, sharding: NamedSharding) -> Any:
-    """``tree``, which every process has whole, placed; processes are handed their own part of it alone."""
-    if sharding.is_fully_addressable:
-        return jax.device_put(tree, sharding)
-
-    def own(leaf: Any) -> Array:
-        whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
-
-    return jax.tree.map(own, tree)
 
 
 def _groups(settings: "FitSettings") -> int:
@@ -138,7 +124,7 @@ def _sums_on_mesh(
     own, local_groups = settings.pieces // groups, groups // mesh.size
 
     def on_device(policy: Policy, batch: Any, step: Array, key: Array) -> tuple[Sums, ...]:
-        keys = _keys(settings, jax.random.wrap_key_data(key), step)
+        keys = _keys(settings, key, step)
         keys = lax.dynamic_slice_in_dim(keys, lax.axis_index("data") * local_groups * own, local_groups * own)
         pieces = jnp.arange(local_groups * own).reshape(local_groups, own)
         sums = lax.map(partial(_sums, settings, objective, policy, batch, keys), pieces)

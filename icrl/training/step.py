@@ -62,6 +62,14 @@ class FitSettings(Checked):
             part = self.batch_size // groups
             require(part % self.micro_batch == 0, "micro_batch", self.micro_batch, f"a divisor of {part}, one group")
 
+    def check_together(self, together: int) -> None:
+        """Raise ``InputError`` unless batch, micro-batch and groups hold whole sets of ``together`` sequences."""
+        allowed = f"whole multiples of {together} sequences: the experts' loss compares those of one task"
+        group = self.gradient_groups and self.batch_size // self.gradient_groups
+        sizes = {"batch_size": self.batch_size, "micro_batch": self.micro_batch, "gradient_groups": group}
+        for name, size in sizes.items():
+            require((size or 0) % together == 0, name, getattr(self, name), allowed)
+
     def learning_rate_at(self) -> optax.Schedule:
         """Step -> learning rate."""
         warmup = min(self.warmup_steps, self.train_steps // 2)
@@ -99,7 +107,7 @@ class FitSettings(Checked):
         if needs_whole_batch:
             return 1
         if jax.default_backend() != "cpu":
-            return 1 if self.micro_batch == self.batch_size else jax.device_count()
+            return 1 if self.micro_batch == self.batch_size else jax.local_device_count()
         micro = self.micro_batch or max(size for size in range(1, CPU_MICRO_BATCH + 1) if self.batch_size % size == 0)
         return math.gcd(self.batch_size // micro, CPU_GROUPS)
 

@@ -13,7 +13,7 @@ from icrl.core.fields import setting
 from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.envs.dark_room import DarkRoom
 from icrl.models.gru import GRU
-from icrl.recipes.data import check_stored
+from icrl.recipes.data import point_out_namesakes
 from icrl.recipes.run import settings_of
 from icrl.testing import check_environment
 
@@ -58,8 +58,8 @@ def test_a_folder_that_is_called_as_new_data_are_is_pointed_out(tmp_path, monkey
     (tmp_path / "histories" / "card.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.WARNING, "icrl"):
-        check_stored(settings_of("ad-darkroom", "smoke", {}), 0)
-    assert "--data ./histories" in caplog.text
+        point_out_namesakes({"contexts", settings_of("ad-darkroom", "smoke", {}).data.data, "./histories"})
+    assert caplog.text.count("--data ./") == caplog.text.count("--data ./histories") == 1
 
 
 @pytest.mark.parametrize(

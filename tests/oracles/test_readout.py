@@ -1,14 +1,15 @@
 """What logits follow: slopes in pulls and successes are found where they are known."""
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from icrl.core.registry import agents
 from icrl.core.tasks import TaskSet
 from icrl.envs.bernoulli_bandit import BernoulliBandit
+from icrl.evaluation.diversity import agent_probs, model_probs
 from icrl.evaluation.offline import recorded_contexts
-from icrl.evaluation.readout import count_slopes, counts, exact_logits, model_logits
+from icrl.evaluation.readout import count_slopes, counts, log_probs
 from icrl.evaluation.statistics import interval
 from icrl.layouts.pairs import Pairs
 
@@ -41,19 +42,21 @@ def test_their_interval_covers_what_is_drawn(contexts):
 class Counting:
     """A policy that reads tokens of ``pairs`` and says 5 S - n of each arm."""
 
-    def __call__(self, tokens):
-        seen = tokens[1::2]
-        action, reward = seen[:, 2:6], seen[:, -1:]
-        return (5 * (action * reward).sum(0) - action.sum(0))[None], None
+    def __call__(self, tokens, start, carry):
+        action, reward = tokens[:, 2:6], tokens[:, -1:]  # zeros in a query
+        return jnp.cumsum(5 * action * reward - action, axis=0), None
 
 
 def test_the_logits_of_a_model_are_those_behind_the_prefix(contexts):
     pulls, successes = counts(contexts.history, 4, 12)
-    policy = jax.tree_util.Partial(Counting())
-    np.testing.assert_allclose(model_logits(policy, Pairs(ENV.spec), contexts, 12), 5 * successes - pulls, atol=1e-4)
+    found = log_probs(model_probs(Pairs(ENV.spec), Counting(), contexts, jnp.array([3, 12])))[:, 1]
+    logits = 5 * successes - pulls
+    assert np.abs(logits - found).max() > 1  # a softmax keeps what all arms share to itself
+    np.testing.assert_allclose(logits - logits.max(1)[:, None], found - found.max(1)[:, None], atol=1e-4)
 
 
 def test_the_exact_posterior_gives_less_to_an_arm_that_was_pulled_in_vain(contexts):
     exact = agents["thompson-bernoulli"].for_env(ENV)
-    slopes = count_slopes(exact_logits(exact, contexts, 30), *counts(contexts.history, 4, 30)).mean(0)
+    logits = log_probs(agent_probs(exact, contexts, jnp.array([30])), 1e-6)[:, 0]
+    slopes = count_slopes(logits, *counts(contexts.history, 4, 30)).mean(0)
     assert slopes[0] < -0.2 and slopes[1] > 0.5

@@ -8,7 +8,7 @@ from icrl.core.compilation_cache import FOLDER, SWITCH, cache_folder, drop_oldes
 
 PROGRAM = """
 from icrl.cli import main
-assert main(["list", "envs"]) == 0
+assert main(["run", "--help"]) == 0  # of a command whose programs are kept
 import jax, jax.numpy as jnp
 print(sum(map(float, jax.jit(lambda x: jnp.linalg.inv(x @ x.T + 1))(jnp.eye(7))[0])))
 """
