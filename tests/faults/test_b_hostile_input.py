@@ -21,6 +21,7 @@ from trials import trials, verdict
 
 import icrl.gym.environments
 from icrl import cli
+from icrl.core.commands import top_parser
 from icrl.core.errors import IcrlError
 from icrl.core.registry import KINDS, agents, environments, experiments, filters, models
 from icrl.core.settings import leaves
@@ -47,7 +48,7 @@ HOSTILE += ("~nobody-of-this-name/x", "-" * 3000 + "1", "1e-400", "+5", "1:2", "
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """The parsers of all commands by name."""
-    actions = cli._top_parser()._actions
+    actions = top_parser()._actions
     return next(each.choices for each in actions if isinstance(each, argparse._SubParsersAction))
 
 
