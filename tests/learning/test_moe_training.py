@@ -129,7 +129,7 @@ def test_windows_of_a_task_stand_side_by_side():
 
 
 def test_odd_batches_are_refused():
-    with pytest.raises(InputError, match="batch_size: got 15, allowed: a multiple of 2"):
+    with pytest.raises(InputError, match="batch_size: got 15, allowed: whole multiples of 2 sequences"):
         replaced(ADDarkRoom.presets["smoke"], {"moe": "task", "batch_size": 15})
     assert replaced(ADDarkRoom.presets["smoke"], {"moe": "token", "batch_size": 15}).backbone.sequences_per_task == 1
 
