@@ -22,6 +22,7 @@ from icrl.core.model_types import SequenceModel
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers import attention
+from icrl.models.layers.depth import through_layers
 from icrl.models.layers.feed_forward import FeedForwardConfig, new_feed_forward
 from icrl.models.layers.positions import sinusoidal
 from icrl.models.layers.self_attention import Place, SelfAttention, placed
@@ -141,18 +142,20 @@ class Transformer(SequenceModel):
         length = x.shape[0]
         position, first = (jnp.int32(0), jnp.int32(0)) if carry is None else (carry.position, carry.first)
         place = placed(length, start, position, first)
-        if carry is None and start is None:
-            place = place._replace(first=None)
         begins = jnp.zeros(length, jnp.bool_) if start is None else start
+        if carry is None:
+            place = place._replace(first=None) if start is None else place
+            y = through_layers(self.blocks, self._positioned(x, place), (begins, place), self._empty(None))
+            return self._normed(y), None
         x, layers = self._positioned(x, place), []
-        for block, before in zip(self.blocks, self._empty(None) if carry is None else carry.layers, strict=True):
+        for block, before in zip(self.blocks, carry.layers, strict=True):
             x, after = block(x, begins, place, before)
             layers.append(after)
-        y = self.norm(x) if self.ends_in_norm else x
-        if carry is None:
-            return y, None
         assert place.first is not None
-        return y, TransformerCarry(tuple(layers), position + length, place.first[-1])
+        return self._normed(x), TransformerCarry(tuple(layers), position + length, place.first[-1])
+
+    def _normed(self, x: Array) -> Array:
+        return self.norm(x) if self.ends_in_norm else x
 
     def _positioned(self, x: Array, place: Place) -> Array:
         if self.positions == "learned":

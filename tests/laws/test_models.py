@@ -14,7 +14,7 @@ from siblings import SIBLINGS, by_day
 
 from icrl.core.registry import models
 from icrl.models._token_policy import Policy, TokenPolicy
-from icrl.models.layers import attention, recurrence
+from icrl.models.layers import attention, depth, recurrence
 from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
 from icrl.models.layers.self_attention import Place, SelfAttention
 from icrl.testing import BrokenLawError
@@ -327,6 +327,37 @@ def test_the_program_of_attention_does_not_grow_with_time():
     assert len(short.as_text().splitlines()) == len(long.as_text().splitlines())
     memory = [each.compile().memory_analysis().temp_size_in_bytes for each in (short, long)]
     assert memory[1] < 9 * memory[0]  # 64 times as much where all pairs are kept
+
+
+@pytest.mark.parametrize("name", [as_case(name, name, day=name in ("transformer", "gru")) for name in models])
+def test_layers_in_a_scan_are_those_written_out(name, monkeypatch):
+    """Values and gradients in float64; runs of one kind alone are scanned."""
+    with jax.enable_x64(True):
+        policy = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), perturbed(new_policy(name, {"num_layers": 3}, 12)))
+        tokens = jax.random.normal(jax.random.key(1), (12, TOKEN), jnp.float64)
+        start = jnp.arange(12) % 5 == 0
+
+        def found(policy):
+            return jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(p(tokens, start)[0])), allow_int=True))(policy)
+
+        written_out = found(policy)
+        monkeypatch.setattr(depth, "WRITTEN_OUT", 1)
+        jax.clear_caches()
+        program = jax.jit(lambda p: p(tokens, start)[0]).lower(policy).as_text()
+        assert ("stablehlo.while" in program) or name == "hybrid"
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12), found(policy), written_out)
+
+
+@pytest.mark.parametrize("name", ["transformer", "s5"])
+def test_the_program_does_not_grow_with_depth(name):
+    def lines(layers):
+        policy = new_policy(name, {"num_layers": layers}, 12)
+        graph, state = nnx.split(policy)
+        tokens = jnp.zeros((12, TOKEN))
+        program = jax.jit(jax.grad(lambda s: jnp.sum(nnx.merge(graph, s)(tokens)[0]))).lower(state).as_text()
+        return sum("dot_general" in line for line in program.splitlines())
+
+    assert lines(depth.WRITTEN_OUT + 1) == lines(2 * depth.WRITTEN_OUT) < lines(depth.WRITTEN_OUT)
 
 
 def test_rotary_attention_depends_on_distances_alone():

@@ -21,6 +21,7 @@ from icrl.core.errors import require_int
 from icrl.core.fields import setting
 from icrl.core.model_types import SequenceModel
 from icrl.core.types import Array
+from icrl.models.layers.depth import through_layers
 from icrl.models.layers.feed_forward import FeedForwardConfig, is_fed_apart, new_feed_forward
 from icrl.models.layers.linear import linear
 
@@ -125,13 +126,14 @@ class ResidualStack(SequenceModel):
         return tuple(layer.initial_carry() for layer in self.layers)
 
     def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
-        states = self._empty_past(x.dtype) if carry is None else carry
         start = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
+        if carry is None:
+            return self.norm(through_layers(self.layers, x, (start,), self._empty_past(x.dtype))), None
         after = []
-        for layer, state in zip(self.layers, states, strict=True):
+        for layer, state in zip(self.layers, carry, strict=True):
             x, state = layer(x, start, state)
             after.append(state)
-        return self.norm(x), None if carry is None else tuple(after)
+        return self.norm(x), tuple(after)
 
     def _empty_past(self, dtype: Any) -> tuple[LayerCarry, ...]:
         empty = tuple(layer.initial_carry(kept=False) for layer in self.layers)
