@@ -7,8 +7,8 @@ Preset ``cpu`` distils the optimum with noise that fades (Zisman et al. 2024) in
 of improvement in minutes, and sees two episodes at a time.
 
 Measured, preset cpu, seed 0 (2026-11-30, two shared CPU cores, 22 minutes of CPU; 40 held-out tasks, 5 rollouts each),
-beside the exact imitator, which is Bayes over key, door and phase of the fading noise with the same two episodes
-(``exact-imitator``, measured in 40 rollouts):
+beside the exact imitator, which is Bayes over key, door and phase of the fading noise with the same two episodes (in
+40 rollouts of a program not ours; a nightly test holds ``exact-imitator`` to it):
 
     episode              1     5    10    20    40    60   100
     AD                 .24   .68   .83  1.05  1.36  1.49  1.71

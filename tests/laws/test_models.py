@@ -329,7 +329,7 @@ def test_the_program_of_attention_does_not_grow_with_time():
     assert memory[1] < 9 * memory[0]  # 64 times as much where all pairs are kept
 
 
-@pytest.mark.parametrize("name", [as_case(name, name, day=name in ("transformer", "gru")) for name in models])
+@pytest.mark.parametrize("name", [as_case(name, name, day=name in ("transformer", "s5")) for name in models])
 def test_layers_in_a_scan_are_those_written_out(name, monkeypatch):
     """Values and gradients in float64; runs of one kind alone are scanned."""
     with jax.enable_x64(True):
