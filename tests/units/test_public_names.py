@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_report import sample_results
+from sample_results import sample_results
 
 import icrl
 from icrl.core.errors import InputError
