@@ -61,7 +61,7 @@ def main() -> int:
     for row in rows:
         left = until - time.monotonic()
         document["rows"].append(measured(row, args, left) if left > 0 else unmeasured(row, "no time left"))
-        print(told(document["rows"][-1], rate_of(document["device"])), flush=True)
+        print(told(document["rows"][-1]), flush=True)
         if args.json or not args.smoke:
             publish_json(path, document)
     return 0
@@ -122,7 +122,7 @@ def measured(row: Row, args: argparse.Namespace, left: float) -> dict[str, Any]:
     for side in sides:
         taken = statistics.median(turn["seconds"] for turn in side["turns"])
         side |= {"per_second": side["amount"] / taken, "compile_seconds": max(side["first_seconds"] - taken, 0.0)}
-    result = {**head(row), "load": round(load, 2), "ours": sides[0]}
+    result = {**head(row), "load": round(load, 2), "more": more(sides, peak_of(device_name())), "ours": sides[0]}
     if len(sides) == 2:
         result |= {"peer": sides[1], "ratio": ratio(*sides, "seconds"), "cpu_ratio": ratio(*sides, "cpu_seconds")}
     return result
@@ -134,7 +134,8 @@ def head(row: Row) -> dict[str, Any]:
 
 
 def unmeasured(row: Row, why: str) -> dict[str, Any]:
-    return {**head(row), "failed": " ".join(why.split())[:300]}
+    plain = re.sub(r"/(?:[^\s/:'\"]+/)+", "", why)  # what is kept names no folder of this machine
+    return {**head(row), "failed": " ".join(plain.split())[:300]}
 
 
 def ratio(ours: dict[str, Any], peer: dict[str, Any], what: str) -> float:
@@ -144,28 +145,36 @@ def ratio(ours: dict[str, Any], peer: dict[str, Any], what: str) -> float:
     return found * ours["amount"] / peer["amount"]
 
 
-def rate_of(device: str) -> float | None:
+def peak_of(device: str) -> float | None:
     """Floating-point operations a second of the device, if it is known."""
     return next((rate for name, rate in RATES.items() if name in device), None)
 
 
-def told(result: dict[str, Any], peak: float | None) -> str:
+def more(sides: list[dict[str, Any]], peak: float | None) -> str:
+    """What else a row says: shares of the device's peak, or how long all steps of a paper take."""
+    ours, words = sides[0], []
+    if "flops" in ours and peak:
+        rates = [ours["flops"] / ours["amount"] * side["per_second"] for side in sides]
+        done, share = (
+            " and ".join(each) for each in zip(*((f"{r / 1e12:.0f}", f"{r / peak:.1%}") for r in rates), strict=True)
+        )
+        words.append(f"{done} TFLOP/s, {share} of peak")
+    if "train_steps" in ours and len(sides) == 1:
+        minutes = ours["train_steps"] * ours["amount"] / ours["per_second"] / 60
+        words.append(f"{ours['train_steps']:,} steps of a model in {minutes:,.0f} minutes")
+    return "; ".join(words)
+
+
+def told(result: dict[str, Any]) -> str:
     """A line for a reader."""
     name = f"{result['name']:<24}"
     if "failed" in result:
         return f"{name} {result['failed']}"
-    ours = result["ours"]
-    words = [f"{name} {ours['per_second']:12,.4g} {ours['unit']}/s"]
+    words = [f"{name} {result['ours']['per_second']:12,.4g} {result['ours']['unit']}/s"]
     if "ratio" in result:
         words.append(f"{result['beside']} {result['peer']['per_second']:,.4g}")
         words.append(f"ratio {result['ratio']:,.3g} (of CPU time {result['cpu_ratio']:,.3g})")
-    if "flops" in ours:
-        done = ours["flops"] / ours["amount"] * ours["per_second"]
-        words.append(f"{done / 1e12:,.3g} TFLOP/s" + (f", {done / peak:.1%} of peak" if peak else ""))
-    if "train_steps" in ours:
-        minutes = ours["train_steps"] * ours["amount"] / ours["per_second"] / 60
-        words.append(f"{ours['train_steps']:,} steps in {minutes:,.0f} minutes")
-    return ", ".join(words)
+    return ", ".join([*words, *filter(None, [result["more"]])])
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@
 # A row has a limit of its own, one that fails does not end the others, and the file is written anew after each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-smoke=()
-if [ "${1:-}" = --smoke ]; then smoke=(--smoke --turns 1); shift; fi
+how=(--minutes 8)
+if [ "${1:-}" = --smoke ]; then how=(--smoke --turns 1 --slack 4); shift; fi
 file=(${1:+--json "$1"})
 compare() { python benchmarks/compare.py --set gpu --here torch "$@"; }
 
 python -c 'from icrl.storage.run_folder import versions; print(versions())'
 python -c 'import torch; print("torch", torch.__version__)' || true
 nvidia-smi || true
-if [ ${#smoke[@]} = 0 ]; then compare --rows 'train-width-64' --smoke --turns 1 --minutes 1; fi
-compare --minutes 8 "${smoke[@]}" "${file[@]}"
+if [ "${how[0]}" != --smoke ]; then compare --rows 'train-width-64' --smoke --turns 1 --minutes 1; fi
+compare "${how[@]}" "${file[@]}"

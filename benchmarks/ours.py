@@ -28,7 +28,7 @@ from icrl.envs.bernoulli_bandit import BernoulliBandit
 from icrl.envs.dark_room import DarkRoom, DarkRoomCorner
 from icrl.models.gru import GRU
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.bench import Load, bandit_recipe, evaluating, stepping
+from icrl.recipes.bench import Load, bandit_recipe, evaluating, stepping, training
 from icrl.recipes.parts import Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.training.step import FitSettings, initial_state, train_step
@@ -100,6 +100,11 @@ def flops(shape: dict[str, Any]) -> int:
     mlp = (3 if shape["mlp"] == "swiglu" else 2) * width * shape["hidden"]
     token = shape["layers"] * (4 * width**2 + mlp + width * length)  # multiplications
     return 6 * token * shape["batch"] * length
+
+
+def seeds(count: int, length: int, heads: int) -> Side:
+    """A step of DPT's training of ``count`` seeds in one program; tokens of all of them."""
+    return training(length, heads, seeds=count), {}
 
 
 def recurrent(environments: int, width: int, horizon: int) -> Side:
@@ -198,7 +203,7 @@ def product(size: int) -> Side:
 
 SIDES: dict[str, Callable[..., Side]] = {
     each.__name__: each
-    for each in (bandits, preset, recurrent, layer, agent, learner, game, evaluation, contexts, product)
+    for each in (bandits, preset, seeds, recurrent, layer, agent, learner, game, evaluation, contexts, product)
 }
 
 

@@ -16,7 +16,7 @@ PEERS = {  # program in ``peers``: the packages that it wants besides ours, and 
     "flax_gru": ("", "Flax GRU"),
     "flax_ppo": ("", "PPO around Flax's GRU"),
     "numpy_bandit": ("", "NumPy"),
-    "ours": ("", "icrl"),
+    "ours": ("", "icrl, one seed"),
 }
 
 
@@ -187,6 +187,8 @@ WIDE_LAYER = {"width": 64, "batch": 64, "length": 1024}
 GPU = (
     Row("product", "a square product of bfloat16, 8 192", "product", ours={"size": 8192}, small={"size": 64}, limit=60),
     *(wide(width, heads) for width, heads in ((64, 4), (256, 4), (512, 8), (1024, 8))),
+    Row("seeds-5", "training steps of five seeds in one program, over those of one, width 32", "seeds", "ours",
+        {"length": 500, "heads": 4}, {"count": 5}, {"count": 1}, {"length": 15}, limit=90),
     Row("evaluation-10000", "DPT's model in context, 10 000 tasks, 500 steps", "evaluation",
         ours={"count": 10_000, "steps": 500, "heads": 4}, small=FEW, limit=90),
     Row("bandits-million", "a million Bernoulli bandits, 25 pulls of Thompson sampling", "agent",

@@ -41,7 +41,8 @@ def _title(document: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:
-    what = row["what"] + (f" ({row['note']})" if row["note"] else "")
+    said = "; ".join(filter(None, [row["note"], row.get("more", "")]))
+    what = row["what"] + (f" ({said})" if said else "")
     if "failed" in row:
         return [what, "-", row["beside"] or "-", "-", "-", "-", f"{document['date']}: {_plain(row['failed'])}"]
     ours, beside, ratios = row["ours"], "-", ["-", "-"]
