@@ -12,7 +12,7 @@ that says why.
 Both ratios of a row are kept: of the clock, and of the CPU seconds of all threads. On a machine that others use, only
 the second says something, and only with ``--cores 1``: threads that wait for each other on a busy core count as work.
 
-The file (by default ``results/DATE-DEVICE.json``, none for a smoke run) is written anew after each row.
+The file (by default ``results/DATE-DEVICE-NUMBER.json``, none for a smoke run) is written anew after each row.
 """
 
 import argparse
@@ -96,9 +96,9 @@ def described() -> str:
 
 
 def new_file(document: dict[str, Any]) -> Path:
-    """One of the day that is not there yet."""
+    """One of the day that is not there yet; in the order of names they are in that of time."""
     name = "-".join([document["date"], *re.findall(r"\w+", document["device"].lower())])
-    paths = [RESULTS / f"{name}{'' if count == 1 else f'-{count}'}.json" for count in range(1, 100)]
+    paths = [RESULTS / f"{name}-{count:02}.json" for count in range(1, 100)]
     return next(path for path in paths if not path.exists())
 
 

@@ -77,16 +77,19 @@ SHORT_LAYER = {"batch": 2, "length": 32, "width": 8}
 
 CPU = (
     training("train-500-heads-4", "DPT training step, T = 500, 4 heads, batch 64", SDPA, length=500, heads=4, batch=64),
-    training("train-500-heads-1", "the same, 1 head", SDPA, length=500, heads=1, batch=64),
+    training("train-500-heads-1", "DPT training step, T = 500, 1 head, batch 64", SDPA, length=500, heads=1, batch=64),
     training(
-        "train-500-compiled", "the same, 4 heads, torch.compile", COMPILED, length=500, heads=4, batch=64, limit=600
+        "train-500-compiled", "DPT training step, T = 500, 4 heads, batch 64, torch.compile", COMPILED, limit=600,
+        length=500, heads=4, batch=64,
     ),
-    training("train-2000", "the same, T = 2 000, 4 heads, batch 16", SDPA, length=2000, heads=4, batch=16),
-    training("train-4000", "the same, T = 4 000", SDPA, limit=600, length=4000, heads=4, batch=16),
+    training("train-2000", "DPT training step, T = 2 000, 4 heads, batch 16", SDPA, length=2000, heads=4, batch=16),
+    training(
+        "train-4000", "DPT training step, T = 4 000, 4 heads, batch 16", SDPA, limit=600, length=4000, heads=4, batch=16
+    ),
     paper("train-ad", "AD training step, window of 80, batch 512", SDPA, **AD),
-    paper("train-ad-compiled", "the same, torch.compile", COMPILED, **AD),
+    paper("train-ad-compiled", "AD training step, window of 80, batch 512, torch.compile", COMPILED, **AD),
     paper("train-tadm", "TaDM training step, 8 layers of ReLU attention, T = 200", SDPA, **TADM),
-    paper("train-tadm-compiled", "the same, torch.compile", COMPILED, **TADM),
+    paper("train-tadm-compiled", "TaDM training step, 8 layers of ReLU attention, T = 200, torch.compile", COMPILED, **TADM),
     Row(
         "evaluation", "DPT's model in context, 200 tasks, 500 steps", "evaluation", "torch_evaluation",
         {"count": 200, "steps": 500}, {"heads": 4}, {"stride": 25}, {"count": 2, "steps": 50},
@@ -127,8 +130,8 @@ CPU = (
         theirs={"episodes": 5, "horizon": 20, "real_time": False}, small=FEW_UCBVI, note="5 episodes of the peer",
     ),
     Row(
-        "ucb-vi-real-time", "the same; the peer plans a step at each step", "agent", "rlberry_ucbvi", ours=UCBVI,
-        theirs={"episodes": 50, "horizon": 20, "real_time": True}, small=FEW_UCBVI, note="the peer plans less",
+        "ucb-vi-real-time", "UCB-VI, 9 x 9 cells, H = 20, 50 episodes", "agent", "rlberry_ucbvi", ours=UCBVI,
+        theirs={"episodes": 50, "horizon": 20, "real_time": True}, small=FEW_UCBVI, note="the peer plans one step at each step",
     ),
     *(
         Row(f"layer-{model}", f"{model}, forward and backward, width 64, batch 8, T = 1 024", "layer", "flax_gru",
