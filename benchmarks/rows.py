@@ -89,7 +89,7 @@ CPU = (
     paper("train-ad", "AD training step, window of 80, batch 512", SDPA, **AD),
     paper("train-ad-compiled", "AD training step, window of 80, batch 512, torch.compile", COMPILED, **AD),
     paper("train-tadm", "TaDM training step, 8 layers of ReLU attention, T = 200", SDPA, **TADM),
-    paper("train-tadm-compiled", "TaDM training step, 8 layers of ReLU attention, T = 200, torch.compile", COMPILED, **TADM),
+    paper("train-tadm-compiled", "TaDM training step, 8 layers of ReLU attention, T = 200, compiled", COMPILED, **TADM),
     Row(
         "evaluation", "DPT's model in context, 200 tasks, 500 steps", "evaluation", "torch_evaluation",
         {"count": 200, "steps": 500}, {"heads": 4}, {"stride": 25}, {"count": 2, "steps": 50},
@@ -127,11 +127,11 @@ CPU = (
     ),
     Row(
         "ucb-vi", "UCB-VI, 9 x 9 cells, H = 20, 50 episodes", "agent", "rlberry_ucbvi", ours=UCBVI,
-        theirs={"episodes": 5, "horizon": 20, "real_time": False}, small=FEW_UCBVI, note="5 episodes of the peer",
+        theirs={"episodes": 5, "horizon": 20, "real_time": False}, small=FEW_UCBVI, note="peer: 5 episodes, then its plan",
     ),
     Row(
         "ucb-vi-real-time", "UCB-VI, 9 x 9 cells, H = 20, 50 episodes", "agent", "rlberry_ucbvi", ours=UCBVI,
-        theirs={"episodes": 50, "horizon": 20, "real_time": True}, small=FEW_UCBVI, note="the peer plans one step at each step",
+        theirs={"episodes": 50, "horizon": 20, "real_time": True}, small=FEW_UCBVI, note="peer: a step at a time",
     ),
     *(
         Row(f"layer-{model}", f"{model}, forward and backward, width 64, batch 8, T = 1 024", "layer", "flax_gru",

@@ -11,7 +11,7 @@ from icrl.storage.publish import read_json
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 SCHEMA = 1
-COLUMNS = ("what", "ours, a second", "beside", "ratio", "of CPU time", "first call, s", "measured")
+COLUMNS = ("what", "ours, a second", "beside", "ratio", "of CPU time", "first call, CPU s", "measured")
 
 
 def listing(which: str) -> str:
@@ -48,11 +48,22 @@ def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:
     ours, beside, ratios = row["ours"], "-", ["-", "-"]
     if "ratio" in row:
         peer = row["peer"]
-        version = next(iter(peer["versions"].values()))
-        beside = f"{row['beside']} {version}: {peer['per_second']:,.3g}"
-        ratios = [f"{row[each]:,.3g}" for each in ("ratio", "cpu_ratio")]
+        beside = f"{row['beside']}, {peer['version']}: {_short(peer['per_second'])}"
+        ratios = [_short(row[each]) for each in ("ratio", "cpu_ratio")]
     when = f"{document['date']}, jax {document['versions']['jax']}, load {row['load']:.0f}"
-    return [what, f"{ours['per_second']:,.3g} {ours['unit']}", beside, *ratios, f"{ours['compile_seconds']:.1f}", when]
+    return [
+        what,
+        f"{_short(ours['per_second'])} {ours['unit']}",
+        beside,
+        *ratios,
+        f"{ours['first_cpu_seconds']:.1f}",
+        when,
+    ]
+
+
+def _short(number: float) -> str:
+    """Three digits that count, and noughts."""
+    return f"{float(f'{number:.3g}'):,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def _plain(text: str) -> str:

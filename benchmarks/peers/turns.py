@@ -37,7 +37,7 @@ def serve(
     Args:
       work: one call, which may return before it is done.
       amount: of ``unit`` that a call does.
-      packages: those whose versions are told.
+      packages: those whose versions are told, the one that is compared first.
       wait: returns when the result of ``work`` is there.
       facts: what else is told.
     """
@@ -51,7 +51,8 @@ def serve(
 
     begun = {"first_seconds": first[0], "first_cpu_seconds": first[1]}
     versions = {name: version(name) for name in packages}
-    tell(amount=amount, unit=unit, versions=versions, **begun, **facts)
+    told = {"version": versions[packages[0]], "versions": versions} if packages else {}
+    tell(amount=amount, unit=unit, **told, **begun, **facts)
     for _ in sys.stdin:
         wall, cpu = _seconds(work, wait, calls)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -135,7 +135,7 @@ def test_the_newest_measurement_of_a_row_is_shown():
         head = {"schema": 1, "device": "2 x cpu", "cores": 1, "versions": {"jax": "1"}, "date": day}
         return {**head, "rows": [row]}
 
-    done = [{"ours": {"per_second": rate, "unit": "steps", "compile_seconds": 1.0}} for rate in (5.0, 7.0)]
+    done = [{"ours": {"per_second": rate, "unit": "steps", "first_cpu_seconds": 1.0}} for rate in (5.0, 7.0)]
     days = [document("d1", **done[0]), document("d2", **done[1]), document("d3", failed="no time left")]
     (table,) = comparisons.tables(days)
     assert "7 steps" in table and "5 steps" not in table and "d3" not in table and "2 x cpu, kept to 1" in table
