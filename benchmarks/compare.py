@@ -21,6 +21,7 @@ import fnmatch
 import os
 import re
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -30,7 +31,6 @@ from interpreters import NotInstalled, interpreter
 from rows import PEERS, SETS, Row
 from sides import Failed, in_turns
 
-from icrl.core.devices import device_name
 from icrl.storage.publish import publish_json
 from icrl.storage.run_folder import versions
 
@@ -57,10 +57,11 @@ def main() -> int:
         "versions": versions(),
         "rows": [],
     }
+    peak = peak_of(document["device"])
     path, until = args.json or new_file(document), time.monotonic() + 60 * args.minutes
     for row in rows:
         left = until - time.monotonic()
-        document["rows"].append(measured(row, args, left) if left > 0 else unmeasured(row, "no time left"))
+        document["rows"].append(measured(row, args, peak, left) if left > 0 else unmeasured(row, "no time left"))
         print(told(document["rows"][-1]), flush=True)
         if args.json or not args.smoke:
             publish_json(path, document)
@@ -90,8 +91,12 @@ def keep_to(cores: int | None) -> None:
 
 
 def described() -> str:
-    """The device, with the cores of a CPU for their number: jax has one device of it."""
-    name = device_name()
+    """The device, with the cores of a CPU for their number: jax has one device of it.
+
+    Another process looks: one that has seen a GPU holds most of its memory.
+    """
+    look = "from icrl.core.devices import device_name; print(device_name())"
+    name = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout.strip()
     return f"{os.cpu_count()} x cpu" if name == "1 x cpu" else name
 
 
@@ -102,7 +107,7 @@ def new_file(document: dict[str, Any]) -> Path:
     return next(path for path in paths if not path.exists())
 
 
-def measured(row: Row, args: argparse.Namespace, left: float) -> dict[str, Any]:
+def measured(row: Row, args: argparse.Namespace, peak: float | None, left: float) -> dict[str, Any]:
     """The row's results, or why there are none."""
     load, limit = os.getloadavg()[0], min(args.slack * row.limit, left)
     tells = {"ours": {**row.settings, **row.ours}, "peer": {**row.settings, **row.theirs}}
@@ -122,7 +127,7 @@ def measured(row: Row, args: argparse.Namespace, left: float) -> dict[str, Any]:
     for side in sides:
         taken = statistics.median(turn["seconds"] for turn in side["turns"])
         side |= {"per_second": side["amount"] / taken, "compile_seconds": max(side["first_seconds"] - taken, 0.0)}
-    result = {**head(row), "load": round(load, 2), "more": more(sides, peak_of(device_name())), "ours": sides[0]}
+    result = {**head(row), "load": round(load, 2), "more": more(sides, peak), "ours": sides[0]}
     if len(sides) == 2:
         result |= {"peer": sides[1], "ratio": ratio(*sides, "seconds"), "cpu_ratio": ratio(*sides, "cpu_seconds")}
     return result

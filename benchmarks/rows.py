@@ -127,7 +127,7 @@ CPU = (
     ),
     Row(
         "ucb-vi", "UCB-VI, 9 x 9 cells, H = 20, 50 episodes", "agent", "rlberry_ucbvi", ours=UCBVI,
-        theirs={"episodes": 5, "horizon": 20, "real_time": False}, small=FEW_UCBVI, note="peer: 5 episodes, then its plan",
+        theirs={"episodes": 5, "horizon": 20, "real_time": False}, small=FEW_UCBVI, note="peer: 5 episodes, a plan",
     ),
     Row(
         "ucb-vi-real-time", "UCB-VI, 9 x 9 cells, H = 20, 50 episodes", "agent", "rlberry_ucbvi", ours=UCBVI,

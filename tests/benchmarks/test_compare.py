@@ -90,6 +90,13 @@ def test_a_failure_names_no_folder_of_this_machine(tmp_path):
     assert "/" not in told["failed"] and "torch.so" in told["failed"]
 
 
+def test_the_driver_leaves_the_device_to_the_sides():
+    """One that has seen a GPU holds most of its memory."""
+    look = "import sys; sys.argv = ['', '--rows', 'none']; import compare; compare.main(); compare.described()"
+    look += "; from jax._src import xla_bridge; sys.exit(xla_bridge.backends_are_initialized())"
+    assert subprocess.run([sys.executable, "-c", look], cwd=BENCHMARKS, capture_output=True).returncode == 0
+
+
 def every_row():
     return [row for each in rows.SETS.values() for row in each]
 
