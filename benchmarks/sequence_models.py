@@ -5,11 +5,10 @@ python benchmarks/sequence_models.py [--models s5,gru] [--width 64] [--lengths 1
 Three numbers a model and T: seconds of forward and backward over one sequence, temporary bytes of that (what XLA
 plans, ``memory_analysis``), and seconds of one acting step behind T - 64 tokens. An exponent is the slope of log value
 over log T: for training from T = 1 024 on, for acting over all T. A T whose training would take longer than
-``--seconds`` (by the growth so far) is left out. Last, S5 beside a Flax GRU of the same width, in turns.
+``--seconds`` (by the growth so far) is left out. Beside a Flax GRU: rows ``layer-*`` of ``compare.py``.
 """
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -45,7 +44,6 @@ def main() -> None:
     show("forward + backward, ms", found, "train", 1e3, LONG)
     show("its temporary memory, MiB", found, "temporary", 2**-20, LONG)
     show("one acting step, us", found, "act", 1e6, 0)
-    beside_flax(args.width, [length for length in lengths if length >= LONG][:3], args.repeats)
 
 
 def measured(name: str, width: int, lengths: list[int], limit: float, repeats: int) -> list[Row]:
@@ -119,31 +117,6 @@ def show(title: str, found: dict[str, list[Row]], field: str, scale: float, from
         values = {row.length: f"{getattr(row, field) * scale:.3g}" for row in rows}
         cells = " | ".join(values.get(length, "-") for length in lengths)
         print(f"| {name} | {cells} | {growth(rows, field, from_length):.2f} |")
-
-
-def beside_flax(width: int, lengths: list[int], repeats: int, batch: int = 8) -> None:
-    """S5's recurrence, and its whole layer with norms and GLU, beside Flax's GRU; a batch of sequences, in turns."""
-    for length in lengths:
-        xs = jax.random.normal(jax.random.key(0), (batch, length, width))
-        stack = models["s5"](models["s5"].Config(width=width, num_layers=1, state_size=width), length, nnx.Rngs(0))
-        mixer, start = stack.layers[0].mixer, jnp.zeros(length, bool)
-        rnn = nnx.RNN(nnx.GRUCell(width, width, rngs=nnx.Rngs(0)))
-        forms = {
-            "S5 recurrence": (mixer, lambda m, xs: jax.vmap(lambda x: m(x, start, m.initial_carry())[0])(xs)),  # noqa: B023
-            "S5 layer": (stack, lambda m, xs: jax.vmap(lambda x: m(x)[0])(xs)),
-            "Flax GRU": (rnn, lambda m, xs: m(xs, initial_carry=jnp.zeros((batch, width)))),
-        }
-        works = {name: gradient(module, form, xs) for name, (module, form) in forms.items()}
-        turns = [{name: timed(work, 1) for name, work in works.items()} for _ in range(repeats + 1)][1:]
-        for name in list(forms)[:2]:
-            ratio = statistics.median(turn["Flax GRU"] / turn[name] for turn in turns)
-            print(f"T = {length}, width {width}, batch {batch}: Flax GRU / {name}, seconds: {ratio:.2f}", flush=True)
-
-
-def gradient(module: nnx.Module, form: Callable[[Any, jax.Array], jax.Array], xs: jax.Array) -> Callable[[], Any]:
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-    grad = jax.jit(jax.grad(lambda params, xs: jnp.sum(form(nnx.merge(graphdef, params, rest), xs) ** 2)))
-    return lambda: grad(params, xs)
 
 
 if __name__ == "__main__":

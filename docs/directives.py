@@ -3,6 +3,7 @@
 So is a paragraph in front of it that tells readers of the file what will stand there ("*In a checkout ...*").
 
 - ``catalogue: KIND``: all that is registered of a kind, with settings;
+- ``comparisons: all``: other programs beside ours, from ``benchmarks/results``;
 - ``reproductions: EXPERIMENT``: published numbers beside ours;
 - ``examples: all``: the scripts of ``examples``, what each is for and its code;
 - ``experiment: EXPERIMENT``: its docstring, which says what it reproduces and what was measured, when and where.
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import catalogue
+import comparisons
 import papers
 
 from icrl.core.registry import experiments
@@ -33,6 +35,7 @@ def scripts(which: str) -> str:
 
 MAKERS: dict[str, Callable[[str], str]] = {
     "catalogue": catalogue.listing,
+    "comparisons": comparisons.listing,
     "examples": scripts,
     "reproductions": papers.comparison,
     "experiment": lambda name: catalogue.module_docstring(experiments.entry(name)),

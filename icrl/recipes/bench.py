@@ -61,12 +61,12 @@ class Measured:
     unit: str
 
 
-def stepping(env: Environment, agent: str, steps: int) -> Load:
-    """``agent`` in ``MANY`` tasks side by side."""
-    player, tasks = agents[agent].for_env(env), TaskSet.draw(env, 0, "bench", MANY)
-    keys = jax.random.split(jax.random.key(0), MANY)
+def stepping(env: Environment, agent: str, steps: int, count: int = MANY) -> Load:
+    """``agent`` in ``count`` tasks side by side."""
+    player, tasks = agents[agent].for_env(env), TaskSet.draw(env, 0, "bench", count)
+    keys = jax.random.split(jax.random.key(0), count)
     rollouts = jax.jit(jax.vmap(lambda key, task: jnp.sum(interact(key, env, task, player, steps).curves.reward)))
-    return Load(MANY * steps, "steps", partial(rollouts, keys, tasks.params))
+    return Load(count * steps, "steps", partial(rollouts, keys, tasks.params))
 
 
 def bandit_recipe(steps: int, heads: int) -> Recipe:

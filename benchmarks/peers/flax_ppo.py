@@ -1,15 +1,9 @@
-"""A step of RL^2's training, ours and a recurrent PPO of the kind that is written around Flax's cells, in turns.
+"""A step of training by a recurrent PPO of the kind that is written around Flax's cells.
 
-Both: a GRU of the same width between a linear embedding and two linear heads, the same environment, the same numbers of
-environments, steps, epochs and minibatches. The peer keeps logits and values from acting, which ours reads again.
-Prints environment steps a second and their ratio.
-
-python benchmarks/reinforcement.py [--environments 64] [--width 64] [--horizon 100] [--turns 7]
+A GRU between a linear embedding and two linear heads, in our Bernoulli bandits, with as many of them, steps, epochs and
+minibatches as ours. It keeps logits and values from acting, which ours reads again.
 """
 
-import argparse
-import statistics
-import time
 from functools import partial
 from typing import Any
 
@@ -17,12 +11,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from turns import serve, settings
 
 from icrl.envs.bernoulli_bandit import BernoulliBandit
-from icrl.models.gru import GRU
-from icrl.recipes.parts import Prediction
-from icrl.recipes.recipe import Recipe
-from icrl.training.step import FitSettings
 
 EPOCHS, MINIBATCHES, CLIP, DISCOUNT, LAMBDA = 4, 4, 0.2, 0.99, 0.95
 
@@ -114,42 +105,22 @@ def tokens_of(env: BernoulliBandit, obs: Any, action: Any, reward: Any) -> Any:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name, default in (("environments", 64), ("width", 64), ("horizon", 100), ("turns", 7)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    args = parser.parse_args()
-    env = BernoulliBandit(horizon=args.horizon)
-    recipe = Recipe(
-        env=env,
-        model="gru",
-        backbone=GRU.Config(width=args.width, num_layers=1, block="none"),
-        prediction=Prediction(objective="rl2", layout="steps", num_epochs=EPOCHS, minibatches=MINIBATCHES),
-        fit=FitSettings(batch_size=args.environments, weight_decay=0.0),
-    )
-    learner = recipe.learner(0, 0)
-    network = Peer(args.width, env.num_actions)
+    given = settings()
+    count, width, horizon, token_dim = (given[name] for name in ("count", "width", "horizon", "token_dim"))
+    env = BernoulliBandit(horizon=horizon)
+    network = Peer(width, env.num_actions)
     optimizer = optax.chain(optax.clip_by_global_norm(0.5), optax.adam(1e-3, eps=1e-5))
-    tokens = jnp.zeros((1, args.environments, learner.trials.objective.layout.token_dim))
-    params = network.init(jax.random.key(0), jnp.zeros((args.environments, args.width)), tokens, tokens[..., 0] > 0)
-    peer = jax.jit(partial(peer_step, env, network, args.environments, args.horizon, optimizer))
-    states = {"ours": learner.initial_state(), "peer": (params, optimizer.init(params))}
-    steps = {
-        "ours": lambda state, turn: learner.step(state, turn)[0],
-        "peer": lambda state, turn: peer(state, key(turn)),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(args.turns + 1):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            states[name] = jax.block_until_ready(step(states[name], turn + 1))
-            if turn:  # the first one compiles
-                seconds[name].append(time.perf_counter() - began)
-    rates = {n: args.environments * args.horizon / statistics.median(each) for n, each in seconds.items()}
-    print(f"ours {rates['ours']:,.0f}, peer {rates['peer']:,.0f} steps/s, ratio {rates['ours'] / rates['peer']:.2f}")
+    tokens = jnp.zeros((1, count, token_dim))
+    params = network.init(jax.random.key(0), jnp.zeros((count, width)), tokens, tokens[..., 0] > 0)
+    step = jax.jit(partial(peer_step, env, network, count, horizon, optimizer))
+    state, turn = [(params, optimizer.init(params))], [0]
 
+    def train() -> Any:
+        turn[0] += 1
+        state[0] = step(state[0], jax.random.key(turn[0]))
+        return state[0]
 
-def key(turn: int) -> Any:
-    return jax.random.key(turn)
+    serve(train, count * horizon, "steps", ("flax", "jax"), jax.block_until_ready)
 
 
 if __name__ == "__main__":
