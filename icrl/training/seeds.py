@@ -16,8 +16,23 @@ Tree = TypeVar("Tree")
 
 
 def by_seed(function: Callable[..., Any], step: Array) -> Callable[..., Any]:
-    """``function`` of one model, or where ``step``, the number of the step, is [S] of S of them."""
-    return jax.vmap(function) if step.ndim else function
+    """``function`` of one model, or where ``step``, the number of the step, is [S] of S of them.
+
+    Integers [S] among its arguments count steps, which all seeds have done as many of: what follows from them alone, as
+    the learning rate, is computed once. (As vectors, powers of Adam's decays were rounded otherwise on two devices.)
+    """
+    if not step.ndim:
+        return function
+
+    def mapped(*trees: Any) -> Any:
+        axes = jax.tree.map(lambda leaf: None if _counts(leaf) else 0, trees)
+        return jax.vmap(function, axes)(*jax.tree.map(lambda leaf: leaf[0] if _counts(leaf) else leaf, trees))
+
+    return mapped
+
+
+def _counts(leaf: Array) -> bool:
+    return leaf.ndim == 1 and bool(jnp.issubdtype(leaf.dtype, jnp.integer))
 
 
 def stacked(trees: Sequence[Tree]) -> Tree:

@@ -26,8 +26,8 @@ from icrl.storage import checkpoints
 from icrl.storage.metrics_log import OF_MACHINE, read_jsonl
 from icrl.storage.publish import verify_folder
 from icrl.storage.run_folder import open_run_folder
-from icrl.training import loop, seeds
 from icrl.training import gradients as module
+from icrl.training import loop, seeds
 from icrl.training.fit import Fit
 from icrl.training.loop import Diverged, Interrupted, Trainee, restore, saves_of, train_together
 from icrl.training.step import initial_state, train_step, updated
