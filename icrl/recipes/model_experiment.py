@@ -17,6 +17,7 @@ from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import OnRow, Run
 from icrl.reports.tensorboard import LiveRun, ModelRun
 from icrl.training.loop import Learner, Listener, Trainee, restore, train_together
+from icrl.training.step import FitSettings
 
 
 class Trainable(Protocol):
@@ -25,6 +26,10 @@ class Trainable(Protocol):
     @property
     def train_seeds(self) -> int:
         """S, independently trained models of each variant."""
+
+    @property
+    def fit(self) -> FitSettings:
+        """How each model is optimised."""
 
     def variants(self) -> dict[str, Any]:
         """Settings of each variant by label."""

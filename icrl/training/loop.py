@@ -251,23 +251,28 @@ def _begun(trainees: Sequence[Trainee], folder: Path) -> tuple[list[TrainState],
     """
     metrics, states, metas = folder / "metrics.jsonl", [], []
     places = [saves_of(folder, each.seed) for each in trainees]
+    owners = [{"seed": each.seed, **identity_of(folder)} for each in trainees]
     step = checkpoints.newest_common(places) if len(places) > 1 else None  # of one, whichever is intact
-    for (learner, seed, _), saves in zip(trainees, places, strict=True):
-        owner = {"seed": seed, **identity_of(folder)}
-        state, head = _newest_state(learner, saves, owner, step)
-        require_rows(metrics, seed, int(state.step), head)
-        if step is not None:
-            checkpoints.discard_after(saves, step, owner)
+    for trainee, saves, owner in zip(trainees, places, owners, strict=True):
+        state, head = _newest_state(trainee.learner, saves, owner, step)
+        require_rows(metrics, trainee.seed, int(state.step), head)
         states.append(state)
         metas.append({**owner, **head._asdict()})
+    if step is not None:
+        for saves, owner in zip(places, owners, strict=True):
+            checkpoints.discard_after(saves, step, owner)
     done, own = int(states[0].step), {each.seed for each in trainees}
     truncate_jsonl(metrics, lambda row: row["seed"] not in own or row["step"] <= done)
+    _begin_listeners(trainees, metrics)
+    return states, metas
+
+
+def _begin_listeners(trainees: Sequence[Trainee], metrics: Path) -> None:
     if any(each.listeners for each in trainees):
         rows = read_jsonl(metrics, TRAINING) if os.path.lexists(metrics) else []
         for trainee in trainees:
             for listener in trainee.listeners:
                 listener.begins([row for row in rows if row["seed"] == trainee.seed])
-    return states, metas
 
 
 def _behind(row: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
