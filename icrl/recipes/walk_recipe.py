@@ -21,14 +21,13 @@ from icrl.core.registry import layouts, models
 from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, replaced
 from icrl.core.types import History
-from icrl.datasets.contexts import Batches, ContextGenerator
+from icrl.datasets.contexts import Batches, ContextGenerator, OnlyHistories
 from icrl.envs.aliased_room import AliasedRoom
 from icrl.evaluation.cognitive_maps import endless
 from icrl.models._observation_model import BottleneckConfig, ObservationModel
 from icrl.models._token_policy import Policy
 from icrl.objectives._next_observation import NextObservation
 from icrl.planning.world_map import MapSettings
-from icrl.recipes.data import OnlyHistories
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
 from icrl.training.loop import Work

@@ -16,7 +16,7 @@ from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.training.gradients import gradient_norm, gradient_sums, placed
 from icrl.training.loop import UNKNOWN, Learner, Step, Told, Work, train
-from icrl.training.seeds import stacked, unstacked
+from icrl.training.seeds import batches_of, stacked, unstacked
 from icrl.training.step import FitSettings, TrainState, initial_state, updated
 
 
@@ -73,10 +73,11 @@ def _step_of(learners: Sequence[Fit]) -> Step:
     """A step of all ``learners``, alike but for their data, their key and their parameters."""
     settings, objective, structure = learners[0].settings, learners[0].objective, learners[0].template.structure
     key = stacked([each.key for each in learners])
+    batches = batches_of([each.batches for each in learners if each.batches is not None])
     assert key is not None
 
     def step(state: TrainState, number: int) -> tuple[TrainState, list[Told]]:
-        batch = stacked([each.batches(number - 1) for each in learners if each.batches is not None])
+        batch = batches(number - 1)
         state = placed(state, settings)
         sums = gradient_sums(settings, objective, structure, state, batch, key)
         told: list[Told] = [{}] * len(learners)

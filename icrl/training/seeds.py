@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from icrl.core.types import Array
+from icrl.datasets.contexts import Batches, OnlyHistories, differ_in_stream, fetch_side_by_side
 
 Tree = TypeVar("Tree")
 
@@ -43,6 +45,21 @@ def stacked(trees: Sequence[Tree]) -> Tree:
 def unstacked(tree: Tree, count: int) -> list[Tree]:
     """The trees of the ``count`` seeds that ``stacked`` joined."""
     return [tree] if count == 1 else [_member(tree, seed) for seed in range(count)]
+
+
+def batches_of(seeds: Sequence[Callable[[int], Any]]) -> Callable[[int], Any]:
+    """Step -> the batches of S seeds, ``stacked``, from their own functions of the step.
+
+    Contexts that are generated as training goes are made in one call, as a rollout is many small kernels in a row.
+    """
+    if len(seeds) > 1 and all(isinstance(each, OnlyHistories) for each in seeds):
+        contexts = batches_of([each.contexts for each in seeds])  # type: ignore[attr-defined]
+        return lambda step: contexts(step).history
+    if len(seeds) > 1 and all(isinstance(each, Batches) and not each.shuffle for each in seeds):
+        sources = [each.contexts for each in seeds]  # type: ignore[attr-defined]
+        if differ_in_stream(sources):
+            return lambda step: fetch_side_by_side(sources, np.stack([each.ids(step) for each in seeds]))  # type: ignore[attr-defined]
+    return lambda step: stacked([each(step) for each in seeds])
 
 
 @jax.jit

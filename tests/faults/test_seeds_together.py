@@ -17,8 +17,9 @@ import pytest
 from icrl.core.errors import DamagedError, InputError
 from icrl.core.registry import experiments
 from icrl.core.settings import replaced
+from icrl.datasets.contexts import ContextGenerator
 from icrl.experiments.dpt_bandit import DPTBandit
-from icrl.recipes.data import contexts_of
+from icrl.recipes.data import RunData, contexts_of
 from icrl.recipes.fits import check_fit
 from icrl.recipes.gathering import run_part
 from icrl.recipes.preflight import check_memory
@@ -149,6 +150,23 @@ def test_later_steps_rows_and_saves_compile_nothing(undisturbed, tmp_path):
     known = [each._cache_size() for each in counted]
     train(tmp_path)
     assert [each._cache_size() for each in counted] == known
+
+
+@pytest.mark.parametrize(
+    ("changes", "at_once"), [({}, True), ({"objective": "ad"}, True), ({"source": "uniform,ucb"}, False)]
+)
+def test_contexts_of_all_seeds_are_made_in_one_call_and_are_those_of_each(monkeypatch, changes, at_once):
+    recipe = replaced(RECIPE, changes)
+    of_each = [RunData(None, 0).batches(recipe, seed) for seed in range(2)]
+    alone = [each(3) for each in of_each]
+    fetched = []
+    fetch = ContextGenerator.fetch
+    monkeypatch.setattr(ContextGenerator, "fetch", lambda self, ids: fetched.append(1) or fetch(self, ids))
+    together = seeds.batches_of(of_each)(3)
+    for seed in range(2):
+        own = jax.tree.map(lambda field, seed=seed: field[seed], together)
+        jax.tree.map(np.testing.assert_array_equal, own, alone[seed])
+    assert bool(fetched) != at_once
 
 
 # --- Killed anywhere ---

@@ -95,8 +95,10 @@ TRAINING = (
            "pass", "faults/test_seeds_together.py -k costs_no_bit"),
     Mutant("seeds together keep as few checkpoints as one", "training/loop.py", "2 if len(trainees) == 1 else 3", "2",
            "faults/test_seeds_together.py -k damaged_step"),
-    Mutant("seeds together read the batches of the first", "training/fit.py", "stacked([each.batches(number - 1)",
-           "stacked([learners[0].batches(number - 1)", "faults/test_seeds_together.py -k learns_alone"),
+    Mutant("seeds together read the batches of the first", "training/seeds.py", "stacked([each(step)",
+           "stacked([seeds[0](step)", "faults/test_seeds_together.py -k learns_alone"),
+    Mutant("contexts of seeds together are of one stream", "datasets/contexts.py", "[source._keys(own)", "[sources[0]._keys(own)",
+           "faults/test_seeds_together.py -k one_call"),
     Mutant("a loss that is not finite is logged and passed", "training/loop.py",
            "    if np.isfinite(losses).all():\n", "    if True:\n", "faults/test_resume.py -k poisoned"),
 )  # fmt: skip
