@@ -54,7 +54,7 @@ class FitSettings(Checked):
         1,
         low=1,
         high=1000,
-        help="training seeds of a variant that take their steps in one program; no use on a CPU, whose cores one fills",
+        help="training seeds of a variant that step in one program; for GPUs: a CPU is slower at it than one by one",
     )
     log_every: int = setting(50, low=1, high=2**31 - 1, help="steps between rows of metrics.jsonl")
     save_every: int = setting(500, low=1, high=2**31 - 1, help="steps between checkpoints")
