@@ -6,8 +6,9 @@ on disk are the same data: generating is a pure function, storing is a cache.
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -72,13 +73,43 @@ class ContextGenerator:
 
     @functools.partial(jax.jit, static_argnames=("self",))
     def _generate(self, ids: Array) -> Contexts:
+        return jax.vmap(self._context)(*self._keys(ids))
+
+    def _keys(self, ids: Array) -> tuple[Array, Array]:
+        """Keys [B] of the tasks and of the rollouts."""
         key_task, key_rollout = (key_for(self.seed, f"{self.purpose}/{part}") for part in ("task", "life"))
         tasks = ids // self.sequences_per_task
         tasks = tasks if self.pool_size is None else drawn_of_pool(self.seed, self.purpose, tasks, self.pool_size)
-        return jax.vmap(self._context)(keys_for(key_task, tasks), keys_for(key_rollout, ids))
+        return keys_for(key_task, tasks), keys_for(key_rollout, ids)
+
+    def differs_in_stream(self, other: Any) -> bool:
+        """Whether ``other`` makes the same contexts but for the stream, of seed and purpose, that it draws from."""
+        if not isinstance(other, ContextGenerator) or type(self.source) is not type(other.source):
+            return False
+        (leaves, form), (others, its_form) = (jax.tree.flatten(each.source) for each in (self, other))
+        same = (self.env, self.num_steps, form) == (other.env, other.num_steps, its_form)
+        return same and all(map(np.array_equal, leaves, others))
 
     def _context(self, key_task: Array, key_rollout: Array) -> Contexts:
         return context_in(self.env, self.env.sample_task(key_task), self.source, self.num_steps, key_rollout)
+
+
+def differ_in_stream(sources: Sequence[Any]) -> TypeGuard[Sequence[ContextGenerator]]:
+    """Whether all are generators of the same contexts but for the streams that they draw from."""
+    first, *others = sources
+    return isinstance(first, ContextGenerator) and all(map(first.differs_in_stream, others))
+
+
+def fetch_side_by_side(sources: Sequence[ContextGenerator], ids: np.ndarray) -> Contexts:
+    """The contexts [S, B, ...] of ids [S, B] of S sources that ``differ_in_stream``, generated in one jitted call."""
+    return _generate_all(tuple(sources), jnp.asarray(ids, jnp.uint32))
+
+
+@functools.partial(jax.jit, static_argnames=("sources",))
+def _generate_all(sources: tuple[ContextGenerator, ...], ids: Array) -> Contexts:
+    keys = [source._keys(own) for source, own in zip(sources, ids, strict=True)]
+    rows = jax.vmap(sources[0]._context)(*map(jnp.concatenate, zip(*keys, strict=True)))
+    return jax.tree.map(lambda field: field.reshape(*ids.shape, *field.shape[1:]), rows)
 
 
 def drawn_of_pool(seed: int, purpose: str, ids: Array, pool_size: int) -> Array:
@@ -232,6 +263,17 @@ def shuffle_time(key: Array, history: History) -> History:
     """Permute the transitions of each row of history [B, T, ...], every row by its own random permutation."""
     order = jnp.argsort(jax.random.bits(key, history.reward.shape, jnp.uint32), axis=1)
     return jax.tree.map(lambda field: jax.vmap(jnp.take, in_axes=(0, 0, None))(field, order, 0), history)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlyHistories:
+    """The histories of contexts alone, for objectives that predict what was done in them."""
+
+    contexts: Callable[[int], Contexts]
+
+    def __call__(self, step: int) -> History:
+        """The histories of the batch at ``step``."""
+        return self.contexts(step).history
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -32,7 +32,6 @@ Measured, preset cpu, seed 0, one training seed, 1 000 fresh tasks (2026-11-30, 
   every step, is what costs: products of x and y are left to its gates between layers.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -55,7 +54,7 @@ from icrl.recipes.measure import curve
 from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.published import SMOKE
 from icrl.recipes.run import Run
-from icrl.training.loop import Listener, train
+from icrl.training.loop import Learner
 from icrl.training.step import FitSettings
 
 MEMORY, GENERAL = "memorising", "generalising"
@@ -112,12 +111,11 @@ class TaskDiversity(ModelExperiment[ExampleRecipe]):
         raise InputError(f"folder: {run.experiment} pretrains no agent: its models predict and do not act")
 
     @classmethod
-    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
+    def learner(cls, model: Model, run: Run) -> Learner:
         """Models of the same training seed begin alike, whatever their pool."""
         recipe: ExampleRecipe = model.recipe
         batches = partial(recipe.examples(run.seed, model.train_seed).batch, batch_size=recipe.fit.batch_size)
-        learner = recipe.learner(run.seed, model.train_seed, batches, recipe.validation(run.seed, model.train_seed))
-        return train(learner, run.folder, model.number, heard_by)
+        return recipe.learner(run.seed, model.train_seed, batches, recipe.validation(run.seed, model.train_seed))
 
     @classmethod
     def sections(cls, settings: ExampleRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:

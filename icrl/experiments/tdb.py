@@ -19,7 +19,6 @@ Without merging codes that behave alike (``--least-alike 2``) the map has 91 nod
 Seed 1, TDB alone: .9992 [.9987, .9996]; on 48 nodes .997 [.989, 1] arrive, with 1.001 times the fewest moves.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from icrl.core.errors import require
@@ -32,7 +31,7 @@ from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.run import Run
 from icrl.recipes.walk_recipe import WalkRecipe
 from icrl.recipes.walk_results import sections_of
-from icrl.training.loop import Listener, train
+from icrl.training.loop import Learner
 from icrl.training.step import FitSettings
 
 BASE = WalkRecipe(
@@ -91,11 +90,10 @@ class TDB(ModelExperiment[WalkRecipe]):
         require(discrete, "discrete", "false", "true in one variant at least: a map is made of codes")
 
     @classmethod
-    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
+    def learner(cls, model: Model, run: Run) -> Learner:
         recipe: WalkRecipe = model.recipe
         batches = recipe.batches(run.seed, model.train_seed)
-        learner = recipe.learner(run.seed, model.train_seed, batches, recipe.held_out(run.seed))
-        return train(learner, run.folder, model.number, heard_by)
+        return recipe.learner(run.seed, model.train_seed, batches, recipe.held_out(run.seed))
 
     @classmethod
     def sections(cls, settings: WalkRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from icrl.recipes.recipe import Recipe
 from icrl.reports.report import print_tables
 from icrl.storage.publish import publish_json
 from icrl.storage.run_folder import versions
+from icrl.training.seeds import stacked
 from icrl.training.step import FitSettings, initial_state, train_step
 
 REPEATS = 5
@@ -85,20 +86,22 @@ def _contexts(steps: int = 500, batch: int = 256) -> Load:
     return Load(batch, "contexts", lambda: stream.fetch(np.arange(batch)))
 
 
-def training(steps: int = 500, heads: int = 4) -> Load:
-    """Steps of DPT's training, in tokens."""
+def training(steps: int = 500, heads: int = 4, seeds: int = 1) -> Load:
+    """Steps of DPT's training, in tokens; of several training seeds together, in tokens of all of them."""
     recipe = bandit_recipe(steps, heads)
     source = agents["dirichlet-mix"].for_env(recipe.env)
     batch = ContextGenerator(recipe.env, source, steps, seed=0).fetch(np.arange(recipe.fit.batch_size))
-    policy, objective, key = recipe.new_policy(0, 0), recipe.objective(), jax.random.key(0)
+    policies, objective = [recipe.new_policy(0, seed) for seed in range(seeds)], recipe.objective()
     assert isinstance(objective, Supervised)
-    fit, state = recipe.fit.resolved(policy), [initial_state(recipe.fit, policy)]
+    fit, structure = recipe.fit.resolved(policies[0]), policies[0].structure
+    batches, key = stacked([batch] * seeds), stacked([jax.random.key(seed) for seed in range(seeds)])
+    state = [stacked([initial_state(fit, policy) for policy in policies])]
 
     def step() -> Any:  # gives its state away
-        state[0] = train_step(fit, objective, policy.structure, state[0], batch, key)
+        state[0] = train_step(fit, objective, structure, state[0], batches, key)
         return state[0]
 
-    return Load(fit.batch_size * recipe.layout.num_tokens(steps), "tokens", step)
+    return Load(seeds * fit.batch_size * recipe.layout.num_tokens(steps), "tokens", step)
 
 
 def evaluating(steps: int = 500, count: int = 200, heads: int = 4) -> Load:
@@ -131,6 +134,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Load]]] = {
     "learners": ("Q-learning, 1 024 Dark Rooms", lambda: stepping(DarkRoom(), "q-learning", 500)),
     "contexts": ("contexts of 500 pulls for DPT", _contexts),
     "training": ("a training step of DPT: width 32, 4 layers, T = 500, batch 64", training),
+    "seeds": ("a step of five training seeds of it together", partial(training, seeds=5)),
     "evaluation": ("that model in context: 200 tasks, 500 steps", evaluating),
     "distilled": ("AD in Dark Room, window of 80: 200 rollouts, 20 episodes", distilled),
 }

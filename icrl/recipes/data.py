@@ -18,7 +18,7 @@ from icrl.core.errors import require, require_int
 from icrl.core.registry import agents
 from icrl.core.settings import flat
 from icrl.core.tasks import TaskSet
-from icrl.core.types import Contexts, History
+from icrl.core.types import History
 from icrl.datasets.contexts import (
     Batches,
     ChosenContexts,
@@ -26,6 +26,7 @@ from icrl.datasets.contexts import (
     ContextSource,
     HeldContexts,
     MixedContexts,
+    OnlyHistories,
     StoredContexts,
     store_contexts,
 )
@@ -51,17 +52,6 @@ _log = logging.getLogger("icrl")
 VALIDATION_CONTEXTS, VALIDATION_WINDOWS = 256, 128
 BYTES = 64  # of a transition on the device, about
 DEVICE_BYTES = 2**30  # of histories in compact dtypes: a larger set stays on disk, its windows are read from there
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class OnlyHistories:
-    """The histories of contexts alone, for objectives that predict what was done in them."""
-
-    contexts: Callable[[int], Contexts]
-
-    def __call__(self, step: int) -> History:
-        """The histories of the batch at ``step``."""
-        return self.contexts(step).history
 
 
 Union = tuple[HistoryTable, WindowSource, str]  # returns and transitions of histories, and a digest of all of them

@@ -76,6 +76,7 @@ class ExampleRecipe(Checked):
         super().__post_init__()
         check_following(self)
         self.fit.check_together(self.backbone.sequences_per_task)
+        self.fit.check_seeds(self.train_seeds)
         check_vary(self.vary)
 
     def examples(self, seed: int, train_seed: int) -> ExampleGenerator:
@@ -147,11 +148,12 @@ class ExampleRecipe(Checked):
         hint = "or --task-pool M: a model is compared with the posterior over its pool"
         require(self.task_pool is not None, POOL, self.task_pool, "task_pool=M,...", hint)
         stream = min(self.fit.batch_size, 4) * self.family.num_tokens * self.backbone.width * FLOAT
-        training = COPIES * FLOAT * self.num_parameters + STREAMS * self.backbone.num_layers * stream
+        one = COPIES * FLOAT * self.num_parameters + STREAMS * self.backbone.num_layers * stream
+        training = self.fit.seeds_together * one
         task = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(self.family.sample_task, jax.random.key(0))))
         reading = FLOAT * (self.task_pool or 0) * (task + 2 * READ_AT_ONCE)
         require_memory(
-            Need("training", training, "width, num_layers, batch_size or horizon"),
+            Need("training", training, "width, num_layers, batch_size, seeds_together or horizon"),
             Need("the predictor that memorises", reading, POOL),
         )
 

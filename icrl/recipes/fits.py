@@ -142,6 +142,8 @@ def _check_trials(recipe: Recipe, alone: bool) -> None:
     recipe.trials(objective)
     for name in ("micro_batch", "gradient_groups"):
         require(getattr(recipe.fit, name) is None, name, getattr(recipe.fit, name), "none with objective rl2")
+    together, hint = recipe.fit.seeds_together, "each policy makes its own data"
+    require(together == 1, "seeds_together", together, "1 with objective rl2", hint)
     mixture = getattr(recipe.backbone, "mixture", MoEConfig())
     hint = "the experts' own losses are those of batches"
     require(mixture.moe == MoEConfig().moe, "moe", mixture.moe, f"{MoEConfig().moe} with objective rl2", hint)

@@ -49,6 +49,8 @@ def run_part(
     require(issubclass(kind, RecipeExperiment), "part", part, f"none: {experiment} is not a recipe, whose models train")
     own = Part.parsed(part, kind.num_models(settings))
     models = kind.models(settings)
+    together = max(model.recipe.fit.seeds_together for model in models)
+    require(together == 1, "seeds_together", together, "1 with --part, which shares out single models")
     try:
         run = _opened(partial(start, experiment, preset, seed, values, out, True, large, None, True), out)
     except LockedError as busy:

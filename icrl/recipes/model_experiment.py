@@ -4,8 +4,10 @@ Model m of a run is variant m // S with training seed m % S, S training seeds ea
 """
 
 import dataclasses
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from icrl.core.errors import require_int
@@ -14,7 +16,8 @@ from icrl.models._token_policy import Policy
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import OnRow, Run
 from icrl.reports.tensorboard import LiveRun, ModelRun
-from icrl.training.loop import Learner, Listener, restore
+from icrl.training.loop import Learner, Listener, Trainee, restore, train_together
+from icrl.training.step import FitSettings
 
 
 class Trainable(Protocol):
@@ -23,6 +26,10 @@ class Trainable(Protocol):
     @property
     def train_seeds(self) -> int:
         """S, independently trained models of each variant."""
+
+    @property
+    def fit(self) -> FitSettings:
+        """How each model is optimised."""
 
     def variants(self) -> dict[str, Any]:
         """Settings of each variant by label."""
@@ -64,9 +71,9 @@ class ModelExperiment(Experiment[AnyRecipe], Generic[AnyRecipe]):
     labels: ClassVar[dict[str, str]] = {}  # what readers see of a variant, instead of the settings it changes
 
     @classmethod
-    def train_model(cls, model: Model, heard_by: Sequence[Listener], run: Run) -> Policy:
-        """Train one model, or go on with it."""
-        raise NotImplementedError(f"{cls.__name__} must define train_model")
+    def learner(cls, model: Model, run: Run) -> Learner:
+        """What trains a model."""
+        raise NotImplementedError(f"{cls.__name__} must define learner")
 
     @classmethod
     def sections(cls, settings: AnyRecipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
@@ -77,8 +84,7 @@ class ModelExperiment(Experiment[AnyRecipe], Generic[AnyRecipe]):
     def pretrain(cls, settings: AnyRecipe, run: Run) -> tuple[list[Policy], dict[str, float]]:
         """Train every model, or go on with it: the policies, and the seconds that each stage took."""
         started = time.monotonic()
-        shown = zip(cls.models(settings), cls.model_runs(settings), strict=True)
-        policies = [cls.train_model(model, listeners(model, each, run), run) for model, each in shown]
+        policies = trained(cls.models(settings), partial(cls.learner, run=run), cls.model_runs(settings), run)
         return policies, {"training": time.monotonic() - started}
 
     @classmethod
@@ -144,6 +150,25 @@ class ModelExperiment(Experiment[AnyRecipe], Generic[AnyRecipe]):
         require_int("seed", model, 0, cls.num_models(settings) - 1)
         _, _, recipe, train_seed = cls.models(settings)[model]
         return restore(recipe.learner(run.seed, train_seed), run.folder, model)
+
+
+def trained(
+    models: Iterable[Model], learner_of: Callable[[Model], Learner], shown: Sequence[ModelRun], run: Run
+) -> list[Policy]:
+    """Train ``models`` of a run, or go on with them: those of a variant as many together as its settings say.
+
+    ``shown`` is of all models of the run, in the order of their numbers.
+    """
+    policies = []
+    for _, of_variant in itertools.groupby(models, lambda model: model.label):
+        left = list(of_variant)
+        while left:
+            count = left[0].recipe.fit.seeds_together
+            now, left = left[:count], left[count:]
+            told = [(model.number, listeners(model, shown[model.number], run)) for model in now]
+            trainees = [Trainee(learner_of(model), *each) for model, each in zip(now, told, strict=True)]
+            policies += train_together(trainees, run.folder)
+    return policies
 
 
 def listeners(model: Model, shown: ModelRun, run: Run) -> list[Listener]:

@@ -43,14 +43,14 @@ def check_memory(recipe: Recipe) -> None:
     together = fit.micro_batch or min(fit.batch_size // (fit.gradient_groups or 1), 4)
     stream = together * recipe.layout.num_tokens(recipe.context_steps) * backbone.width * FLOAT
     batch = fit.batch_size * recipe.context_steps * _transition(recipe.env.spec)
-    training = weights + batch + STREAMS * backbone.num_layers * stream
+    training = fit.seeds_together * (weights + batch + STREAMS * backbone.num_layers * stream)
     curves = 2 * CURVE * recipe.num_held_out * evaluation.rollouts_per_task * recipe.eval_steps
     curves = 0 if recipe.env.is_recorded else curves  # nobody plays
     require_memory(
         Need(
             "training",
             training,
-            "width, num_layers, batch_size, micro_batch, gradient_groups, context_steps or horizon",
+            "width, num_layers, batch_size, micro_batch, gradient_groups, seeds_together, context_steps or horizon",
         ),
         Need("evaluation", curves, "eval_tasks, rollouts_per_task, eval_steps or horizon"),
     )

@@ -22,15 +22,14 @@ from icrl.recipes.agent_names import base_name, is_oracle
 from icrl.recipes.checks import Measured, Promise, kept
 from icrl.recipes.fits import check_fit
 from icrl.recipes.held_out import Groups, held_out_sections
-from icrl.recipes.model_experiment import Model, ModelExperiment, listeners
+from icrl.recipes.model_experiment import Model, ModelExperiment, trained
 from icrl.recipes.parts import CONTEXTS
 from icrl.recipes.preflight import check_memory, check_parts_of_others
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
-from icrl.reports.tensorboard import ModelRun
 from icrl.storage.lock import patiently
-from icrl.training.loop import train
+from icrl.training.loop import Learner
 
 UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
 
@@ -83,8 +82,8 @@ class RecipeExperiment(ModelExperiment[Recipe]):
             if variant.data.kind != CONTEXTS:
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
-        models = zip(cls.models(settings), cls.model_runs(settings), strict=True)
-        policies = [_trained(model, shown, of_run, run) for model, shown in models]
+        learner = partial(_learner, of_run=of_run, run=run)
+        policies = trained(cls.models(settings), learner, cls.model_runs(settings), run)
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
 
     @classmethod
@@ -99,7 +98,7 @@ class RecipeExperiment(ModelExperiment[Recipe]):
             recipe = models[number].recipe
             if recipe.data.kind != CONTEXTS:
                 patiently(partial(data.collect_histories, recipe, run.folder, run.seed), math.inf)
-            _trained(models[number], shown[number], of_run, apart)
+            trained([models[number]], partial(_learner, of_run=of_run, run=apart), shown, apart)
 
     @classmethod
     def sections(cls, settings: Recipe, run: Run, policies: list[Policy]) -> dict[str, Any]:
@@ -155,15 +154,15 @@ class RecipeExperiment(ModelExperiment[Recipe]):
         return {}
 
 
-def _trained(model: Model, shown: ModelRun, of_run: data.RunData, run: Run) -> Policy:
-    """One model; models of the same training seed begin alike, whatever their data."""
-    number, label, recipe, train_seed = model
+def _learner(model: Model, of_run: data.RunData, run: Run) -> Learner:
+    """What trains a model; models of the same training seed begin alike, whatever their data."""
+    _, label, recipe, train_seed = model
     batches = held_out = None
     if not recipe.is_reinforced:
         written = _file_name(label) if of_run.folder == run.folder else ""  # a part writes below its own folder only
         batches, held_out = of_run.batches(recipe, train_seed, written), of_run.held_out(recipe, train_seed)
-    learner = recipe.learner(run.seed, train_seed, batches, held_out)
-    return train(learner, run.folder, number, listeners(model, shown, run))
+    made: Learner = recipe.learner(run.seed, train_seed, batches, held_out)
+    return made
 
 
 def _players(groups: Groups) -> dict[str, list[Agent]]:

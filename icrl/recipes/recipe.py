@@ -83,6 +83,7 @@ class Recipe(Checked):
         super().__post_init__()
         check_following(self)
         self.fit.check_together(self.backbone.sequences_per_task)
+        self.fit.check_seeds(self.train_seeds)
         check_vary(self.vary)
 
     # --- what the environment decides ---

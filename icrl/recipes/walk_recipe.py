@@ -21,14 +21,13 @@ from icrl.core.registry import layouts, models
 from icrl.core.seeding import key_for
 from icrl.core.settings import check_following, follows, replaced
 from icrl.core.types import History
-from icrl.datasets.contexts import Batches, ContextGenerator
+from icrl.datasets.contexts import Batches, ContextGenerator, OnlyHistories
 from icrl.envs.aliased_room import AliasedRoom
 from icrl.evaluation.cognitive_maps import endless
 from icrl.models._observation_model import BottleneckConfig, ObservationModel
 from icrl.models._token_policy import Policy
 from icrl.objectives._next_observation import NextObservation
 from icrl.planning.world_map import MapSettings
-from icrl.recipes.data import OnlyHistories
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
 from icrl.training.loop import Work
@@ -79,6 +78,7 @@ class WalkRecipe(Checked):
         enough = codes**self.bottleneck.num_bottlenecks >= symbols
         require(enough or not self.discrete, "num_codes", codes, f"as many codes as the {symbols} symbols, or more")
         self.fit.check_together(self.backbone.sequences_per_task)
+        self.fit.check_seeds(self.train_seeds)
         last = self.survey.eval_steps - 1
         require(self.mapping.burn_in < last, "burn_in", self.mapping.burn_in, f"below the last step of a walk, {last}")
         check_vary(self.vary)

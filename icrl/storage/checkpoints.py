@@ -11,7 +11,7 @@ One process writes and reads; the caller holds the ``RunLock`` of the run while 
 import contextlib
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,36 @@ def newest_intact(folder: Path, known: list[int]) -> tuple[int, dict[str, Any]]:
             _log.warning("damaged checkpoint passed over, continuing from step %d: %s", step, reason)
         return step, contents
     raise DamagedError(f"{folder}: every checkpoint is damaged; the newest: {reasons[0]}") from reasons[0]
+
+
+def newest_common(folders: Sequence[Path]) -> int:
+    """The newest step that is intact in all ``folders``; 0 where no step is in all of them.
+
+    Raises:
+      DamagedError: in one of them all steps that the others have are damaged.
+    """
+    known = sorted(set.intersection(*(set(steps(folder)) for folder in folders)))
+    while known:
+        newest = {newest_intact(folder, known)[0] for folder in folders}
+        if len(newest) == 1:
+            return newest.pop()
+        known = [step for step in known if step <= min(newest)]
+    return 0
+
+
+def discard_after(folder: Path, step: int, owner: dict[str, Any]) -> None:
+    """Remove the steps behind ``step``, which are made again.
+
+    Raises:
+      DamagedError: one is intact, and not of the run that ``owner`` tells of.
+    """
+    for later in (each for each in steps(folder) if each > step):
+        try:
+            meta = verified(folder, later)["meta"]
+        except DamagedError:
+            meta = owner
+        require_owner(_step_folder(folder, later), meta, owner)
+        discard_folder(_step_folder(folder, later))
 
 
 def _damaged_from(folder: Path, step: int) -> list[int]:

@@ -1,20 +1,22 @@
 """Supervised pretraining: a policy, an objective, and batches that are a function of the step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
+from icrl.core.errors import require
 from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.training.gradients import gradient_norm, gradient_sums, placed
-from icrl.training.loop import UNKNOWN, Learner, Told, Work, train
+from icrl.training.loop import UNKNOWN, Learner, Step, Told, Work, train
+from icrl.training.seeds import batches_of, stacked, unstacked
 from icrl.training.step import FitSettings, TrainState, initial_state, updated
 
 
@@ -47,12 +49,17 @@ class Fit(Learner):
         return initial_state(self.settings, self.template)
 
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
-        assert self.batches is not None and self.key is not None
-        batch, structure = self.batches(number - 1), self.template.structure
-        state = placed(state, self.settings)
-        sums = gradient_sums(self.settings, self.objective, structure, state, batch, self.key)
-        told = {"gradient_norm": gradient_norm(self.settings, sums)} if self.settings.is_logged(number) else {}
-        return updated(self.settings, structure, state, sums), told
+        state, (told,) = _step_of([self])(state, number)
+        return state, told
+
+    @classmethod
+    def side_by_side(cls, learners: Sequence[Self]) -> Step:
+        first = learners[0]
+        for each in learners:
+            same = (each.settings, each.objective, each.template.structure)
+            fits = same == (first.settings, first.objective, first.template.structure)
+            require(fits, "seeds_together", len(learners), "training seeds of one model, with the same settings")
+        return _step_of(learners)
 
     def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
         del window
@@ -60,6 +67,25 @@ class Fit(Learner):
             return {}
         said = _report(self.objective, self.policy(state), self.held_out)
         return {name: float(value) for name, value in said.items()}
+
+
+def _step_of(learners: Sequence[Fit]) -> Step:
+    """A step of all ``learners``, alike but for their data, their key and their parameters."""
+    settings, objective, structure = learners[0].settings, learners[0].objective, learners[0].template.structure
+    key = stacked([each.key for each in learners])
+    batches = batches_of([each.batches for each in learners if each.batches is not None])
+    assert key is not None
+
+    def step(state: TrainState, number: int) -> tuple[TrainState, list[Told]]:
+        batch = batches(number - 1)
+        state = placed(state, settings)
+        sums = gradient_sums(settings, objective, structure, state, batch, key)
+        told: list[Told] = [{}] * len(learners)
+        if settings.is_logged(number):
+            told = [{"gradient_norm": gradient_norm(settings, own)} for own in unstacked(sums, len(learners))]
+        return updated(settings, structure, state, sums), told
+
+    return step
 
 
 def fit(

@@ -6,6 +6,7 @@ so that any number of devices that divides G ends in the same bits. It costs roo
 Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
 two cores; more and shorter calls would pay for fresh memory each time. Several devices run one program over a mesh: the
 batch is cut along "data", parameters and the state of the optimiser are everywhere.
+S training seeds may take a step in one program (``seeds.py``).
 """
 
 import functools
@@ -27,6 +28,7 @@ from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
+from icrl.training.seeds import by_seed
 
 if TYPE_CHECKING:
     from icrl.training.step import FitSettings, TrainState
@@ -39,12 +41,12 @@ def gradient_sums(
 ) -> list[Sums]:
     """Sums of (loss, what layers have seen) and gradient of each group of the batch.
 
-    Settings are resolved, and the state is ``placed``.
+    Settings are resolved, and the state is ``placed``. State, batch and key may be those of S seeds, stacked.
     """
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
     mesh = _mesh(_groups(settings))
     if mesh.size > 1:
-        parts = jax.device_put(batch, NamedSharding(mesh, P("data")))
+        parts = jax.device_put(batch, NamedSharding(mesh, P(*[None] * state.step.ndim, "data")))
         told = jax.device_put((state.step, key), NamedSharding(mesh, P()))
         return list(_sums_on_mesh(settings, objective, mesh, policy, parts, *told))
     gradient = partial(_sums_of_group, settings, objective, policy, state.step, batch, key)
@@ -111,7 +113,11 @@ def _sums_of_group(
 ) -> Sums:
     """The sums over the micro-batches of one group."""
     own = settings.pieces // _groups(settings)
-    return _sums(settings, objective, policy, batch, _keys(settings, key, step), group * own + jnp.arange(own))
+
+    def of_one(policy: Policy, batch: Any, step: Array, key: Array) -> Sums:
+        return _sums(settings, objective, policy, batch, _keys(settings, key, step), group * own + jnp.arange(own))
+
+    return by_seed(of_one, step)(policy, batch, step, key)  # type: ignore[no-any-return]
 
 
 @partial(jax.jit, static_argnames=("settings", "objective", "mesh"))
@@ -132,7 +138,8 @@ def _sums_on_mesh(
         return tuple(jax.tree.map(lambda leaf, g=group: leaf[g], everywhere) for group in range(groups))
 
     specs = (P(), P("data"), P(), P())
-    return jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)(policy, batch, step, key)  # type: ignore[no-any-return]
+    of_one = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    return by_seed(of_one, step)(policy, batch, step, key)  # type: ignore[no-any-return]
 
 
 def _keys(settings: "FitSettings", key: Array, step: Array) -> Array:

@@ -11,7 +11,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import IcrlError, require
+from icrl.core.errors import IcrlError, InputError, require
 from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
 from icrl.core.progress import Progress
@@ -43,6 +43,7 @@ from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
 from icrl.training.gradients import on_one_device
+from icrl.training.seeds import stacked, unstacked
 from icrl.training.step import FitSettings, TrainState
 
 _log = logging.getLogger("icrl")
@@ -95,6 +96,8 @@ class Work(NamedTuple):
 
 UNKNOWN = Work()
 Told = Mapping[str, Array | float]  # what one step alone tells
+# (states of S learners, stacked, number of a step, from 1) -> the states after it, what it tells of each
+Step = Callable[[TrainState, int], tuple[TrainState, list[Told]]]
 
 
 class Listener(Protocol):
@@ -122,6 +125,11 @@ class Learner(abc.ABC):
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         """The state after step ``number``, from 1, and what is told of it alone; ``state`` is given away."""
 
+    @classmethod
+    def side_by_side(cls, learners: Sequence[Self]) -> Step:
+        """``step`` of several learners at once; ``InputError`` for those that cannot."""
+        raise InputError(f"seeds_together: got {len(learners)}, allowed: 1 with a {cls.__name__}")
+
     def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
         """What a row of metrics says besides the loss and the learning rate.
 
@@ -138,50 +146,80 @@ class Learner(abc.ABC):
         return Policy(params=params, slow=slow, structure=self.template.structure)
 
 
+class Trainee(NamedTuple):
+    """One model in training."""
+
+    learner: Learner
+    seed: int = 0  # training seed, names its rows and the folder of its checkpoints
+    listeners: Sequence[Listener] = ()  # hear of its rows; what one of them raises ends the training
+
+
 def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Listener] = ()) -> Policy:
-    """Train a policy and return it, continuing from the newest checkpoint in ``folder`` if there is one.
+    """Train a policy and return it, continuing from the newest checkpoint in ``folder``: ``train_together`` of one."""
+    return train_together([Trainee(learner, seed, listeners)], folder)[0]
+
+
+def train_together(trainees: Sequence[Trainee], folder: Path) -> list[Policy]:
+    """Train policies and return them, continuing from the newest checkpoint that all of them have in ``folder``.
+
+    Several take each step in one program. Each has rows and checkpoints of its own, as if it were trained alone.
 
     Args:
-      learner: what is trained; its initial state is also the template that a checkpoint must match.
+      trainees: what is trained; the initial state of each is also the template that a checkpoint must match.
       folder: the run's folder; checkpoints go to ``checkpoints/seed-N``, rows to ``metrics.jsonl``.
-      seed: training seed, names the rows and the checkpoint folder.
-      listeners: hear of every row; what one of them raises ends the training.
 
     Raises:
       Interrupted: after a signal; the current step has been saved.
-      Diverged: on a loss or parameter that is not finite, naming the step; no such checkpoint is written.
+      Diverged: on a loss or parameter that is not finite, naming seed and step; no checkpoint of that step is written.
       DamagedError, InputError: the checkpoints in ``folder`` are damaged, of another run or of another model, or
-        ``metrics.jsonl`` has not all rows that were written before the checkpoint.
+        ``metrics.jsonl`` has not all rows that were written before the checkpoint; learners that cannot go together.
     """
     refuse_after_fork()
-    settings, saves, metrics = learner.settings, saves_of(folder, seed), folder / "metrics.jsonl"
-    owner = {"seed": seed, **identity_of(folder)}
-    state, head = _newest_state(learner, saves, owner)
-    done = int(state.step)
-    require_rows(metrics, seed, done, head)
-    truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
-    if listeners:
-        rows = read_jsonl(metrics, TRAINING) if os.path.lexists(metrics) else []
-        for listener in listeners:
-            listener.begins([row for row in rows if row["seed"] == seed])
-    with StopRequest() as stop, Progress(f"training seed {seed}", settings.train_steps, "steps", done) as bar:
+    learners, metrics = [each.learner for each in trainees], folder / "metrics.jsonl"
+    settings, take_step = learners[0].settings, _step_of(learners)
+    states, metas = _begun(trainees, folder)
+    state, done = stacked(states), int(states[0].step)
+    del states  # a step gives away what it is given
+    with StopRequest() as stop, Progress(_label(trainees), settings.train_steps, "steps", done) as bar:
         for step in range(done + 1, settings.train_steps + 1):
-            state, told = learner.step(state, step)
-            last = step == settings.train_steps
+            state, told = take_step(state, step)
             if settings.is_logged(step):
-                row = {"seed": seed, **_metrics(learner, state, step, told)}
-                bar.advance(step - bar.done, f"loss {row['loss']:.4f}")
-                row |= _of_machine(learner.work, bar.rate)
-                append_jsonl(metrics, [row])
-                head = head_of([row], head)
-                for listener in listeners:
-                    listener.logged(dict(row))
-            if last or stop.number is not None or step % settings.save_every == 0:
-                _save(saves, state, step, {**owner, **head._asdict()})
-            if stop.number is not None:
-                message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
-                raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
-    return learner.policy(state)
+                now = zip(trainees, unstacked(state, len(trainees)), told, strict=True)
+                rows = [_metrics(trainee, each, step, own) for trainee, each, own in now]
+                bar.advance(step - bar.done, f"loss {np.mean([row['loss'] for row in rows]):.4f}")
+                rows = [row | _of_machine(of.work, bar.rate) for of, row in zip(learners, rows, strict=True)]
+                append_jsonl(metrics, rows)
+                metas = [_behind(row, meta) for row, meta in zip(rows, metas, strict=True)]
+                for trainee, row in zip(trainees, rows, strict=True):
+                    for listener in trainee.listeners:
+                        listener.logged(dict(row))
+            stopped, last = stop.number, step == settings.train_steps
+            if last or stopped is not None or step % settings.save_every == 0:
+                _save(trainees, folder, unstacked(state, len(trainees)), step, metas)
+            if stopped is not None:
+                message = f"stopped by {signal.Signals(stopped).name} after step {step} of {settings.train_steps}"
+                raise Interrupted(f"{message}; saved, continue with --resume", stopped)
+    reached = zip(learners, unstacked(state, len(trainees)), strict=True)
+    return [learner.policy(each) for learner, each in reached]
+
+
+def _step_of(learners: Sequence[Learner]) -> Step:
+    """The step of one learner, or of several at once."""
+    if len(learners) > 1:
+        return type(learners[0]).side_by_side(learners)
+
+    def alone(state: TrainState, number: int) -> tuple[TrainState, list[Told]]:
+        state, told = learners[0].step(state, number)
+        return state, [told]
+
+    return alone
+
+
+def _label(trainees: Sequence[Trainee]) -> str:
+    """What is trained, in words."""
+    if len(trainees) == 1:
+        return f"training seed {trainees[0].seed}"
+    return f"training seeds {trainees[0].seed}-{trainees[-1].seed}"
 
 
 def restore(learner: Learner, folder: Path, seed: int) -> Policy:
@@ -206,24 +244,63 @@ def saves_of(folder: Path, seed: int) -> Path:
     return folder / "checkpoints" / f"seed-{seed}"
 
 
-def _newest_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:
-    """The state of the newest checkpoint in ``saves``, or that of step 0, and the head of the rows before it."""
+def _begun(trainees: Sequence[Trainee], folder: Path) -> tuple[list[TrainState], list[dict[str, Any]]]:
+    """States of one step from which all go on, and what is saved beside them: the owner, and the head of the rows.
+
+    What lies behind that step is removed.
+    """
+    metrics, states, metas = folder / "metrics.jsonl", [], []
+    places = [saves_of(folder, each.seed) for each in trainees]
+    owners = [{"seed": each.seed, **identity_of(folder)} for each in trainees]
+    step = checkpoints.newest_common(places) if len(places) > 1 else None  # of one, whichever is intact
+    for trainee, saves, owner in zip(trainees, places, owners, strict=True):
+        state, head = _newest_state(trainee.learner, saves, owner, step)
+        require_rows(metrics, trainee.seed, int(state.step), head)
+        states.append(state)
+        metas.append({**owner, **head._asdict()})
+    if step is not None:
+        for saves, owner in zip(places, owners, strict=True):
+            checkpoints.discard_after(saves, step, owner)
+    done, own = int(states[0].step), {each.seed for each in trainees}
+    truncate_jsonl(metrics, lambda row: row["seed"] not in own or row["step"] <= done)
+    _begin_listeners(trainees, metrics)
+    return states, metas
+
+
+def _begin_listeners(trainees: Sequence[Trainee], metrics: Path) -> None:
+    if any(each.listeners for each in trainees):
+        rows = read_jsonl(metrics, TRAINING) if os.path.lexists(metrics) else []
+        for trainee in trainees:
+            for listener in trainee.listeners:
+                listener.begins([row for row in rows if row["seed"] == trainee.seed])
+
+
+def _behind(row: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
+    """``meta`` with the head of the rows one row on."""
+    return {**meta, **head_of([row], Head(meta["rows"], meta["crc"]))._asdict()}
+
+
+def _newest_state(
+    learner: Learner, saves: Path, owner: dict[str, Any], step: int | None = None
+) -> tuple[TrainState, Head]:
+    """The state of ``step``, by default of the newest checkpoint in ``saves`` if there is one, and its rows' head."""
     state = learner.initial_state()
-    if not checkpoints.steps(saves):
+    if step == 0 or not checkpoints.steps(saves):
         return state, NO_ROWS
-    state, _, meta = checkpoints.restore(saves, state, owner=owner)
+    state, _, meta = checkpoints.restore(saves, state, step, owner=owner)
     conform(meta, {"rows": int, "crc": str}, f"{show(saves)}: meta of the checkpoint")
     return state, Head(meta["rows"], meta["crc"])
 
 
 @in_32_bits
-def _metrics(learner: Learner, state: TrainState, step: int, told: Told) -> dict[str, Any]:
+def _metrics(trainee: Trainee, state: TrainState, step: int, told: Told) -> dict[str, Any]:
     """What ``metrics.jsonl`` says of ``step``: means since the last row, the learning rate, the learner's report."""
-    window = np.arange((step - 1) % learner.settings.log_every + 1)
-    loss = float(np.mean(_finite_losses(state, step)[window]))
-    rate = float(learner.settings.learning_rate_at()(step - 1))
+    learner, settings = trainee.learner, trainee.learner.settings
+    window = np.arange((step - 1) % settings.log_every + 1)
+    loss = float(np.mean(_finite_losses(state, step, trainee.seed)[window]))
+    rate = float(settings.learning_rate_at()(step - 1))
     said = {name: float(value) for name, value in {**learner.report(state, window), **told}.items()}
-    return {"step": step, "loss": loss, "learning_rate": rate, **said}
+    return {"seed": trainee.seed, "step": step, "loss": loss, "learning_rate": rate, **said}
 
 
 def _of_machine(work: Work, rate: float) -> dict[str, float]:
@@ -234,7 +311,7 @@ def _of_machine(work: Work, rate: float) -> dict[str, float]:
     return {name: value for name, value in zip(OF_MACHINE, values, strict=True) if value}
 
 
-def _finite_losses(state: TrainState, step: int) -> np.ndarray:
+def _finite_losses(state: TrainState, step: int, seed: int) -> np.ndarray:
     """The recent losses [log_every] as float64, or ``Diverged`` naming the step of one that is not finite."""
     losses = np.array(state.recent, np.float64)
     if np.isfinite(losses).all():
@@ -242,14 +319,23 @@ def _finite_losses(state: TrainState, step: int) -> np.ndarray:
     slot = int(np.argmin(np.isfinite(losses)))
     bad = step - (step - 1 - slot) % len(losses)
     hint = "lower learning_rate or check the data; the last checkpoint is untouched"
-    raise Diverged(f"loss: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
+    raise Diverged(f"loss of seed {seed}: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
 
 
-def _save(saves: Path, state: TrainState, step: int, meta: dict[str, Any]) -> None:
-    """Publish a checkpoint of a state that is finite in every leaf."""
-    state = on_one_device(state)
-    _finite_losses(state, step)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-        if not bool(jnp.isfinite(leaf).all()):
-            raise Diverged(f"parameter {jax.tree_util.keystr(path)}: not finite at step {step}; not saved")
-    checkpoints.save(saves, step, state, meta)
+def _save(
+    trainees: Sequence[Trainee], folder: Path, states: Sequence[TrainState], step: int, metas: Sequence[dict[str, Any]]
+) -> None:
+    """Publish a checkpoint of each, when all of them are finite in every leaf.
+
+    What is killed here leaves the newest step to some of them; one more is then kept for the step that all have.
+    """
+    states = on_one_device(states)
+    for trainee, state in zip(trainees, states, strict=True):
+        _finite_losses(state, step, trainee.seed)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
+            if not bool(jnp.isfinite(leaf).all()):
+                name = f"parameter {jax.tree_util.keystr(path)} of seed {trainee.seed}"
+                raise Diverged(f"{name}: not finite at step {step}; not saved")
+    keep = 2 if len(trainees) == 1 else 3
+    for trainee, state, meta in zip(trainees, states, metas, strict=True):
+        checkpoints.save(saves_of(folder, trainee.seed), step, state, meta, keep=keep)

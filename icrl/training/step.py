@@ -18,6 +18,7 @@ from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
 from icrl.training.gradients import gradient_sums, placed
+from icrl.training.seeds import by_seed
 
 SCHEDULES = ("cosine", "constant")
 CPU_MICRO_BATCH = 4  # sequences whose activations stay in a core's cache; an accelerator takes the whole batch
@@ -49,6 +50,12 @@ class FitSettings(Checked):
         help="G, parts of a batch whose gradients are summed apart, then in order: the same bits on any number of "
         "devices that divides it; none: 2 on a CPU, else one a device",
     )
+    seeds_together: int = setting(
+        1,
+        low=1,
+        high=1000,
+        help="training seeds of a variant that step in one program; for GPUs: a CPU is slower at it than one by one",
+    )
     log_every: int = setting(50, low=1, high=2**31 - 1, help="steps between rows of metrics.jsonl")
     save_every: int = setting(500, low=1, high=2**31 - 1, help="steps between checkpoints")
 
@@ -69,6 +76,11 @@ class FitSettings(Checked):
         sizes = {"batch_size": self.batch_size, "micro_batch": self.micro_batch, "gradient_groups": group}
         for name, size in sizes.items():
             require((size or 0) % together == 0, name, getattr(self, name), allowed)
+
+    def check_seeds(self, train_seeds: int) -> None:
+        """Raise ``InputError`` unless a variant has as many training seeds as are to be trained together."""
+        together = self.seeds_together
+        require(together <= train_seeds, "seeds_together", together, f"at most {train_seeds}, the train_seeds")
 
     def learning_rate_at(self) -> optax.Schedule:
         """Step -> learning rate."""
@@ -147,7 +159,7 @@ def train_step(
 
     The gradients of micro-batches are summed in a fixed order, see ``gradients.py``. ``key`` is the same for all steps:
     a step's own draws come from it and the number of the step. Models that differ in their training seed or data only
-    share the compiled code.
+    share the compiled code; S of them take the step in one program where state, batch and key are stacked.
     """
     settings = settings.resolved(Policy(params=state.params, slow=state.slow, structure=structure))
     state = placed(state, settings)
@@ -160,10 +172,14 @@ def updated(
     settings: FitSettings, structure: Structure, state: TrainState, sums: Sequence[tuple[Any, Any]]
 ) -> TrainState:
     """The state after a step with these ``gradient_sums``, one of each group of the batch."""
-    policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    (value, seen), gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
-    updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
-    recent = state.recent.at[state.step % settings.log_every].set(value)
-    params = optax.apply_updates(state.params, updates)
-    slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
-    return TrainState(params, slow, opt_state, state.step + 1, recent)
+
+    def of_one(state: TrainState, sums: Sequence[tuple[Any, Any]]) -> TrainState:
+        policy = Policy(params=state.params, slow=state.slow, structure=structure)
+        (value, seen), gradient = jax.tree.map(lambda *parts: functools.reduce(jnp.add, parts) / settings.pieces, *sums)
+        updates, opt_state = settings.optimizer().update(gradient, state.opt_state, state.params)
+        recent = state.recent.at[state.step % settings.log_every].set(value)
+        params = optax.apply_updates(state.params, updates)
+        slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
+        return TrainState(params, slow, opt_state, state.step + 1, recent)
+
+    return by_seed(of_one, state.step)(state, sums)  # type: ignore[no-any-return]

@@ -35,25 +35,36 @@ class Blanked(DPT):
 
 objective = Blanked(settings.layout)
 fit = dataclasses.replace(settings.fit, batch_size=16, gradient_groups=8)
+KEY = jax.random.key(1)
 policy, batches = settings.new_policy(0, 0), RunData(None, 0).batches(settings, 0)
 state = initial_state(fit, policy)
 for number in range(4):
-    state = train_step(fit, objective, policy.structure, state, batches(number), jax.random.key(1))
+    state = train_step(fit, objective, policy.structure, state, batches(number), KEY)
 assert len(state.step.sharding.device_set) == int(sys.argv[1])
 print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state))).hexdigest())
+
+from icrl.training.seeds import stacked
+
+together, keys = stacked([initial_state(fit, settings.new_policy(0, seed)) for seed in (0, 1)]), jax.random.split(KEY)
+for number in range(4):
+    both = stacked([batches(number), batches(number + 4)])
+    together = train_step(fit, objective, policy.structure, together, both, keys)
+assert len(together.step.sharding.device_set) == int(sys.argv[1])
+print(hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(together))).hexdigest())
 """
 
 
 class Outcome(NamedTuple):
     regrets: list[float]
     trained: str  # digest of the state after some steps
+    together: str  # and of the states of two seeds that took them in one program
 
 
 def outcome(count: int) -> Outcome:
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(count)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    *regrets, trained = done.stdout.split()
-    return Outcome([float(word) for word in regrets], trained)
+    *regrets, trained, together = done.stdout.split()
+    return Outcome([float(word) for word in regrets], trained, together)
 
 
 @pytest.mark.parametrize("count", [2, *(pytest.param(n, marks=pytest.mark.nightly) for n in (4, 8))])
@@ -61,4 +72,4 @@ def test_more_devices_change_no_curve_and_no_bit_of_what_is_trained(count):
     one, many = outcome(1), outcome(count)
     assert len(one.regrets) == 128
     assert many.regrets == pytest.approx(one.regrets, abs=1e-5)
-    assert many.trained == one.trained
+    assert (many.trained, many.together) == (one.trained, one.together)

@@ -32,6 +32,7 @@ MODELS = {  # of F4: what is trained
     "s5": ("run", "dpt", *BRIEF, "--model", "s5"),
     "mamba": ("run", "dpt", *BRIEF, "--model", "mamba"),
     "moe": ("run", "dpt", *BRIEF, "--moe", "token-task"),
+    "seeds together": ("run", "dpt", *BRIEF, "--train-seeds", "3", "--seeds-together", "3"),  # between two saves, too
     "rl2": ("run", "rl2", *BRIEF, "--rollout-steps", "10"),  # half a trial: checkpoints hold environments and memories
 }
 
