@@ -23,10 +23,12 @@ import numpy as np
 from icrl.core.errors import IcrlError, require
 from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
+from icrl.core.processes import agree, ask_to_stop, asked_to_stop
 from icrl.core.progress import Progress
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
+from icrl.storage.leaves import digest_of_leaves, named_leaves
 from icrl.storage.metrics_log import (
     NO_ROWS,
     OF_MACHINE,
@@ -156,7 +158,7 @@ def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Lis
     refuse_after_fork()
     settings, saves, metrics = learner.settings, saves_of(folder, seed), folder / "metrics.jsonl"
     owner = {"seed": seed, **identity_of(folder)}
-    state, head = _newest_state(learner, saves, owner)
+    state, head = _common_state(learner, saves, owner)
     done = int(state.step)
     require_rows(metrics, seed, done, head)
     truncate_jsonl(metrics, lambda row: row["seed"] != seed or row["step"] <= done)
@@ -176,12 +178,26 @@ def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Lis
                 head = head_of([row], head)
                 for listener in listeners:
                     listener.logged(dict(row))
-            if last or stop.number is not None or step % settings.save_every == 0:
+            asked = stop.number or asked_to_stop()
+            if last or asked is not None or step % settings.save_every == 0:
                 _save(saves, state, step, {**owner, **head._asdict()})
-            if stop.number is not None:
-                message = f"stopped by {signal.Signals(stop.number).name} after step {step} of {settings.train_steps}"
-                raise Interrupted(f"{message}; saved, continue with --resume", stop.number)
+            if asked is not None:
+                message = f"stopped by {signal.Signals(asked).name} after step {step} of {settings.train_steps}"
+                raise Interrupted(f"{message}; saved, continue with --resume", asked)
     return learner.policy(state)
+
+
+def follow(learner: Learner, folder: Path, seed: int) -> None:
+    """Compute this process's share of what ``train`` does with the same learner in process 0; nothing is written.
+
+    A signal is handed on to process 0, which saves and then stops everybody.
+    """
+    state = _common_state(learner, saves_of(folder, seed), {"seed": seed, **identity_of(folder)})[0]
+    with StopRequest() as stop:
+        for step in range(int(state.step) + 1, learner.settings.train_steps + 1):
+            state, _ = learner.step(state, step)
+            if stop.number is not None:
+                ask_to_stop(stop.number)
 
 
 def restore(learner: Learner, folder: Path, seed: int) -> Policy:
@@ -204,6 +220,13 @@ def restore(learner: Learner, folder: Path, seed: int) -> Policy:
 def saves_of(folder: Path, seed: int) -> Path:
     """Where the checkpoints of training seed ``seed`` are."""
     return folder / "checkpoints" / f"seed-{seed}"
+
+
+def _common_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:
+    """``_newest_state``, the same in all processes."""
+    state, head = _newest_state(learner, saves, owner)
+    agree(f"the state that model {owner['seed']} goes on from", lambda: digest_of_leaves(named_leaves(state)))
+    return state, head
 
 
 def _newest_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:

@@ -1,0 +1,104 @@
+"""``icrl run --processes N``: the models of a run are trained by several processes, on one machine or on many.
+
+Process 0 does what a run alone does, in the folder of the run; it collects, trains, evaluates and reports. The others
+read that folder (histories, checkpoints), train along, and end when all models are trained.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from icrl.core.console import stdout_may_fail
+from icrl.core.devices import connect, training_mesh
+from icrl.core.errors import InputError, require
+from icrl.core.processes import Over, Place, leave_service, start_jax, together
+from icrl.core.registry import experiments
+from icrl.core.settings import flat
+from icrl.recipes.pretraining import Model, RecipeExperiment
+from icrl.recipes.run import Run, execute, settings_of, start
+from icrl.reports.schema import Results
+from icrl.storage.run_folder import FLAGS, versions
+
+
+def run_together(
+    experiment: str,
+    preset: str,
+    seed: int,
+    values: dict[str, Any],
+    out: Path,
+    place: Place,
+    resume: bool = False,
+    large: bool = False,
+) -> Results | None:
+    """Train a run as the process at ``place``, or go on with it.
+
+    Returns:
+      The results in process 0, None in the others.
+
+    Raises:
+      InputError: as ``start``; an experiment or a model that processes do not share, a batch that they do not divide,
+        processes that know of different settings, versions or seeds.
+      ResourceError: a process that does not come.
+    """
+    settings, kind = settings_of(experiment, preset, values), experiments[experiment]
+    allowed = f"none: {experiment} is not a recipe, whose models train"
+    require(issubclass(kind, RecipeExperiment), "processes", place.count, allowed)
+    models = kind.models(settings)
+    for model in models:
+        check_shared(model, place.count)
+    with together(place, facts_of(experiment, preset, seed, settings)) as team:
+        start_jax(team)
+        _connect(kind.models(settings), seed)
+        if team.leads:
+            return execute(start(experiment, preset, seed, values, out, resume, large))
+        try:
+            kind.follow(settings, Run(out, experiment, preset, seed, settings))
+            team.wait_for_the_end()
+        except Over:
+            pass
+    with stdout_may_fail():
+        print(f"process {place.number} of {place.count}: training is done; process 0 evaluates and reports")
+    return None
+
+
+def facts_of(experiment: str, preset: str, seed: int, settings: Any) -> Mapping[str, object]:
+    """What must be the same in all processes: settings, seed, versions, and the switches of jax."""
+    asked = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
+    return asked | versions() | {name: getattr(jax.config, name) for name in FLAGS}
+
+
+def check_shared(model: Model, processes: int) -> None:
+    """Raise ``InputError`` for a model whose training several processes do not share; starts no device."""
+    recipe, fit = model.recipe, model.recipe.fit
+    alone = "1 process, none with --processes"
+    objective, hint = recipe.prediction.objective, "its policy makes its own data"
+    require(not recipe.is_reinforced, "processes", processes, f"{alone}, with objective {objective}", hint)
+    mixture, hint = getattr(recipe.backbone, "mixture", None), "the experts' losses are those of whole batches"
+    require(mixture is None or mixture.moe == type(mixture)().moe, "processes", processes, f"{alone}, with experts", hint)
+    rows = fit.batch_size
+    require(rows >= processes, "processes", processes, f"at most {rows}, as many as the rows of a batch")
+    nearest = max(1, round(rows / processes)) * processes
+    divided = f"a multiple of {processes} processes, as {nearest}"
+    require(rows % processes == 0, "batch_size", rows, divided)
+
+
+def _connect(models: list[Model], seed: int) -> None:
+    """Let the devices that train find each other, so that jax can do without its service where it may.
+
+    Raises:
+      InputError: gradient groups that the processes do not share evenly.
+    """
+    for groups in sorted({_groups(model, seed) for model in models}):
+        connect(training_mesh(groups))
+    if jax.default_backend() == "cpu":
+        leave_service()
+
+
+def _groups(model: Model, seed: int) -> int:
+    """G of a model's training here."""
+    groups = model.recipe.learner(seed, model.train_seed).settings.gradient_groups
+    if groups is None:
+        raise InputError("gradient_groups: not known")
+    return groups
