@@ -7,8 +7,8 @@ Every follower holds one TCP connection to process 0. Here they show each other 
 starts and before every model, and here a process says why it stops. The kernel closes the connection of one that is
 killed, whatever killed it: whoever is left says so in one line and exits.
 
-The service of ``jax.distributed`` is left as soon as the devices know each other, on a CPU: while it is up, the death of
-process 0 ends every other one in a trace of C++. Accelerators may ask it for more whenever a program is compiled.
+The service of ``jax.distributed`` is left as soon as the devices know each other, on a CPU: while it is up, the death
+of process 0 ends every other one in a trace of C++. Accelerators may ask it for more whenever a program is compiled.
 """
 
 import contextlib
@@ -16,12 +16,11 @@ import json
 import os
 import queue
 import re
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from icrl.core.console import say
 from icrl.core.errors import IcrlError, InputError, ResourceError, require, shortened, shown
@@ -102,10 +101,11 @@ def _whole(name: str, text: str, low: int, high: int) -> int:
 
 
 def _address(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    fits = bool(host) and re.fullmatch(r"\d{1,5}", port, re.ASCII) is not None and 0 < int(port) < 2**16
+    found = re.fullmatch(r"([\w.%-]{1,253}|\[[\w:.%]+\]):(\d{1,5})", text, re.ASCII)
+    fits = found is not None and 0 < int(found[2]) < 2**16
     require(fits, "coordinator", text, "HOST:PORT where process 0 is met, for instance node001:7000")
-    return host.strip("[]"), int(port)
+    assert found is not None
+    return found[1].strip("[]"), int(found[2])
 
 
 def _joined(host: str, port: int) -> str:
@@ -146,9 +146,10 @@ class Team:
             self._next(0)
             return
         for number in self._peers:
-            found = self._next(number)[1:]
-            allowed = f"those of process 0: {shown(value)}"
-            require(found == [what, value], f"process {number}: {what}", found[-1], allowed, "nothing else is the same")
+            theirs, found = self._next(number)[1:]
+            if (theirs, found) != (what, value):
+                line = f"process {number}: {theirs} {shown(found)}, of process 0 {what} {shown(value)}"
+                raise InputError(f"{line}; data, kind of machine and versions are to be the same")
         for peer in self._peers.values():
             peer.send(["agree", what, value])
 
@@ -175,8 +176,7 @@ class Team:
         with self._ending:
             self._left = True
         leave_service()
-        for peer in self._peers.values():
-            peer.close()
+        self._close()
 
     def fail(self, error: BaseException) -> None:
         """Tell the others that this process ends of ``error``, unless one of theirs is why it does."""
@@ -187,10 +187,15 @@ class Team:
         with self._ending:
             self._left = True
             self._tell(getattr(error, "exit_code", 1), f"process {self.place.number}: {error or type(error).__name__}")
+        self._close()
 
     def _tell(self, code: int, line: str) -> None:
         for peer in self._peers.values():
             peer.send(["end", code, line])
+
+    def _close(self) -> None:
+        for peer in self._peers.values():
+            peer.close()
 
     def _next(self, number: int) -> Message:
         message = self._heard[number].get()
@@ -247,8 +252,9 @@ class _Peer:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-            self._connection.close()
+            self._connection.shutdown(socket.SHUT_RDWR)  # who listens hears of it
+        self._file.close()
+        self._connection.close()
 
 
 # --- How they meet ---
@@ -348,13 +354,15 @@ def _follow(place: Place, facts: Mapping[str, object]) -> dict[int, _Peer]:
         try:
             peer = _Peer(socket.create_connection((place.host, place.port), max(until - time.monotonic(), 0.01)))
             break
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # a name of a host may be none
+            reason = getattr(error, "strerror", None) or str(error)
             if time.monotonic() >= until:
                 raise ResourceError(f"{silent} ({reason})") from error
             time.sleep(0.2)
     peer.send(["hello", place.number, place.count, dict(facts)])
     answer = peer.receive(max(until - time.monotonic(), GRACE))
+    if answer is None or answer[0] == "end":
+        peer.close()
     if answer is None:
         raise ResourceError(f"{silent} ({reason})")
     if answer[0] == "end":
@@ -370,9 +378,11 @@ def _listening(place: Place) -> socket.socket:
         if socket.has_dualstack_ipv6():
             return socket.create_server(("", place.port), family=socket.AF_INET6, dualstack_ipv6=True)
         return socket.create_server(("", place.port))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"coordinator: process 0 cannot listen at {place.address}: {reason}; use another port") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"coordinator: process 0 cannot listen at {place.address}: {reason}; use another port"
+        ) from error
 
 
 def _is_local(host: str) -> bool:
@@ -380,7 +390,12 @@ def _is_local(host: str) -> bool:
 
 
 def _why_not(
-    place: Place, facts: Mapping[str, object], number: int, count: int, known: dict[str, object], peers: Mapping[int, Any]
+    place: Place,
+    facts: Mapping[str, object],
+    number: int,
+    count: int,
+    known: dict[str, object],
+    peers: Mapping[int, Any],
 ) -> str:
     """Why a process that says hello cannot take part; empty if it can."""
     if count != place.count:
@@ -395,9 +410,10 @@ def _why_not(
     return f"process {number}: differs from process 0: {shortened(told)}; all are to be given the same"
 
 
-def _refuse(peers: Any, code: int, line: str) -> None:
+def _refuse(peers: Iterable[_Peer], code: int, line: str) -> None:
     for peer in peers:
         peer.send(["end", code, line])
+        peer.close()
 
 
 # --- jax among the processes ---

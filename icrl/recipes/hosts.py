@@ -12,10 +12,11 @@ import jax
 
 from icrl.core.console import stdout_may_fail
 from icrl.core.devices import connect, training_mesh
-from icrl.core.errors import InputError, require
+from icrl.core.errors import require
 from icrl.core.processes import Over, Place, leave_service, start_jax, together
 from icrl.core.registry import experiments
 from icrl.core.settings import flat
+from icrl.models.layers.moe import MoEConfig
 from icrl.recipes.pretraining import Model, RecipeExperiment
 from icrl.recipes.run import Run, execute, settings_of, start
 from icrl.reports.schema import Results
@@ -75,13 +76,13 @@ def check_shared(model: Model, processes: int) -> None:
     alone = "1 process, none with --processes"
     objective, hint = recipe.prediction.objective, "its policy makes its own data"
     require(not recipe.is_reinforced, "processes", processes, f"{alone}, with objective {objective}", hint)
-    mixture, hint = getattr(recipe.backbone, "mixture", None), "the experts' losses are those of whole batches"
-    require(mixture is None or mixture.moe == type(mixture)().moe, "processes", processes, f"{alone}, with experts", hint)
+    mixture, hint = getattr(recipe.backbone, "mixture", MoEConfig()), "the experts' losses are those of whole batches"
+    require(not mixture.branches, "processes", processes, f"{alone}, with moe {mixture.moe}", hint)
     rows = fit.batch_size
-    require(rows >= processes, "processes", processes, f"at most {rows}, as many as the rows of a batch")
-    nearest = max(1, round(rows / processes)) * processes
-    divided = f"a multiple of {processes} processes, as {nearest}"
-    require(rows % processes == 0, "batch_size", rows, divided)
+    require(rows >= processes, "processes", processes, f"at most {rows}, the rows of a batch")
+    for name, number in (("batch_size", rows), ("gradient_groups", fit.gradient_groups)):
+        nearest = max(1, round((number or 0) / processes)) * processes
+        require((number or 0) % processes == 0, name, number, f"a multiple of {processes} processes, as {nearest}")
 
 
 def _connect(models: list[Model], seed: int) -> None:
@@ -99,6 +100,5 @@ def _connect(models: list[Model], seed: int) -> None:
 def _groups(model: Model, seed: int) -> int:
     """G of a model's training here."""
     groups = model.recipe.learner(seed, model.train_seed).settings.gradient_groups
-    if groups is None:
-        raise InputError("gradient_groups: not known")
-    return groups
+    assert groups is not None  # of resolved settings
+    return int(groups)

@@ -5,8 +5,8 @@ of ``publishing_folder`` (a flipped bit is otherwise restored silently). Each le
 path, shape and dtype before anything is restored (Orbax otherwise casts silently). A save returns after the last
 fsync, so an acknowledged step cannot be lost. Steps are ordered by their number, never by the clock.
 
-One process writes; the caller holds the ``RunLock`` of the run while saving. Of several that train together each reads for
-itself, and none waits for another.
+One process writes; the caller holds the ``RunLock`` of the run while saving. Of several that train together each reads
+for itself, and none waits for another.
 """
 
 import contextlib

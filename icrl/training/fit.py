@@ -46,9 +46,13 @@ class Fit(Learner):
     def initial_state(self) -> TrainState:
         return initial_state(self.settings, self.template)
 
+    def batch(self, number: int) -> Any:
+        assert self.batches is not None
+        return self.batches(number - 1)
+
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
-        assert self.batches is not None and self.key is not None
-        batch, structure = self.batches(number - 1), self.template.structure
+        assert self.key is not None
+        batch, structure = self.batch(number), self.template.structure
         state = placed(state, self.settings)
         sums = gradient_sums(self.settings, self.objective, structure, state, batch, self.key)
         told = {"gradient_norm": gradient_norm(self.settings, sums)} if self.settings.is_logged(number) else {}

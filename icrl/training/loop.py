@@ -120,6 +120,11 @@ class Learner(abc.ABC):
     def initial_state(self) -> TrainState:
         """The state of step 0."""
 
+    def batch(self, number: int) -> Any:
+        """What step ``number``, from 1, is computed of besides the state; nothing where a policy makes its own data."""
+        del number
+        return ()
+
     @abc.abstractmethod
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         """The state after step ``number``, from 1, and what is told of it alone; ``state`` is given away."""
@@ -223,9 +228,11 @@ def saves_of(folder: Path, seed: int) -> Path:
 
 
 def _common_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple[TrainState, Head]:
-    """``_newest_state``, the same in all processes."""
+    """``_newest_state``, which is the same in all processes, as are the data of the next step."""
     state, head = _newest_state(learner, saves, owner)
-    agree(f"the state that model {owner['seed']} goes on from", lambda: digest_of_leaves(named_leaves(state)))
+    following = min(int(state.step) + 1, learner.settings.train_steps)
+    shared = lambda: digest_of_leaves(named_leaves((state, learner.batch(following))))  # noqa: E731
+    agree(f"state and batch of model {owner['seed']} at step {following}", shared)
     return state, head
 
 
