@@ -12,6 +12,7 @@ of process 0 ends every other one in a trace of C++. Accelerators may ask it for
 """
 
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -20,7 +21,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from icrl.core.console import say
 from icrl.core.errors import IcrlError, InputError, ResourceError, require, shortened, shown
@@ -33,13 +34,23 @@ MOST = 4096  # processes
 LONGEST = 2**20  # bytes of a message
 
 Message = list[Any]  # its kind, and what belongs to it
+KINDS: dict[str, tuple[type, ...]] = {
+    "hello": (int, int, dict),  # a follower: its number, how many there are, and what it knows of the run
+    "welcome": (),
+    "jax": (int,),  # process 0: the port of the service of jax.distributed
+    "agree": (str, str),  # what, and its digest
+    "asked": (int,),  # a follower: a signal that it has had
+    "over": (),  # process 0: all is trained
+    "end": (int, str),  # exit code and reason
+}
 
 
 class Over(Exception):
     """Process 0 has no more work for the others."""
 
 
-class Place(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Place:
     """Which of the processes this one is, and where process 0 is met."""
 
     number: int  # K, from 0
@@ -126,6 +137,7 @@ class Team:
         self._ending = threading.Lock()  # one thread alone says why this process ends
         self._peers = dict(peers)
         self._heard: dict[int, queue.Queue[Message]] = {number: queue.Queue() for number in peers}
+        self._gone = {number: threading.Event() for number in peers}
         for number in peers:
             threading.Thread(target=self._listen, args=(number,), daemon=True, name=f"process {number}").start()
 
@@ -134,8 +146,42 @@ class Team:
         """Whether this is process 0."""
         return self.place.number == 0
 
-    def agree(self, what: str, value: object = None) -> None:
-        """Wait until every process is here, with the same ``value`` (of JSON).
+    def start_jax(self) -> None:
+        """Make the devices of all processes those of ``jax.devices()``; before anything is computed.
+
+        Raises:
+          ResourceError: the processes do not find each other.
+        """
+        import jax
+
+        place = self.place
+        if self.leads:
+            with socket.create_server((place.host if _is_local(place.host) else "", 0)) as free:
+                port = free.getsockname()[1]
+            for peer in self._peers.values():
+                peer.send(["jax", port])
+        else:
+            port = int(self._next(0)[1])
+        address = _joined(place.host, port)
+        with contextlib.suppress(AttributeError):  # it would take the signals that are ours
+            jax.config.update("jax_enable_preemption_service", False)
+        try:
+            jax.distributed.initialize(
+                address,
+                place.count,
+                place.number,
+                place.devices,
+                "deactivate",
+                int(2 * JOINING),
+                coordinator_bind_address=address if _is_local(place.host) else None,
+            )
+            jax.devices()
+        except RuntimeError as error:
+            line = shortened(" ".join(str(error).split()))
+            raise ResourceError(f"processes: jax does not find the other processes at {address}: {line}") from error
+
+    def agree(self, what: str, value: str = "") -> None:
+        """Wait until every process is here, with the same ``value``.
 
         Raises:
           InputError: in process 0, which tells the others, if one of them has another value.
@@ -161,6 +207,8 @@ class Team:
 
     def dismiss(self) -> None:
         """Let the followers go; from now on process 0 is alone."""
+        with self._ending:
+            self._left = True  # before they leave, who would be missed otherwise
         for peer in self._peers.values():
             peer.send(["over"])
         self.leave()
@@ -182,16 +230,20 @@ class Team:
         """Tell the others that this process ends of ``error``, unless one of theirs is why it does."""
         if self._left:
             return
-        if not isinstance(error, IcrlError):
+        if isinstance(error, Exception) and not isinstance(error, IcrlError):
             time.sleep(GRACE)  # what broke it may be that somebody is gone; whoever listens then ends this process
+        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
         with self._ending:
             self._left = True
-            self._tell(getattr(error, "exit_code", 1), f"process {self.place.number}: {error or type(error).__name__}")
+            self._tell(code, f"process {self.place.number}: {str(error) or type(error).__name__}")
         self._close()
 
     def _tell(self, code: int, line: str) -> None:
+        """Tell the others why all end; process 0, on whose services they rely, sees them off."""
         for peer in self._peers.values():
             peer.send(["end", code, line])
+        for each in self._gone.values() if self.leads else ():
+            each.wait(GRACE)
 
     def _close(self) -> None:
         for peer in self._peers.values():
@@ -213,6 +265,7 @@ class Team:
                 self._heard[number].put(message)
                 if message[0] == "over":
                     return None
+        self._gone[number].set()
         return self._stop(1, f"process {number} is gone; all stop, --resume goes on from the last checkpoint")
 
     def _stop(self, code: int, line: str) -> None:
@@ -246,9 +299,11 @@ class _Peer:
             self._connection.settimeout(seconds)
             found = json.loads(self._file.readline(LONGEST))
             self._connection.settimeout(None)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return found if isinstance(found, list) and found else None
+        kinds = KINDS.get(found[0]) if isinstance(found, list) and found and isinstance(found[0], str) else None
+        fits = kinds is not None and list(map(type, found[1:])) == list(kinds)
+        return found if fits else None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -260,15 +315,10 @@ class _Peer:
 # --- How they meet ---
 
 
-_team: Team | None = None
+_team: Team | None = None  # that this process is in; None: it is alone
 
 
-def team() -> Team | None:
-    """The processes that this one trains with; None: it is alone."""
-    return _team
-
-
-def agree(what: str, value: Callable[[], object] = lambda: None) -> None:
+def agree(what: str, value: Callable[[], str] = lambda: "") -> None:
     """``Team.agree`` where there are others."""
     if _team is not None:
         _team.agree(what, value())
@@ -414,44 +464,6 @@ def _refuse(peers: Iterable[_Peer], code: int, line: str) -> None:
     for peer in peers:
         peer.send(["end", code, line])
         peer.close()
-
-
-# --- jax among the processes ---
-
-
-def start_jax(team: Team) -> None:
-    """Make the devices of all processes those of ``jax.devices()``; before anything is computed.
-
-    Raises:
-      ResourceError: the processes do not find each other.
-    """
-    import jax
-
-    place = team.place
-    if team.leads:
-        with socket.create_server((place.host if _is_local(place.host) else "", 0)) as free:
-            port = free.getsockname()[1]
-        for peer in team._peers.values():
-            peer.send(["jax", port])
-    else:
-        port = int(team._next(0)[1])
-    address = _joined(place.host, port)
-    with contextlib.suppress(AttributeError):  # it would take the signals that are ours
-        jax.config.update("jax_enable_preemption_service", False)
-    try:
-        jax.distributed.initialize(
-            address,
-            place.count,
-            place.number,
-            place.devices,
-            "deactivate",
-            int(2 * JOINING),
-            coordinator_bind_address=address if _is_local(place.host) else None,
-        )
-        jax.devices()
-    except RuntimeError as error:
-        line = shortened(" ".join(str(error).split()))
-        raise ResourceError(f"processes: jax does not find the other processes at {address}: {line}") from error
 
 
 def leave_service() -> None:

@@ -13,7 +13,7 @@ import jax
 from icrl.core.console import stdout_may_fail
 from icrl.core.devices import connect, training_mesh
 from icrl.core.errors import require
-from icrl.core.processes import Over, Place, leave_service, start_jax, together
+from icrl.core.processes import Over, Place, leave_service, together
 from icrl.core.registry import experiments
 from icrl.core.settings import flat
 from icrl.models.layers.moe import MoEConfig
@@ -50,8 +50,8 @@ def run_together(
     for model in models:
         check_shared(model, place.count)
     with together(place, facts_of(experiment, preset, seed, settings)) as team:
-        start_jax(team)
-        _connect(kind.models(settings), seed)
+        team.start_jax()
+        _connect(models, seed)
         if team.leads:
             return execute(start(experiment, preset, seed, values, out, resume, large))
         try:

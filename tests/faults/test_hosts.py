@@ -226,6 +226,10 @@ def at() -> Callable[..., Place]:
     return lambda number, count=2: Place(number, count, "127.0.0.1", port)
 
 
+def address(place: Place) -> tuple[str, int]:
+    return place.host, place.port
+
+
 def test_processes_that_know_the_same_meet(at, meeting):
     first, second, third = meeting((at(0, 3), FACTS), (at(1, 3), FACTS), (at(2, 3), FACTS))
     assert sorted(first) == [1, 2] and list(second) == list(third) == [0]
@@ -255,12 +259,15 @@ def test_other_counts_and_a_number_twice_are_refused(at, meeting):
     assert "process: got 1 twice, allowed: each of 0 to 2 once" in str(first)
 
 
-def test_strangers_are_not_counted(at):
+@pytest.mark.parametrize(
+    "hello", [b"GET / HTTP/1.1\n", b'["hello"]\n', b'["hello", 1, 2, 3]\n', b"[" * 10**5, b"1\n", b"\xff"]
+)
+def test_strangers_are_not_counted(hello, at):
     with ThreadPoolExecutor(1) as pool:
         leading = pool.submit(processes._lead, at(0), FACTS)
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(at(0)[2:4]) as stranger:
-                stranger.sendall(b"GET / HTTP/1.1\n")
+            with contextlib.suppress(OSError), socket.create_connection(address(at(0))) as stranger:
+                stranger.sendall(hello)
                 break
         (first,), (second,) = processes._follow(at(1), FACTS).values(), leading.result().values()
     first.close()
@@ -273,7 +280,7 @@ def test_a_coordinator_that_does_not_answer_is_named(at, monkeypatch):
     with pytest.raises(ResourceError, match=r"coordinator: 127.0.0.1:\d+ has not answered in 0 s; .*refused"):
         processes._follow(at(1), FACTS)
     with (
-        socket.create_server(at(0)[2:4]),
+        socket.create_server(address(at(0))),
         pytest.raises(ResourceError, match=r"has not answered in 0 s; process 0 is to run there \(it is silent\)"),
     ):
         processes._follow(at(1), FACTS)
@@ -287,7 +294,7 @@ def test_processes_that_do_not_come_are_named_and_others_told(at, meeting, monke
 
 
 def test_a_port_that_is_taken_is_named(at):
-    with socket.create_server(at(0)[2:4]), pytest.raises(InputError, match=r"cannot listen at 127.0.0.1:.*in use"):
+    with socket.create_server(address(at(0))), pytest.raises(InputError, match=r"cannot listen at 127.0.0.1:.*in use"):
         processes._lead(at(0), FACTS)
 
 
