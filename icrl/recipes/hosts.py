@@ -12,7 +12,7 @@ import jax
 
 from icrl.core.console import stdout_may_fail
 from icrl.core.devices import connect, training_mesh
-from icrl.core.errors import require
+from icrl.core.errors import ResourceError, require, shortened
 from icrl.core.processes import Over, Place, leave_service, together
 from icrl.core.registry import experiments
 from icrl.core.settings import flat
@@ -90,9 +90,15 @@ def _connect(models: list[Model], seed: int) -> None:
 
     Raises:
       InputError: gradient groups that the processes do not share evenly.
+      ResourceError: no exchange between the devices, as where two processes hold the same GPU.
     """
-    for groups in sorted({_groups(model, seed) for model in models}):
-        connect(training_mesh(groups))
+    groups = sorted({_groups(model, seed) for model in models if model.train_seed == 0})
+    for mesh in [training_mesh(number) for number in groups]:
+        try:
+            connect(mesh)
+        except (RuntimeError, ValueError) as error:
+            line = shortened(" ".join(str(error).split()))
+            raise ResourceError(f"processes: their devices (each wants its own) do not reach each other: {line}") from error
     if jax.default_backend() == "cpu":
         leave_service()
 
