@@ -98,7 +98,8 @@ def _connect(models: list[Model], seed: int) -> None:
             connect(mesh)
         except (RuntimeError, ValueError) as error:
             line = shortened(" ".join(str(error).split()))
-            raise ResourceError(f"processes: their devices (each wants its own) do not reach each other: {line}") from error
+            hint = "each process wants devices of its own"
+            raise ResourceError(f"processes: their devices do not reach each other ({line}); {hint}") from error
     if jax.default_backend() == "cpu":
         leave_service()
 
