@@ -14,7 +14,7 @@ from icrl.core.commands import top_parser
 from icrl.core.compilation_cache import keep_compiled_programs
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
 from icrl.core.errors import IcrlError, InputError, near_names, require, shortened, shown
-from icrl.core.processes import place_of
+from icrl.core.places import place_of
 
 MAX_DIGITS = 20  # of a number on the command line
 MAX_LINE = 900  # characters of a refusal

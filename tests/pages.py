@@ -108,7 +108,7 @@ def at_smoke_size(words: list[str]) -> list[str]:
 
 def alone(words: list[str]) -> list[str] | None:
     """The words of process 0 without its place among others; None: they are those of another process."""
-    from icrl.core.processes import place_of
+    from icrl.core.places import place_of
 
     found, rest = {}, []
     pairs = iter(words)

@@ -1,135 +1,40 @@
-"""Processes that train one run together: how they meet, that they agree, and that all stop if one of them does.
+"""Processes that train one run together: that they agree, and that all stop if one of them does.
 
 Process 0 leads: it does what ``icrl run`` does alone, and nobody else writes below the folder of the run. The others
 follow: each computes its share of every step (``training/gradients.py``) in a loop that has no line that writes.
 
-Every follower holds one TCP connection to process 0. Here they show each other what they are about to do, before jax
-starts and before every model, and here a process says why it stops. The kernel closes the connection of one that is
-killed, whatever killed it: whoever is left says so in one line and exits.
+Every follower holds a connection to process 0 (``peers.py``). There they show each other what they are about to do,
+before jax starts and before every model, and there a process says why it stops. The connection of one that is killed
+closes: whoever is left says so in one line and exits.
 
 The service of ``jax.distributed`` is left as soon as the devices know each other, on a CPU: while it is up, the death
 of process 0 ends every other one in a trace of C++. Accelerators may ask it for more whenever a program is compiled.
 """
 
 import contextlib
-import dataclasses
-import json
 import os
 import queue
-import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from icrl.core.console import say
-from icrl.core.errors import IcrlError, InputError, ResourceError, require, shortened, shown
+from icrl.core.errors import IcrlError, InputError, ResourceError, shortened, shown
+from icrl.core.peers import JOINING, Message, Peer, meet
+from icrl.core.places import Place, joined
 
-JOINING = 30.0  # seconds in which process 0 answers
-GATHERING = 300.0  # seconds in which all have come: a queue may start them one by one
 GRACE = 5.0  # seconds in which a process whose computation broke learns who is gone
-KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}  # a machine without power is missed in 30 s
-MOST = 4096  # processes
-LONGEST = 2**20  # bytes of a message
-
-Message = list[Any]  # its kind, and what belongs to it
-KINDS: dict[str, tuple[type, ...]] = {
-    "hello": (int, int, dict),  # a follower: its number, how many there are, and what it knows of the run
-    "welcome": (),
-    "jax": (int,),  # process 0: the port of the service of jax.distributed
-    "agree": (str, str),  # what, and its digest
-    "asked": (int,),  # a follower: a signal that it has had
-    "over": (),  # process 0: all is trained
-    "end": (int, str),  # exit code and reason
-}
 
 
 class Over(Exception):
     """Process 0 has no more work for the others."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Which of the processes this one is, and where process 0 is met."""
-
-    number: int  # K, from 0
-    count: int  # N
-    host: str
-    port: int
-    devices: tuple[int, ...] | None = None  # of this machine that are its own; None: all
-
-    @property
-    def address(self) -> str:
-        """Of process 0, as it was given."""
-        return _joined(self.host, self.port)
-
-
-# --- What the command line and the cluster say ---
-
-
-def place_of(coordinator: str | None, process: str | None, processes: str | None) -> Place | None:
-    """The place that three words of the command line mean; None: this process is alone.
-
-    Raises:
-      InputError: one of them without the others, numbers that do not fit, ``auto`` where no cluster is known.
-    """
-    words = {"coordinator": coordinator, "process": process, "processes": processes}
-    given = {name: text for name, text in words.items() if text is not None}
-    if not given:
-        return None
-    if processes == "auto":
-        for name in ("coordinator", "process"):
-            require(name not in given, name, given.get(name), "none with --processes auto: SLURM or Open MPI says it")
-        place = _place_in_cluster()
-    else:
-        for name in words:
-            require(name in given, name, None, f"a value with --{next(iter(given))}", "or --processes auto")
-        count = _whole("processes", given["processes"], 1, MOST)
-        place = Place(_whole("process", given["process"], 0, count - 1), count, *_address(given["coordinator"]))
-    return None if place.count == 1 else place
-
-
-def _place_in_cluster() -> Place:
-    """What SLURM, Open MPI or another launcher that jax knows has told this process."""
-    from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize asks; it has no public name
-
-    try:
-        asked = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(JOINING))
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise InputError(f"processes: got 'auto', and the cluster does not say which: {shown(str(error))}") from error
-    address, count, number, devices = asked
-    hint = "neither SLURM nor Open MPI started this process"
-    require(None not in (address, count, number), "processes", "auto", "a number with --coordinator, --process", hint)
-    assert address is not None and count is not None and number is not None
-    return Place(number, count, *_address(address), None if devices is None else tuple(devices))
-
-
-def _whole(name: str, text: str, low: int, high: int) -> int:
-    fits = re.fullmatch(r"\d{1,9}", text, re.ASCII) is not None and low <= int(text) <= high
-    require(fits, name, text, f"an integer in [{low}, {high}]")
-    return int(text)
-
-
-def _address(text: str) -> tuple[str, int]:
-    found = re.fullmatch(r"([\w.%-]{1,253}|\[[\w:.%]+\]):(\d{1,5})", text, re.ASCII)
-    fits = found is not None and 0 < int(found[2]) < 2**16
-    require(fits, "coordinator", text, "HOST:PORT where process 0 is met, for instance node001:7000")
-    assert found is not None
-    return found[1].strip("[]"), int(found[2])
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-# --- A process among the others ---
-
-
 class Team:
     """This process among the others, as long as they train together."""
 
-    def __init__(self, place: Place, peers: Mapping[int, "_Peer"]):
+    def __init__(self, place: Place, peers: Mapping[int, Peer]):
         self.place = place
         self.asked: int | None = None  # the signal by which another process was asked to stop, if this one leads
         self._told = False
@@ -156,13 +61,13 @@ class Team:
 
         place = self.place
         if self.leads:
-            with socket.create_server((place.host if _is_local(place.host) else "", 0)) as free:
+            with socket.create_server((place.host if place.is_local else "", 0)) as free:
                 port = free.getsockname()[1]
             for peer in self._peers.values():
                 peer.send(["jax", port])
         else:
             port = int(self._next(0)[1])
-        address = _joined(place.host, port)
+        address = joined(place.host, port)
         with contextlib.suppress(AttributeError):  # it would take the signals that are ours
             jax.config.update("jax_enable_preemption_service", False)
         try:
@@ -173,7 +78,7 @@ class Team:
                 place.devices,
                 "deactivate",
                 int(2 * JOINING),
-                coordinator_bind_address=address if _is_local(place.host) else None,
+                coordinator_bind_address=address if place.is_local else None,
             )
             jax.devices()
         except RuntimeError as error:
@@ -258,6 +163,7 @@ class Team:
     def _listen(self, number: int) -> None:
         while message := self._peers[number].receive():
             if message[0] == "end":
+                self._gone[number].set()
                 return self._stop(int(message[1]), str(message[2]))
             if message[0] == "asked":
                 self.asked = int(message[1])
@@ -278,41 +184,7 @@ class Team:
                 os._exit(code)
 
 
-class _Peer:
-    """One end of a connection: messages as lines of JSON."""
-
-    def __init__(self, connection: socket.socket):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE.items():
-            if hasattr(socket, name):  # Linux
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-        self._connection, self._file = connection, connection.makefile("rb")
-
-    def send(self, message: Message) -> None:
-        """Send it, or nothing if nobody is there: whoever listens hears of that."""
-        with contextlib.suppress(OSError):
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
-
-    def receive(self, seconds: float | None = None) -> Message | None:
-        """The next message; None: the other end is closed, silent for so many seconds, or none of ours."""
-        try:
-            self._connection.settimeout(seconds)
-            found = json.loads(self._file.readline(LONGEST))
-            self._connection.settimeout(None)
-        except (OSError, ValueError, RecursionError):
-            return None
-        kinds = KINDS.get(found[0]) if isinstance(found, list) and found and isinstance(found[0], str) else None
-        fits = kinds is not None and list(map(type, found[1:])) == list(kinds)
-        return found if fits else None
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)  # who listens hears of it
-        self._file.close()
-        self._connection.close()
-
-
-# --- How they meet ---
+# --- For those who may be alone ---
 
 
 _team: Team | None = None  # that this process is in; None: it is alone
@@ -350,11 +222,10 @@ def together(place: Place, facts: Mapping[str, object]) -> Iterator[Team]:
     What ends the block in one process ends all of them.
 
     Raises:
-      InputError: other facts, another number of processes, two of the same number, an address that cannot be used.
-      ResourceError: process 0, or another one, does not come.
+      InputError, ResourceError: they do not meet, see ``meet``.
     """
     global _team
-    _team = found = Team(place, _lead(place, facts) if place.number == 0 else _follow(place, facts))
+    _team = found = Team(place, meet(place, facts))
     try:
         yield found
         if found.leads:
@@ -366,104 +237,6 @@ def together(place: Place, facts: Mapping[str, object]) -> Iterator[Team]:
         raise
     finally:
         _team = None
-
-
-def _lead(place: Place, facts: Mapping[str, object]) -> dict[int, _Peer]:
-    """The connections of all others, each of which knows the same."""
-    peers: dict[int, _Peer] = {}
-    until = time.monotonic() + GATHERING
-    with _listening(place) as server:
-        while len(peers) < place.count - 1:
-            server.settimeout(max(until - time.monotonic(), 0.01))
-            try:
-                peer = _Peer(server.accept()[0])
-            except TimeoutError as error:
-                missing = sorted(set(range(1, place.count)) - peers.keys())
-                line = f"processes: {len(missing)} of {place.count} have not come to {place.address} in "
-                line += f"{GATHERING:.0f} s: {', '.join(map(str, missing[:10]))}"
-                _refuse(peers.values(), ResourceError.exit_code, line)
-                raise ResourceError(line) from error
-            hello = peer.receive(GRACE)
-            if hello is None or hello[0] != "hello":  # somebody else
-                peer.close()
-                continue
-            number, count, known = hello[1:]
-            if line := _why_not(place, facts, number, count, known, peers):
-                _refuse((*peers.values(), peer), InputError.exit_code, line)
-                raise InputError(line)
-            peers[number] = peer
-            peer.send(["welcome"])
-    return peers
-
-
-def _follow(place: Place, facts: Mapping[str, object]) -> dict[int, _Peer]:
-    """The connection to process 0."""
-    until, reason = time.monotonic() + JOINING, "it is silent"
-    silent = f"coordinator: {place.address} has not answered in {JOINING:.0f} s; process 0 is to run there"
-    while True:
-        try:
-            peer = _Peer(socket.create_connection((place.host, place.port), max(until - time.monotonic(), 0.01)))
-            break
-        except (OSError, UnicodeError) as error:  # a name of a host may be none
-            reason = getattr(error, "strerror", None) or str(error)
-            if time.monotonic() >= until:
-                raise ResourceError(f"{silent} ({reason})") from error
-            time.sleep(0.2)
-    peer.send(["hello", place.number, place.count, dict(facts)])
-    answer = peer.receive(max(until - time.monotonic(), GRACE))
-    if answer is None or answer[0] == "end":
-        peer.close()
-    if answer is None:
-        raise ResourceError(f"{silent} ({reason})")
-    if answer[0] == "end":
-        raise InputError(str(answer[2]))
-    return {0: peer}
-
-
-def _listening(place: Place) -> socket.socket:
-    """Where process 0 is met: at its own address only if that is of this machine alone, else at all of them."""
-    try:
-        if _is_local(place.host):
-            return socket.create_server((place.host, place.port))
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", place.port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", place.port))
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(
-            f"coordinator: process 0 cannot listen at {place.address}: {reason}; use another port"
-        ) from error
-
-
-def _is_local(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _why_not(
-    place: Place,
-    facts: Mapping[str, object],
-    number: int,
-    count: int,
-    known: dict[str, object],
-    peers: Mapping[int, Any],
-) -> str:
-    """Why a process that says hello cannot take part; empty if it can."""
-    if count != place.count:
-        return f"process {number}: knows of {count} processes, process 0 of {place.count}"
-    if not 0 < number < count or number in peers:
-        return f"process: got {number} twice, allowed: each of 0 to {count - 1} once"
-    ours = json.loads(json.dumps(facts))
-    differ = [name for name in {**ours, **known} if ours.get(name) != known.get(name)]
-    if not differ:
-        return ""
-    told = "; ".join(f"{name} {shown(known.get(name))}, not {shown(ours.get(name))}" for name in differ[:3])
-    return f"process {number}: differs from process 0: {shortened(told)}; all are to be given the same"
-
-
-def _refuse(peers: Iterable[_Peer], code: int, line: str) -> None:
-    for peer in peers:
-        peer.send(["end", code, line])
-        peer.close()
 
 
 def leave_service() -> None:

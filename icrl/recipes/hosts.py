@@ -13,7 +13,8 @@ import jax
 from icrl.core.console import stdout_may_fail
 from icrl.core.devices import connect, training_mesh
 from icrl.core.errors import ResourceError, require, shortened
-from icrl.core.processes import Over, Place, leave_service, together
+from icrl.core.places import Place
+from icrl.core.processes import Over, leave_service, together
 from icrl.core.registry import experiments
 from icrl.core.settings import flat
 from icrl.models.layers.moe import MoEConfig

@@ -231,7 +231,10 @@ def _common_state(learner: Learner, saves: Path, owner: dict[str, Any]) -> tuple
     """``_newest_state``, which is the same in all processes, as are the data of the next step."""
     state, head = _newest_state(learner, saves, owner)
     following = min(int(state.step) + 1, learner.settings.train_steps)
-    shared = lambda: digest_of_leaves(named_leaves((state, learner.batch(following))))  # noqa: E731
+
+    def shared() -> str:
+        return digest_of_leaves(named_leaves((state, learner.batch(following))))
+
     agree(f"state and batch of model {owner['seed']} at step {following}", shared)
     return state, head
 

@@ -22,10 +22,11 @@ from jax.sharding import AbstractMesh, AxisType
 from small_runs import command
 from test_f1_kills import of_run
 
-from icrl.core import processes
+from icrl.core import peers, processes
 from icrl.core.devices import training_mesh
 from icrl.core.errors import IcrlError, InputError, ResourceError
-from icrl.core.processes import Over, Place, Team, place_of
+from icrl.core.places import Place, place_of
+from icrl.core.processes import Over, Team
 from icrl.core.settings import replaced
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models._token_policy import Policy
@@ -204,15 +205,15 @@ def meeting() -> Iterator[Callable[..., list]]:
         return known[-len(places) :]
 
     yield all_of
-    for peers in known:
-        for peer in peers.values() if isinstance(peers, dict) else ():
+    for each in known:
+        for peer in each.values() if isinstance(each, dict) else ():
             peer.close()
 
 
 def met(*places: tuple[Place, dict]) -> list:
     def meet(place: Place, facts: dict) -> object:
         try:
-            return processes._lead(place, facts) if place.number == 0 else processes._follow(place, facts)
+            return peers.meet(place, facts)
         except IcrlError as error:
             return error
 
@@ -264,30 +265,30 @@ def test_other_counts_and_a_number_twice_are_refused(at, meeting):
 )
 def test_strangers_are_not_counted(hello, at):
     with ThreadPoolExecutor(1) as pool:
-        leading = pool.submit(processes._lead, at(0), FACTS)
+        leading = pool.submit(peers._lead, at(0), FACTS)
         while True:
             with contextlib.suppress(OSError), socket.create_connection(address(at(0))) as stranger:
                 stranger.sendall(hello)
                 break
-        (first,), (second,) = processes._follow(at(1), FACTS).values(), leading.result().values()
+        (first,), (second,) = peers._follow(at(1), FACTS).values(), leading.result().values()
     first.close()
     second.close()
 
 
 def test_a_coordinator_that_does_not_answer_is_named(at, monkeypatch):
-    monkeypatch.setattr(processes, "JOINING", 0.3)
-    monkeypatch.setattr(processes, "GRACE", 0.1)
+    monkeypatch.setattr(peers, "JOINING", 0.3)
+    monkeypatch.setattr(peers, "SILENCE", 0.1)
     with pytest.raises(ResourceError, match=r"coordinator: 127.0.0.1:\d+ has not answered in 0 s; .*refused"):
-        processes._follow(at(1), FACTS)
+        peers._follow(at(1), FACTS)
     with (
         socket.create_server(address(at(0))),
         pytest.raises(ResourceError, match=r"has not answered in 0 s; process 0 is to run there \(it is silent\)"),
     ):
-        processes._follow(at(1), FACTS)
+        peers._follow(at(1), FACTS)
 
 
 def test_processes_that_do_not_come_are_named_and_others_told(at, meeting, monkeypatch):
-    monkeypatch.setattr(processes, "GATHERING", 0.5)
+    monkeypatch.setattr(peers, "GATHERING", 0.5)
     first, second = meeting((at(0, 4), FACTS), (at(2, 4), FACTS))
     assert isinstance(first, ResourceError) and "2 of 4 have not come" in str(first) and str(first).endswith("1, 3")
     assert second[0].receive(5) == ["end", 5, str(first)]
@@ -295,7 +296,7 @@ def test_processes_that_do_not_come_are_named_and_others_told(at, meeting, monke
 
 def test_a_port_that_is_taken_is_named(at):
     with socket.create_server(address(at(0))), pytest.raises(InputError, match=r"cannot listen at 127.0.0.1:.*in use"):
-        processes._lead(at(0), FACTS)
+        peers._lead(at(0), FACTS)
 
 
 # --- A team of threads ---
@@ -315,8 +316,8 @@ def pair(at, meeting, monkeypatch):
     monkeypatch.setattr(processes.os, "_exit", codes)
     monkeypatch.setattr(processes, "GRACE", 0.1)
     monkeypatch.setattr(processes, "leave_service", lambda: None)
-    peers = meeting((at(0), FACTS), (at(1), FACTS))
-    both = Team(at(0), peers[0]), Team(at(1), peers[1])
+    first, second = meeting((at(0), FACTS), (at(1), FACTS))
+    both = Team(at(0), first), Team(at(1), second)
     yield (*both, codes)
     for each in both:
         each._left = True  # or its thread would end this process
