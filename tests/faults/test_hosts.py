@@ -25,13 +25,19 @@ from test_f1_kills import of_run
 from icrl.core import peers, processes
 from icrl.core.devices import training_mesh
 from icrl.core.errors import IcrlError, InputError, ResourceError
+from icrl.core.flags import values_of
 from icrl.core.places import Place, place_of
 from icrl.core.processes import Over, Team
 from icrl.core.settings import replaced
+from icrl.datasets.verify import verify
 from icrl.experiments.dpt_bandit import DPTBandit
 from icrl.models._token_policy import Policy
 from icrl.recipes.data import RunData
 from icrl.recipes.recipe import Recipe
+from icrl.recipes.run import start
+from icrl.storage.lock import RunLock
+from icrl.storage.metrics_log import OF_MACHINE, read_jsonl
+from icrl.storage.publish import verify_folder
 from icrl.training.gradients import _sums_on_mesh
 
 BRIEF = ["--preset", "smoke", "--log-every", "1", "--warmup-steps", "1", "--batch-size", "8", "--width", "8"]
@@ -48,23 +54,16 @@ def free_port() -> int:
 
 
 class Started:
-    """Commands as processes of one team, each with what it says."""
+    """Commands as processes of one team."""
 
-    def __init__(self, folder: Path, words: list[str], count: int, own: dict[int, list[str]] | None = None):
+    def __init__(self, folder: Path, words: list[str], count: int):
         where = ["--out", str(folder), "--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(count)]
-        base = [sys.executable, "-m", "icrl", *words, *where]
-        self.each = [
-            subprocess.Popen(
-                [*base, "--process", str(number), *(own or {}).get(number, [])],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for number in range(count)
-        ]
+        base = [sys.executable, "-m", "icrl", *words, *where, "--process"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.each = [subprocess.Popen([*base, str(number)], **pipes) for number in range(count)]
 
-    def ended(self, seconds: float = 300) -> list[tuple[int, str]]:
-        """Exit code and last line of stderr of each."""
+    def ended(self, seconds: float = 500) -> list[tuple[int, str]]:
+        """Exit code of each, and what it said on stderr."""
         found = []
         for each in self.each:
             try:
@@ -76,24 +75,29 @@ class Started:
         return found
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hosts") / "alone"
-    assert command(*SMALL, "--out", folder)[0] == 0
+def trained_alone(words: list[str], folder: Path) -> Path:
+    """What one process trains by these words, not evaluated."""
+    run = start(words[1], "smoke", 0, values_of(DPTBandit.presets["smoke"], words[4:]), folder, False)
+    with RunLock(folder, run.experiment):
+        DPTBandit.pretrain(run.settings, run)
     return folder
 
 
-def told(found: tuple) -> tuple:
-    """What ``of_run`` found, without the number of devices."""
-    results, *rest = found
-    return ({key: value for key, value in results.items() if key not in ("device", "run")}, *rest)
+def trained(folder: Path) -> tuple[list[dict], dict[str, str]]:
+    """Rows and the states of checkpoints, without what tells time."""
+    rows = read_jsonl(folder / "metrics.jsonl")
+    saves = {step.name: verify_folder(step)["state_sha256"] for step in folder.glob("checkpoints/*/step-*")}
+    assert rows and saves
+    return [{key: value for key, value in row.items() if key not in (*OF_MACHINE, "crc")} for row in rows], saves
 
 
-def test_two_processes_end_in_the_bits_of_one(alone, tmp_path):
+def test_two_processes_end_in_the_bits_of_one(tmp_path):
     team = Started(tmp_path / "run", SMALL, 2)
+    alone = trained_alone(SMALL, tmp_path / "alone")
     leader, follower = team.ended()
     assert (leader[0], follower) == (0, (0, "")), (leader, follower)
-    assert told(of_run(tmp_path / "run")) == told(of_run(alone))
+    assert trained(tmp_path / "run") == trained(alone)
+    assert verify(tmp_path / "run").startswith("a run of dpt-bandit")
 
 
 # --- What the words mean ---
@@ -328,8 +332,8 @@ def side_by_side(*calls: Callable[[], object]) -> list:
         return [each.exception() or each.result() for each in [pool.submit(call) for call in calls]]
 
 
-def until(found: Callable[[], object]) -> None:
-    for _ in range(500):
+def until(found: Callable[[], object], seconds: float = 5) -> None:
+    for _ in range(int(100 * seconds)):
         if found():
             return
         time.sleep(0.01)
@@ -431,62 +435,57 @@ def products(jaxpr) -> int:
 # --- By night: more of them, kills and signals ---
 
 
+def told(folder: Path) -> tuple:
+    """``of_run``, without the number of devices."""
+    results, *rest = of_run(folder)
+    return ({key: value for key, value in results.items() if key not in ("device", "run")}, *rest)
+
+
 @pytest.mark.nightly
 @pytest.mark.parametrize("words", [SMALL, AD], ids=["contexts", "histories"])
-def test_four_processes_end_in_the_bits_of_one_with_as_many_groups(words, tmp_path):
+def test_four_processes_end_in_the_results_of_one_with_as_many_groups(words, tmp_path):
     words = [*words, "--gradient-groups", "4"]
     assert command(*words, "--out", tmp_path / "alone")[0] == 0
     found = Started(tmp_path / "run", words, 4).ended()
     assert [code for code, _ in found] == [0, 0, 0, 0], found
-    assert told(of_run(tmp_path / "run")) == told(of_run(tmp_path / "alone"))
-
-
-LINES = {  # what the others say of one that was killed
-    0: "icrl: process 0 is gone; all stop, --resume goes on from the last checkpoint",
-    1: "icrl: process 1 is gone; all stop, --resume goes on from the last checkpoint",
-}
+    assert told(tmp_path / "run") == told(tmp_path / "alone")
 
 
 @pytest.fixture(scope="module")
 def long_alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hosts") / "long"
-    assert command(*LONG, "--out", folder)[0] == 0
-    return folder
+    return trained(trained_alone(LONG, tmp_path_factory.mktemp("hosts") / "long"))
 
 
-def wait_for_a_save(folder: Path) -> None:
-    for _ in range(3000):
-        if list(folder.glob("checkpoints/*/step-*")):
-            return
-        time.sleep(0.1)
-    raise AssertionError("no checkpoint")
+@pytest.fixture
+def at_work(tmp_path):
+    """Two processes that have saved once and train on."""
+    team = Started(tmp_path / "run", LONG, 2)
+    until(lambda: list(tmp_path.glob("run/checkpoints/*/step-*")), 300)
+    return team
+
+
+def goes_on_to(known: tuple, folder: Path) -> None:
+    found = Started(folder, [*LONG, "--resume"], 2).ended()
+    assert [code for code, _ in found] == [0, 0], found
+    assert trained(folder) == known
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("victim", [0, 1])
-def test_all_stop_in_one_line_if_one_is_killed_and_go_on_to_the_same_bits(victim, long_alone, tmp_path):
-    team = Started(tmp_path / "run", LONG, 2)
-    wait_for_a_save(tmp_path / "run")
-    time.sleep(0.5)
-    team.each[victim].kill()
-    found = team.ended(60)
-    code, said = found[1 - victim]
-    assert code == 1 and said.splitlines()[-1] == LINES[victim], found
-    assert sum("icrl" in line for line in said.splitlines()) == 1 and "Traceback" not in said
-    found = Started(tmp_path / "run", [*LONG, "--resume"], 2).ended()
-    assert [code for code, _ in found] == [0, 0], found
-    assert told(of_run(tmp_path / "run")) == told(of_run(long_alone))
+def test_all_stop_in_one_line_if_one_is_killed_and_go_on_to_the_same_bits(victim, long_alone, at_work, tmp_path):
+    at_work.each[victim].kill()
+    code, said = at_work.ended(60)[1 - victim]
+    last = said.splitlines()[-1]
+    assert code == 1 and last == f"icrl: process {victim} is gone; all stop, --resume goes on from the last checkpoint"
+    assert all(line.startswith("training seed") for line in said.splitlines()[:-1]), said
+    goes_on_to(long_alone, tmp_path / "run")
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("told_first", [0, 1])
-def test_a_signal_to_one_saves_and_stops_all(told_first, long_alone, tmp_path):
-    team = Started(tmp_path / "run", LONG, 2)
-    wait_for_a_save(tmp_path / "run")
-    team.each[told_first].send_signal(signal.SIGTERM)
-    found = team.ended(60)
+def test_a_signal_to_one_saves_and_stops_all(told_first, long_alone, at_work, tmp_path):
+    at_work.each[told_first].send_signal(signal.SIGTERM)
+    found = at_work.ended(60)
     assert [code for code, _ in found] == [143, 143], found
     assert all("stopped by SIGTERM after step" in said.splitlines()[-1] for _, said in found), found
-    found = Started(tmp_path / "run", [*LONG, "--resume"], 2).ended()
-    assert [code for code, _ in found] == [0, 0], found
-    assert told(of_run(tmp_path / "run")) == told(of_run(long_alone))
+    goes_on_to(long_alone, tmp_path / "run")
