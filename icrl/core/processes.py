@@ -11,10 +11,12 @@ The service of ``jax.distributed`` is left as soon as the devices know each othe
 of process 0 ends every other one in a trace of C++. Accelerators may ask it for more whenever a program is compiled.
 """
 
+import atexit
 import contextlib
 import os
 import queue
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +41,7 @@ class Team:
         self.asked: int | None = None  # the signal by which another process was asked to stop, if this one leads
         self._told = False
         self._left = False
+        self._code = 1  # with which this process ends if it fails
         self._ending = threading.Lock()  # one thread alone says why this process ends
         self._peers = dict(peers)
         self._heard: dict[int, queue.Queue[Message]] = {number: queue.Queue() for number in peers}
@@ -70,6 +73,7 @@ class Team:
         address = joined(place.host, port)
         with contextlib.suppress(AttributeError):  # it would take the signals that are ours
             jax.config.update("jax_enable_preemption_service", False)
+        atexit.register(self._do_not_wait)  # runs before what jax has registered
         try:
             jax.distributed.initialize(
                 address,
@@ -137,11 +141,20 @@ class Team:
             return
         if isinstance(error, Exception) and not isinstance(error, IcrlError):
             time.sleep(GRACE)  # what broke it may be that somebody is gone; whoever listens then ends this process
-        code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+        self._code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
         with self._ending:
             self._left = True
-            self._tell(code, f"process {self.place.number}: {str(error) or type(error).__name__}")
+            self._tell(self._code, f"process {self.place.number}: {str(error) or type(error).__name__}")
         self._close()
+
+    def _do_not_wait(self) -> None:
+        """End a process that has failed, before jax waits for the others to end in good order."""
+        import jax
+
+        if jax.distributed.is_initialized():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(self._code)
 
     def _tell(self, code: int, line: str) -> None:
         """Tell the others why all end; process 0, on whose services they rely, sees them off."""

@@ -40,12 +40,13 @@ from icrl.storage.metrics_log import OF_MACHINE, read_jsonl
 from icrl.storage.publish import verify_folder
 from icrl.training.gradients import _sums_on_mesh
 
-BRIEF = ["--preset", "smoke", "--log-every", "1", "--warmup-steps", "1", "--batch-size", "8", "--width", "8"]
+BRIEF = ["--preset", "smoke", "--log-every", "1", "--warmup-steps", "1", "--width", "8"]
 BRIEF += ["--num-layers", "1", "--competitors", "uniform", "--eval-tasks", "4"]
 BANDIT = ["run", "dpt-bandit", *BRIEF, "--horizon", "10", "--offline-competitors", "", "--offline-tasks", "4"]
-SMALL = [*BANDIT, "--train-steps", "4", "--save-every", "2"]
-LONG = [*BANDIT, "--train-steps", "300", "--save-every", "20"]
-AD = ["run", "ad", *BRIEF, "--train-steps", "4", "--save-every", "2"]
+TWELVE = [*BANDIT, "--train-steps", "4", "--save-every", "2", "--batch-size", "12"]
+SMALL = [*TWELVE[:-1], "8"]
+LONG = [*BANDIT, "--train-steps", "300", "--save-every", "20", "--batch-size", "8"]
+AD = ["run", "ad", *BRIEF, "--train-steps", "4", "--save-every", "2", "--batch-size", "8"]
 
 
 def free_port() -> int:
@@ -449,6 +450,16 @@ def test_four_processes_end_in_the_results_of_one_with_as_many_groups(words, tmp
     found = Started(tmp_path / "run", words, 4).ended()
     assert [code for code, _ in found] == [0, 0, 0, 0], found
     assert told(tmp_path / "run") == told(tmp_path / "alone")
+
+
+@pytest.mark.nightly
+def test_groups_that_three_devices_do_not_share_are_a_line_in_each(tmp_path):
+    found = Started(tmp_path / "run", TWELVE, 3).ended(100)
+    line = (
+        "gradient_groups: got 1, allowed: a multiple of 3, one or more a process; --gradient-groups 3 is shared evenly"
+    )
+    assert {code for code, _ in found} == {2} and not (tmp_path / "run").exists()
+    assert {said for _, said in found} <= {f"icrl: {line}\n", *(f"icrl: process {k}: {line}\n" for k in range(3))}
 
 
 @pytest.fixture(scope="module")
