@@ -13,7 +13,8 @@ from icrl.core import foreign
 from icrl.core.commands import top_parser
 from icrl.core.compilation_cache import keep_compiled_programs
 from icrl.core.console import give_up_stdout, open_missing, say, stdout_may_fail
-from icrl.core.errors import IcrlError, InputError, near_names, shortened, shown
+from icrl.core.errors import IcrlError, InputError, near_names, require, shortened, shown
+from icrl.core.places import place_of
 
 MAX_DIGITS = 20  # of a number on the command line
 MAX_LINE = 900  # characters of a refusal
@@ -148,7 +149,14 @@ def _run(args: argparse.Namespace, rest: list[str]) -> int:
     values = values_of(defaults, rest, from_file)
     out = _path(args.out) if args.out is not None else Path("runs") / args.experiment
     asked = args.experiment, args.preset, seed, values, out
-    if args.part is not None:
+    place = place_of(args.coordinator, args.process, args.processes)
+    if place is not None:
+        from icrl.recipes.hosts import run_together
+
+        require(args.part is None, "part", args.part, "none with --processes: a part is trained by one process")
+        if run_together(*asked, place, args.resume, large=args.yes) is None:
+            return 0
+    elif args.part is not None:
         from icrl.recipes.gathering import run_part
 
         if run_part(*asked, args.part, large=args.yes) is None:

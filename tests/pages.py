@@ -8,6 +8,7 @@ A page is read top to bottom: its blocks of code run in one folder and one Pytho
 - ``icrl run`` and ``icrl collect`` run at smoke size: in preset ``smoke``, whatever preset the page names, with the
   settings of ``TINY`` that the line leaves open. ``dpt-bandit`` without a preset keeps the five arms and 200 pulls of
   its default one, which loops on the pages play.
+- Of a run of several processes, process 0 runs, alone.
 - The commands of ``STUBS`` do not run: extras and scripts that they name must exist.
 """
 
@@ -73,6 +74,7 @@ def commands(code: str, folder: Path) -> list[list[str]]:
     listed.write_bytes(b"")
     record = 'printf "%s\\0" "$@" "$LAST" >> "$COMMANDS"'  # one write, so that commands with & behind them do not mix
     stubs = [f'{name}() {{ set -- {name} "$@"; {record}; }}' for name in STUBS]
+    stubs.append('srun() { while [ "$1" != icrl ]; do shift; done; "$@"; }')
     show = 'icrl() { if [ "$1" = show ]; then "$PYTHON" -m icrl "$@"; else set -- icrl "$@"; ' + record + "; fi; }"
     known = {"COMMANDS": str(listed), "LAST": "\n", "PYTHON": sys.executable, "SLURM_ARRAY_TASK_ID": "7"}
     script = "\n".join([*stubs, show, code])
@@ -102,6 +104,23 @@ def at_smoke_size(words: list[str]) -> list[str]:
     if words[0] == "collect":
         plain[plain.index("--num-tasks") + 1] = "4"
     return [*plain, *(word for flag, value in added.items() if flag not in plain for word in (flag, value))]
+
+
+def alone(words: list[str]) -> list[str] | None:
+    """The words of process 0 without its place among others; None: they are those of another process."""
+    from icrl.core.places import place_of
+
+    found, rest = {}, []
+    pairs = iter(words)
+    for word in pairs:
+        if word in ("--coordinator", "--process", "--processes"):
+            found[word[2:]] = next(pairs)
+        else:
+            rest.append(word)
+    if found.get("processes") == "auto":
+        return rest
+    place = place_of(*(found.get(name) for name in ("coordinator", "process", "processes")))
+    return rest if place is None or place.number == 0 else None
 
 
 def _flags(words: list[str]) -> set[str]:
@@ -138,6 +157,7 @@ def run_page(page: Path, folder: Path, run: Callable[[list[str]], None]) -> None
         elif block.language == "bash":
             for words in commands(block.code, folder):
                 if words[0] == "icrl":
-                    run(words[1:])
+                    if (own := alone(words[1:])) is not None:
+                        run(own)
                 else:
                     check_stub(words)

@@ -40,6 +40,11 @@ def top_parser() -> Parser:
     run.add_argument("--yes", action="store_true", help="train a grid of more than 64 variants")
     run.add_argument("--resume", action="store_true", help="continue the run in the output folder")
     run.add_argument("--part", default=None, metavar="K/N", help="train one N-th of the models; the last part reports")
+    run.add_argument(
+        "--processes", default=None, metavar="N|auto", help="train in N processes, or as SLURM or MPI says"
+    )
+    run.add_argument("--process", default=None, metavar="K", help="which of them this is, from 0, which alone writes")
+    run.add_argument("--coordinator", default=None, metavar="HOST:PORT", help="where process 0 is met")
     run.add_argument("-h", "--help", action="store_true", help="show these and the experiment's own settings")
 
     collect = commands.add_parser("collect", help="store an experiment's pretraining data", allow_abbrev=False)

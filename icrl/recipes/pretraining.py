@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from icrl.core.errors import InputError, require, require_int
+from icrl.core.processes import agree, dismiss
 from icrl.core.registry import agents
 from icrl.core.settings import flat
 from icrl.core.types import Agent
@@ -29,8 +30,9 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
 from icrl.storage.lock import patiently
-from icrl.training.loop import Learner
+from icrl.training.loop import Learner, follow
 
+DATA = "collected data"  # what the processes of a run wait for, before they train
 UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without
 
 
@@ -82,9 +84,19 @@ class RecipeExperiment(ModelExperiment[Recipe]):
             if variant.data.kind != CONTEXTS:
                 data.collect_histories(variant, run.folder, run.seed)
         collected = time.monotonic()
+        agree(DATA)
         learner = partial(_learner, of_run=of_run, run=run)
         policies = trained(cls.models(settings), learner, cls.model_runs(settings), run)
+        dismiss()
         return policies, {"collection": collected - started, "training": time.monotonic() - collected}
+
+    @classmethod
+    def follow(cls, settings: Recipe, run: Run) -> None:
+        """Take part in what ``pretrain`` trains in process 0; nothing is written."""
+        agree(DATA)
+        of_run = data.RunData(run.folder, run.seed)
+        for number, _, recipe, train_seed in cls.models(settings):
+            follow(recipe.learner(run.seed, train_seed, of_run.batches(recipe, train_seed)), run.folder, number)
 
     @classmethod
     def pretrain_apart(cls, settings: Recipe, run: Run, numbers: Iterable[int], place: Path) -> None:

@@ -48,6 +48,10 @@ class Fit(Learner):
     def initial_state(self) -> TrainState:
         return initial_state(self.settings, self.template)
 
+    def batch(self, number: int) -> Any:
+        assert self.batches is not None
+        return self.batches(number - 1)
+
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         state, (told,) = _step_of([self])(state, number)
         return state, told

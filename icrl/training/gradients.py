@@ -5,7 +5,8 @@ so that any number of devices that divides G ends in the same bits. It costs roo
 
 Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
 two cores; more and shorter calls would pay for fresh memory each time. Several devices run one program over a mesh: the
-batch is cut along "data", parameters and the state of the optimiser are everywhere.
+batch is cut along "data", parameters and the state of the optimiser are everywhere. They may be those of several
+processes (``core/processes.py``): each makes the whole batch, a function of the step, and hands over its own rows.
 S training seeds may take a step in one program (``seeds.py``).
 """
 
@@ -20,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from icrl.core.devices import data_mesh, host_workers
+from icrl.core.devices import host_workers, on_mesh, training_mesh
 from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
@@ -46,8 +47,8 @@ def gradient_sums(
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
     mesh = _mesh(_groups(settings))
     if mesh.size > 1:
-        parts = jax.device_put(batch, NamedSharding(mesh, P(*[None] * state.step.ndim, "data")))
-        told = jax.device_put((state.step, key), NamedSharding(mesh, P()))
+        parts = on_mesh(batch, mesh, P(*[None] * state.step.ndim, "data"))
+        told = state.step, on_mesh(key, mesh, P())
         return list(_sums_on_mesh(settings, objective, mesh, policy, parts, *told))
     gradient = partial(_sums_of_group, settings, objective, policy, state.step, batch, key)
     groups = range(_groups(settings))
@@ -66,7 +67,7 @@ def gradient_norm(settings: "FitSettings", sums: Sequence[Sums]) -> float:
 # --- Where things are ---
 
 
-_mesh = functools.cache(data_mesh)  # asked for at every step
+_mesh = functools.cache(training_mesh)  # asked for at every step
 
 
 def placed(state: "TrainState", settings: "FitSettings") -> "TrainState":
@@ -74,7 +75,7 @@ def placed(state: "TrainState", settings: "FitSettings") -> "TrainState":
     mesh = _mesh(_groups(settings))
     if mesh.size == 1 or len(state.step.sharding.device_set) == mesh.size:
         return state
-    return jax.device_put(state, NamedSharding(mesh, P()))
+    return on_mesh(state, mesh, P())
 
 
 def on_one_device(tree: Any) -> Any:

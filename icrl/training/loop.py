@@ -23,10 +23,12 @@ import numpy as np
 from icrl.core.errors import IcrlError, InputError, require
 from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
+from icrl.core.processes import agree, ask_to_stop, asked_to_stop
 from icrl.core.progress import Progress
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
+from icrl.storage.leaves import digest_of_leaves, named_leaves
 from icrl.storage.metrics_log import (
     NO_ROWS,
     OF_MACHINE,
@@ -121,6 +123,11 @@ class Learner(abc.ABC):
     def initial_state(self) -> TrainState:
         """The state of step 0."""
 
+    def batch(self, number: int) -> Any:
+        """What step ``number``, from 1, is computed of besides the state; nothing where a policy makes its own data."""
+        del number
+        return ()
+
     @abc.abstractmethod
     def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
         """The state after step ``number``, from 1, and what is told of it alone; ``state`` is given away."""
@@ -178,6 +185,8 @@ def train_together(trainees: Sequence[Trainee], folder: Path) -> list[Policy]:
     learners, metrics = [each.learner for each in trainees], folder / "metrics.jsonl"
     settings, take_step = learners[0].settings, _step_of(learners)
     states, metas = _begun(trainees, folder)
+    for trainee, state in zip(trainees, states, strict=True):
+        _agree_on(trainee.learner, state, trainee.seed)
     state, done = stacked(states), int(states[0].step)
     del states  # a step gives away what it is given
     with StopRequest() as stop, Progress(_label(trainees), settings.train_steps, "steps", done) as bar:
@@ -193,7 +202,7 @@ def train_together(trainees: Sequence[Trainee], folder: Path) -> list[Policy]:
                 for trainee, row in zip(trainees, rows, strict=True):
                     for listener in trainee.listeners:
                         listener.logged(dict(row))
-            stopped, last = stop.number, step == settings.train_steps
+            stopped, last = stop.number or asked_to_stop(), step == settings.train_steps
             if last or stopped is not None or step % settings.save_every == 0:
                 _save(trainees, folder, unstacked(state, len(trainees)), step, metas)
             if stopped is not None:
@@ -220,6 +229,20 @@ def _label(trainees: Sequence[Trainee]) -> str:
     if len(trainees) == 1:
         return f"training seed {trainees[0].seed}"
     return f"training seeds {trainees[0].seed}-{trainees[-1].seed}"
+
+
+def follow(learner: Learner, folder: Path, seed: int) -> None:
+    """Compute this process's share of what ``train`` does with the same learner in process 0; nothing is written.
+
+    A signal is handed on to process 0, which saves and then stops everybody.
+    """
+    state, _ = _newest_state(learner, saves_of(folder, seed), {"seed": seed, **identity_of(folder)})
+    _agree_on(learner, state, seed)
+    with StopRequest() as stop:
+        for step in range(int(state.step) + 1, learner.settings.train_steps + 1):
+            state, _ = learner.step(state, step)
+            if stop.number is not None:
+                ask_to_stop(stop.number)
 
 
 def restore(learner: Learner, folder: Path, seed: int) -> Policy:
@@ -290,6 +313,16 @@ def _newest_state(
     state, _, meta = checkpoints.restore(saves, state, step, owner=owner)
     conform(meta, {"rows": int, "crc": str}, f"{show(saves)}: meta of the checkpoint")
     return state, Head(meta["rows"], meta["crc"])
+
+
+def _agree_on(learner: Learner, state: TrainState, seed: int) -> None:
+    """Make sure that all processes begin with the same state, and with the same data of its next step."""
+    following = min(int(state.step) + 1, learner.settings.train_steps)
+
+    def shared() -> str:
+        return digest_of_leaves(named_leaves((state, learner.batch(following))))
+
+    agree(f"state and batch of model {seed} at step {following}", shared)
 
 
 @in_32_bits

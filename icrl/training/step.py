@@ -119,7 +119,7 @@ class FitSettings(Checked):
         if needs_whole_batch:
             return 1
         if jax.default_backend() != "cpu":
-            return 1 if self.micro_batch == self.batch_size else jax.local_device_count()
+            return 1 if self.micro_batch == self.batch_size else jax.device_count()
         micro = self.micro_batch or max(size for size in range(1, CPU_MICRO_BATCH + 1) if self.batch_size % size == 0)
         return math.gcd(self.batch_size // micro, CPU_GROUPS)
 
