@@ -73,15 +73,17 @@ def running(python: str, *words: str) -> Iterator[Side]:
 @contextmanager
 def limited(seconds: float, sides: list[Side]) -> Iterator[None]:
     """Whatever is in ``sides`` is killed after so many seconds, of which ``Failed`` tells."""
-    late = threading.Event()
+    late, done = threading.Event(), threading.Event()
 
     def stop() -> None:
-        late.set()
-        for side in sides:
-            side.process.kill()
+        if not done.wait(seconds):
+            late.set()
+        while not done.wait(0.1):  # one may just be starting
+            for side in list(sides):
+                side.process.kill()
 
-    timer = threading.Timer(seconds, stop)
-    timer.start()
+    watch = threading.Thread(target=stop, daemon=True)
+    watch.start()
     try:
         yield
     except Failed:
@@ -89,7 +91,8 @@ def limited(seconds: float, sides: list[Side]) -> Iterator[None]:
             raise Failed(f"took longer than {seconds:.0f} seconds") from None
         raise
     finally:
-        timer.cancel()
+        done.set()
+        watch.join()
 
 
 def in_turns(ours: tuple[str, ...], peer: tuple[str, ...] | None, tells: dict, turns: int, limit: float) -> list[dict]:

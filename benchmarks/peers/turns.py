@@ -14,7 +14,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
-TURN, LONG = 0.2, 10.0  # seconds of a turn at least; of a first call behind which turns are of one call
+TURN = 0.2  # seconds at least, if a call is short
 MOST_CALLS = 1000
 ANSWERS = "ICRL_ANSWERS"  # names the pipe for answers, since libraries print; by hand they come to the terminal
 
@@ -41,8 +41,7 @@ def serve(
       wait: returns when the result of ``work`` is there.
       facts: what else is told.
     """
-    first = _seconds(work, wait, 1)
-    again = first if first[0] > LONG else _seconds(work, wait, 1)
+    first, again = (_seconds(work, wait, 1) for _ in range(2))
     calls = max(1, min(MOST_CALLS, int(TURN / max(again[0], 1e-6))))
     answers = os.fdopen(int(os.environ[ANSWERS]), "w") if ANSWERS in os.environ else sys.stdout
 
