@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icrl.core.types import History
+from icrl.datasets._episodes import Episodes, finished_episodes
 from icrl.datasets.histories import StoredHistories
 from icrl.datasets.windows import DeviceHistories
 from icrl.filters._table import HistoryTable
@@ -59,6 +60,19 @@ class PooledHistories:
         """What filters look at, of all N histories and all their episodes, kept or not."""
         tables = [stored.table(count) for stored, count in self.parts]
         return tables[0] if len(tables) == 1 else HistoryTable(*map(np.concatenate, zip(*tables, strict=True)))
+
+    @functools.cached_property
+    def episodes(self) -> Episodes:
+        """The finished episodes of what is kept, read shard by shard."""
+        found, low = [], 0
+        for shard in self._shards():
+            reward, *flags = (shard[name][:, :, self.steps] for name in ("reward", "terminated", "truncated"))
+            rows, num_steps = math.prod(reward.shape[:2]), reward.shape[2]
+            ends = (flags[0] != 0) | (flags[1] != 0)
+            own = finished_episodes(reward.reshape(rows, num_steps), ends.reshape(rows, num_steps))
+            found.append(own._replace(row=own.row + low))
+            low += rows
+        return Episodes(*map(np.concatenate, zip(*found, strict=True)))
 
     def on_device(self) -> DeviceHistories:
         """The same histories on the device, in compact dtypes."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from icrl.core.errors import require, require_int
 from icrl.core.types import Array, History
+from icrl.datasets._episodes import Episodes, finished_episodes
 
 _DTYPES = History(jnp.float32, jnp.int32, jnp.float32, jnp.float32, jnp.bool_, jnp.bool_)
 
@@ -21,6 +22,10 @@ class WindowSource(Protocol):
     @property
     def shape(self) -> tuple[int, int]:
         """(N, T)."""
+
+    @property
+    def episodes(self) -> Episodes:
+        """The finished episodes."""
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
         """Windows [B, length, ...] in any dtype from rows [B] and first steps [B] int64."""
@@ -37,6 +42,12 @@ class DeviceHistories:
         """(N, T)."""
         num_rows, num_steps = self.columns.reward.shape
         return num_rows, num_steps
+
+    @functools.cached_property
+    def episodes(self) -> Episodes:
+        """The finished episodes."""
+        ends = (self.columns.terminated != 0) | (self.columns.truncated != 0)
+        return finished_episodes(np.asarray(self.columns.reward), np.asarray(ends))
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, length: int) -> History:
         """Windows [B, length, ...] from rows [B] and first steps [B]."""
@@ -88,10 +99,14 @@ class Windows:
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows [B] and first steps [B] int64 of the windows in the batch of ``step``."""
         draw = np.random.default_rng([*self.seed, step])
-        chosen = draw.integers(self.index.size, size=self.batch_size) if self.task is None else self._pairs(draw)
+        chosen = self._chosen(draw)
         first = 0 if self.first is None else self.first[chosen]
         last = (self.histories.shape[1] - self.window - first) // self.stride
         return self.index[chosen], first + self.stride * draw.integers(last + 1, size=self.batch_size)
+
+    def _chosen(self, draw: np.random.Generator) -> np.ndarray:
+        """Places [B] in ``index``, one for each window."""
+        return draw.integers(self.index.size, size=self.batch_size) if self.task is None else self._pairs(draw)
 
     def _pairs(self, draw: np.random.Generator) -> np.ndarray:
         """Places [B] in ``index``, 2i and 2i + 1 of one task."""

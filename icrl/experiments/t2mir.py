@@ -41,7 +41,7 @@ from icrl.models.layers.moe import MoEConfig
 from icrl.models.transformer import TransformerConfig
 from icrl.recipes.checks import Measured, improvement, returns_of
 from icrl.recipes.held_out import Groups
-from icrl.recipes.parts import HISTORIES, DataSettings, Evaluation, Prediction
+from icrl.recipes.parts import BY_RETURN, HISTORIES, DataSettings, Evaluation, Prediction
 from icrl.recipes.pretraining import RecipeExperiment
 from icrl.recipes.published import SMOKE, sizes
 from icrl.recipes.recipe import Recipe
@@ -52,7 +52,9 @@ MIXTURE = "mixture of experts"
 TWINS = {"dense, equal active": ACTIVE, "dense, equal total": TOTAL}
 BASE = Recipe(
     env=PointRobot(horizon=10),
-    data=DataSettings(data=HISTORIES, train_tasks=400, histories=2, history_steps=200, context_steps=40),
+    data=DataSettings(
+        data=HISTORIES, train_tasks=400, histories=2, history_steps=200, context_steps=40, context_order=BY_RETURN
+    ),
     prediction=Prediction(objective="ad"),
     backbone=TransformerConfig(
         width=16, num_layers=2, num_heads=2, init_std=0.2, mlp="leaky-relu", mixture=MoEConfig(moe="token-task")

@@ -32,6 +32,7 @@ from icrl.datasets.contexts import (
 from icrl.datasets.histories import HistoryGenerator, Part, StoredHistories, store_collected
 from icrl.datasets.pooled import PooledHistories
 from icrl.datasets.room_contexts import IndependentContexts, RolloutContexts, RoomContexts
+from icrl.datasets.sorted_windows import SortedWindows
 from icrl.datasets.store import CARD
 from icrl.datasets.windows import Windows, WindowSource
 from icrl.envs._streams import Streams
@@ -40,7 +41,7 @@ from icrl.filters._selection import provenance_of, save_selection
 from icrl.filters._table import HistoryTable, Selection
 from icrl.recipes.agent_names import agent_of
 from icrl.recipes.competitors import UNIFORM
-from icrl.recipes.parts import CONTEXTS, HISTORIES, INDEPENDENT
+from icrl.recipes.parts import BY_RETURN, CONTEXTS, HISTORIES, INDEPENDENT
 from icrl.recipes.preflight import check_disk
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.recorded import check_recorded, opened, split_rows
@@ -141,7 +142,7 @@ class RunData:
         return self._unions[known]
 
     def _windows(self, recipe: Recipe, train_seed: int, label: str = "") -> Windows:
-        """Windows of the histories that the filter keeps."""
+        """Windows of the histories that the filter keeps, or their episodes in order of return."""
         table, source, digest = self.union(recipe)
         data, rule, seed = recipe.data, recipe.data.rule, self.seed
         chosen = _selection(recipe, table, seed, train_seed)
@@ -153,7 +154,8 @@ class RunData:
         first = -(-chosen.first_episode // data.keep_every) * recipe.segment
         task = table.task if recipe.backbone.sequences_per_task == 2 else None
         draws, size = (seed, train_seed, 1), recipe.fit.batch_size
-        return Windows(source, chosen.index, recipe.context_steps, size, draws, stride, first, task)
+        asked = source, chosen.index, recipe.context_steps, size, draws, stride, first, task
+        return SortedWindows(*asked, kin=table.task) if data.context_order == BY_RETURN else Windows(*asked)
 
 
 def filter_effects(recipe: Recipe, folder: Path, seed: int) -> list[dict[str, Effect]]:

@@ -12,11 +12,13 @@ from icrl.objectives.rl2 import RL2
 from icrl.recipes.agent_names import agent_of, base_name
 from icrl.recipes.competitors import competing
 from icrl.recipes.parts import (
+    BY_TIME,
     CONTEXTS,
     HISTORIES,
     INDEPENDENT,
     LAST_EPISODE,
     ROLLING,
+    SORTED,
     TRIAL,
     WHOLE,
     DataSettings,
@@ -83,8 +85,11 @@ def _check_data(recipe: Recipe) -> None:
         _check_sources(recipe)
         require_int("context_steps", recipe.context_steps, 2, recipe.kept_steps)
         require_int("segment", recipe.segment, 1, recipe.history_steps)
+        whole = data.keep_every == 1 or not (recipe.env.spec.ends_early or recipe.segment % recipe.episode)
+        hint = "what is left out between segments would cut episodes; --keep-every 1"
+        require(whole or data.context_order == BY_TIME, "context_order", data.context_order, BY_TIME, hint)
     plain = {each.name: each.default for each in dataclasses.fields(DataSettings)}
-    for field in ("filter", "noisy_fraction", "keep_every", "streams"):
+    for field in ("filter", "noisy_fraction", "keep_every", "streams", "context_order"):
         value, default = getattr(data, field), plain[field]
         require(histories or value == default, field, value, f"{default} with data contexts", "use --data histories")
     if recipe.label:
@@ -186,6 +191,9 @@ def _check_evaluation(recipe: Recipe) -> None:
     require(held_out >= 2, "train_fraction", fraction, f"{most}, to hold out two of the {count} tasks")
     few = f"at most {held_out}, as many as there are held-out tasks"
     require(recipe.train_seeds <= held_out, "train_seeds", recipe.train_seeds, few)
+    if SORTED in recipe.rules:
+        allowed = f"several whole episodes of {recipe.episode} steps with the rule {SORTED}"
+        require(recipe.holds_episodes, "window", recipe.window, allowed, "episodes that end early are not sorted")
     if TRIAL in recipe.rules:
         window = recipe.window
         allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"

@@ -34,7 +34,7 @@ from icrl.recipes.checks import Measured, Row, leak, returns_of
 from icrl.recipes.competitors import UNIFORM, competing
 from icrl.recipes.data import filter_effects, given_episodes, histories_by_source, source_histories
 from icrl.recipes.ledger import Ledger
-from icrl.recipes.parts import CONTEXTS, KEEP_ALL, LAST_EPISODE, NONE, WHOLE
+from icrl.recipes.parts import BY_TIME, CONTEXTS, KEEP_ALL, LAST_EPISODE, NONE, WHOLE
 from icrl.recipes.recipe import Recipe
 from icrl.recipes.task_split import tasks_for
 from icrl.recipes.tuning import TUNE, Choice, Tuner
@@ -205,6 +205,7 @@ def imitator_of(recipe: Recipe) -> Agent | None:
         return None
     known = base_name(recipe.sources[0]) == "annealed-oracle" and data.filter == "keep-all" and data.keep_every == 1
     plain = not data.noisy_fraction and not recipe.prediction.label_smoothing and recipe.forget == recipe.episode
+    plain = plain and data.context_order == BY_TIME
     if not (known and plain):
         return None
     known_law = {"history_steps": recipe.history_steps, "window": recipe.context_steps, **parsed(recipe.sources[0])[1]}

@@ -29,8 +29,9 @@ CONTEXTS, HISTORIES = "contexts", "histories"
 KEEP_ALL = "keep-all"  # the filter that is none
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
 ORACLE = "oracle"  # the label that is the optimal action, whatever it takes to know it
-WHOLE, ROLLING, LAST_EPISODE, TRIAL = "whole", "rolling", "last-episode", "trial"
-RULES = (WHOLE, ROLLING, LAST_EPISODE, TRIAL)
+WHOLE, ROLLING, SORTED, LAST_EPISODE, TRIAL = "whole", "rolling", "sorted", "last-episode", "trial"
+RULES = (WHOLE, ROLLING, SORTED, LAST_EPISODE, TRIAL)
+BY_TIME, BY_RETURN = "time", "return"
 NONE, GRID = "none", "grid"
 TUNINGS = (NONE, GRID)  # how settings of competitors are chosen
 
@@ -82,6 +83,11 @@ class DataSettings(Checked):
     filter: str = setting(KEEP_ALL, help="registered filter of histories")
     rule: Filter = dataclasses.field(default_factory=lambda: filters[KEEP_ALL](), metadata=follows("filter", filters))
     keep_every: int = setting(1, low=1, high=2**20, help="the first of every so many segments of a history is kept")
+    context_order: str = setting(
+        BY_TIME,
+        choices=(BY_TIME, BY_RETURN),
+        help="contexts of histories: consecutive steps (time), or whole episodes of a task, the worst first (return)",
+    )
     train_fraction: float = setting(
         0.9,
         low=0.0,
@@ -187,7 +193,8 @@ class Evaluation(PlanSettings):
     )
     context: tuple[str, ...] = setting(
         (),
-        help="what decisions rest on: whole, rolling, last-episode, trial (W / H episodes), or several; none: as fits",
+        help="what decisions rest on: whole, rolling, sorted (by return), last-episode, trial (W / H episodes), or "
+        "several; none: as fits",
     )
     window: int | None = setting(
         None, low=1, high=2**24, help="W, transitions that a context holds in the evaluation; none: C"

@@ -19,6 +19,7 @@ from icrl.agents.frozen_context import FrozenContextAgent
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.planning import PlanningAgent
 from icrl.agents.rolling_context import RollingContextAgent
+from icrl.agents.sorted_context import SortedContextAgent
 from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig, Objective, Supervised
 from icrl.core.registry import environments, layouts, models, objectives
@@ -33,11 +34,13 @@ from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.objectives.dicp import DICP
 from icrl.objectives.rl2 import RL2
 from icrl.recipes.parts import (
+    BY_RETURN,
     CONTEXTS,
     INDEPENDENT,
     LAST_EPISODE,
     ORACLE,
     ROLLING,
+    SORTED,
     TRIAL,
     WHOLE,
     DataSettings,
@@ -160,7 +163,14 @@ class Recipe(Checked):
             return self.evaluation.context
         if self.is_reinforced:
             return (WHOLE if self.trial_episodes is None and self.eval_steps <= self.window else TRIAL,)
+        if self.data.context_order == BY_RETURN and self.holds_episodes and not self.plans:
+            return (SORTED,)
         return (WHOLE if self.eval_steps <= self.window else ROLLING,)
+
+    @property
+    def holds_episodes(self) -> bool:
+        """Whether a context of the evaluation is several whole episodes, all as long."""
+        return not self.env.spec.ends_early and self.window > self.episode and self.window % self.episode == 0
 
     @property
     def trial_episodes(self) -> int | None:
@@ -172,8 +182,7 @@ class Recipe(Checked):
         """Transitions that leave a full window: an episode, if all are as long and fill it."""
         if self.evaluation.forget is not None:
             return self.evaluation.forget
-        episodes = not self.env.spec.ends_early and self.window > self.episode and self.window % self.episode == 0
-        return self.episode if episodes else max(1, self.window // 4)
+        return self.episode if self.holds_episodes else max(1, self.window // 4)
 
     @property
     def plans(self) -> bool:
@@ -281,6 +290,8 @@ class Recipe(Checked):
         reader = self._reader(policy, self.reach(rule))
         if rule == ROLLING:
             return RollingContextAgent(**reader, forget=self.forget)
+        if rule == SORTED:
+            return SortedContextAgent(**reader, episode_steps=self.episode)
         return InContextAgent(**reader, trial_episodes=self._in_trial if rule == TRIAL else None)
 
     def _planning(self, reader: Agent) -> PlanningAgent:

@@ -16,7 +16,7 @@ from icrl.datasets.contexts import StoredContexts
 from icrl.datasets.histories import RECORDED, StoredHistories, is_foreign, recorded_environment
 from icrl.datasets.store import CARD, StoredRecords
 from icrl.envs._splits import SPLITS
-from icrl.recipes.parts import CONTEXTS, HISTORIES
+from icrl.recipes.parts import BY_TIME, CONTEXTS, HISTORIES
 from icrl.recipes.recipe import Recipe
 
 Rows = np.ndarray
@@ -85,6 +85,8 @@ def check_unplayed(recipe: Recipe) -> None:
     foreign = recipe.data.is_foreign
     require(foreign, "data", recipe.data.data, f"a folder of `icrl import`: {env} is known from records alone")
     require(not recipe.is_reinforced, "objective", "rl2", "ad", f"nobody can act in {env}, its records are all")
+    order, hint = recipe.data.context_order, "models are judged there by windows of what was recorded"
+    require(order == BY_TIME, "context_order", order, BY_TIME, hint)
     for name, plain in (("noisy_fraction", 0.0), ("source", ()), ("label", "")):
         found = getattr(recipe.data, name)
         require(found == plain, name, found, f"{plain or 'none'}: nothing is collected in {env}")

@@ -11,6 +11,7 @@ from flax import nnx
 
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
+from icrl.agents.sorted_context import SortedContextAgent
 from icrl.core.boxes import Box
 from icrl.core.interact import interact
 from icrl.core.registry import agents, layouts
@@ -142,17 +143,54 @@ def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
         np.testing.assert_allclose(found[t], expected, atol=2e-5, err_msg=f"step {t}, {now} in the context")
 
 
-def side_by_side(case):
+EPISODE = 3  # steps, four of which fill the window
+
+
+SORTED_BY_DAY = [("pairs", "grid"), ("steps", "box")]
+
+
+@pytest.mark.parametrize(
+    "case",
+    SORTED_BY_DAY + [pytest.param(c, marks=pytest.mark.nightly) for c in CASES if c not in SORTED_BY_DAY],
+    **AS_CASE,
+)
+def test_a_sorted_context_is_the_latest_episodes_by_return_and_then_the_one_under_way(case):
+    env, layout, policy, history = case
+    agent = SortedContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, episode_steps=EPISODE)
+    reward = np.asarray(history.reward).round(1)  # so that returns of rooms and of bandits tie now and then
+    history = history._replace(reward=jnp.asarray(reward))
+    found = np.asarray(one_by_one(agent, history))
+    returns = reward.reshape(-1, EPISODE).sum(1)
+    for t in range(STEPS):
+        number = t // EPISODE
+        done = sorted(range(max(0, number - WINDOW // EPISODE + 1), number), key=lambda one: returns[one])
+        rows = np.concatenate([np.arange(EPISODE) + EPISODE * one for one in (*done, number)])
+        now = len(done) * EPISODE + t % EPISODE
+        rows = np.pad(rows, (0, WINDOW - len(rows)))  # what follows t is not seen by a decision
+        expected = all_at_once(layout, policy, jax.tree.map(lambda field, rows=rows: field[rows], history))[now]
+        np.testing.assert_allclose(found[t], expected, atol=2e-5, err_msg=f"step {t}, {now} in the context")
+
+
+def side_by_side(case, cls=RollingContextAgent, **settings):
     """A rolling agent, and a batch of two histories that are the same."""
     env, layout, policy, history = case
-    agent = RollingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, forget=5)
+    settings = settings or {"forget": 5}
+    agent = cls(policy=policy, query=query(env), layout=layout, max_steps=WINDOW, **settings)
     return agent, jax.tree.map(lambda field: jnp.stack([field, field]), history)
 
 
+def reads_again_in_a_branch(agent, batch):
+    """The branch must stay one under ``vmap``, or every step pays for it."""
+    return "cond[" in str(jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch))
+
+
 def test_many_tasks_side_by_side_forget_together(case):
-    """The branch that reads again must stay a branch under ``vmap``, or every step pays for it."""
-    agent, batch = side_by_side(case)
-    assert "cond[" in str(jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch))
+    assert reads_again_in_a_branch(*side_by_side(case))
+
+
+@pytest.mark.parametrize("case", CASES[:1], **AS_CASE)
+def test_many_tasks_side_by_side_sort_together(case):
+    assert reads_again_in_a_branch(*side_by_side(case, SortedContextAgent, episode_steps=EPISODE))
 
 
 @pytest.mark.parametrize("case", CASES[:1] + [pytest.param(c, marks=pytest.mark.nightly) for c in CASES[1:]], **AS_CASE)
