@@ -13,6 +13,7 @@ from icrl.core.errors import InputError
 from icrl.core.registry import models
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers.auxiliary import auxiliary_layers
+from icrl.models.layers.grouped import grouped_dot, grouped_outer
 from icrl.models.layers.moe import Experts, MoEConfig, running_mean
 from icrl.models.layers.routing import contrastive_loss, cv_squared, expected_load, top_gates
 
@@ -82,7 +83,13 @@ class TestForms:
         assert_close(parallel(policy, x, STARTS), stepwise(policy, x, STARTS))
 
     @pytest.mark.parametrize(
-        ("mixture", "causal"), [({}, True), ({"task_routing": "soft"}, True), ({"task_mean": "whole"}, False)]
+        ("mixture", "causal"),
+        [
+            ({}, True),
+            ({"task_routing": "soft"}, True),
+            ({"dispatch": "sparse"}, True),
+            ({"task_mean": "whole"}, False),
+        ],
     )
     def test_replacing_the_future_changes_nothing_before_it_unless_the_mean_is_whole(self, mixture, causal):
         length, policy = 60, build("transformer", **mixture)
@@ -94,8 +101,9 @@ class TestForms:
         change = jnp.where(past[..., None], batch(swapped) - batch(jnp.broadcast_to(x, swapped.shape)), 0.0)
         assert (float(jnp.abs(change).max()) == 0.0) == causal
 
-    def test_rows_of_a_batch_do_not_meet(self):
-        policy, rows = build("transformer"), jnp.stack([tokens(seed) for seed in range(8)])
+    @pytest.mark.parametrize("dispatch", ["dense", pytest.param("sparse", marks=pytest.mark.nightly)])
+    def test_rows_of_a_batch_do_not_meet(self, dispatch):
+        policy, rows = build("transformer", dispatch=dispatch), jnp.stack([tokens(seed) for seed in range(8)])
         batched = jax.jit(jax.vmap(lambda x: policy(x)[0]))(rows)
         for row, y in zip(rows, batched, strict=True):
             assert_close(parallel(policy, row, None), y)
@@ -167,6 +175,90 @@ class TestRouting:
     def test_bad_settings_are_refused(self, field, value):
         with pytest.raises(InputError, match=field):
             MoEConfig(**{"moe": "token", field: value})
+
+
+class TestDispatch:
+    """A token's own experts alone, against all of them with most gates 0."""
+
+    @pytest.mark.parametrize(
+        "mixture",
+        [
+            {},
+            {"task_routing": "soft", "top_experts": 1},
+            *(
+                pytest.param(each, marks=pytest.mark.nightly)
+                for each in ({"top_experts": 4}, {"task_mean": "whole"}, {"moe": "token", "token_experts": 64})
+            ),
+        ],
+        ids=str,
+    )
+    def test_sparse_is_dense_with_losses_and_gradients(self, mixture):
+        rows = jnp.stack([tokens(seed, 40) for seed in range(6)])
+        weights = {"balance_weight": 0.1, "contrast_weight": 0.1, **mixture}
+        policies = [build("s5", dispatch=dispatch, **weights) for dispatch in ("dense", "sparse")]
+
+        def told(policy, params, key):
+            policy = policy.replace(params=params)
+            return auxiliary(policy, rows, key), jax.vmap(lambda x: policy(x)[0])(rows)
+
+        found = []
+        for policy in policies:
+            both = jax.jit(jax.value_and_grad(functools.partial(told, policy), has_aux=True))
+            found.append(both(policies[0].params, jax.random.key(0)))
+        ((loss, logits), gradient), ((other_loss, other_logits), other) = found
+        np.testing.assert_allclose(loss, other_loss, rtol=1e-5)
+        assert_close(logits, other_logits)
+        for ours, theirs in zip(jax.tree.leaves(gradient), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=2e-5 * float(jnp.abs(ours).max()))
+
+    def test_few_experts_are_all_evaluated_and_of_many_a_tokens_own(self):
+        assert [MoEConfig(moe="token", token_experts=E).evaluated(E) for E in (6, 15, 16, 64)] == [6, 15, 2, 2]
+        assert MoEConfig(dispatch="dense").evaluated(64) == 64
+        assert MoEConfig(dispatch="sparse", top_experts=1).evaluated(6) == 1
+
+    @pytest.mark.parametrize(
+        "falls", ["evenly", "on the last alone", pytest.param("on one", marks=pytest.mark.nightly)]
+    )
+    def test_grouped_products_under_every_transformation(self, falls):
+        """Against a matrix gathered for every row: values, vmap over rows with and without matrices, derivatives."""
+        B, T, E, D, N = 3, 37, 5, 4, 6
+        keys = jax.random.split(jax.random.key(0), 4)
+        x, y = jax.random.normal(keys[0], (B, T, D)), jax.random.normal(keys[3], (B, T, N))
+        W = jax.random.normal(keys[1], (B, E, D, N))
+        e = jax.random.randint(keys[2], (B, T), 0, E, jnp.int32)
+        e = {"evenly": e, "on one": jnp.where(e > 0, 2, e), "on the last alone": jnp.full_like(e, E - 1)}[falls]
+
+        def dot(x, W, e):
+            return jnp.einsum("td,tdn->tn", x, W[e])
+
+        def outer(x, y, e):
+            return jnp.einsum("te,td,tn->edn", jax.nn.one_hot(e, E), x, y)
+
+        def summed(f):
+            return lambda a, b, e: jnp.sum(jnp.sin(f(a, b, e)))
+
+        for ours, theirs, b in ((grouped_dot, dot, W), (functools.partial(grouped_outer, count=E), outer, y)):
+            forms = [
+                lambda f, b=b: f(x[0], b[0], e[0]),
+                lambda f, b=b: jax.vmap(f)(x, b, e),
+                lambda f, b=b: jax.vmap(f, (0, None, 0))(x, b[0], e),
+                lambda f, b=b: jax.vmap(f, (None, 0, None))(x[0], b, e[0]),
+                lambda f, b=b: jax.vmap(f, (1, -1, 0), -1)(jnp.moveaxis(x, 0, 1), jnp.moveaxis(b, 0, -1), e),
+                lambda f, b=b: jax.vmap(jax.grad(summed(f), (0, 1)), (0, None, 0))(x, b[0], e),
+                lambda f, b=b: jax.grad(lambda b: jnp.sum(jax.vmap(summed(f), (0, None, 0))(x, b, e)))(b[0]),
+                lambda f, b=b: jax.jvp(lambda a, b: f(a, b, e[0]), (x[0], b[0]), (x[1], b[1])),
+                lambda f, b=b: jax.jacfwd(jax.grad(summed(f), 1), 0)(x[0], b[0], e[0]),
+            ]
+            for number, form in enumerate(forms):
+                found, wanted = jax.jit(form, static_argnums=0)(ours), form(theirs)
+                for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+                    np.testing.assert_allclose(one, other, atol=2e-5, err_msg=f"form {number}")
+
+    def test_rows_of_a_batch_are_one_product(self):
+        made = jax.make_jaxpr(jax.vmap(grouped_dot, (0, None, 0)))(
+            jnp.zeros((8, 5, 2)), jnp.zeros((3, 2, 4)), jnp.zeros((8, 5), jnp.int32)
+        )
+        assert "f32[40,4] = grouped_dot" in str(made)
 
 
 def weighted() -> Policy:

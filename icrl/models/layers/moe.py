@@ -8,7 +8,8 @@ Two branches side by side, each R^D -> R^(D/2), their outputs concatenated:
   tell tasks apart by w_con InfoNCE between the router and a slow copy of it.
 
 A branch is sum_e g_e f_e(u), f_e a two-layer MLP with leaky ReLU, g the softmax over the K largest of the router's
-logits V tanh(U u). All experts are evaluated, so nothing is dropped and no token or sequence meets another.
+logits V tanh(U u). Nothing is dropped and no token or sequence meets another: either all experts are evaluated and
+those with g = 0 weigh nothing (``dispatch`` dense), or for each token its K alone (sparse), which is the same sum.
 
 Departures from the released code: the hard router's mean runs over the past alone (``task_mean`` "running"); theirs,
 "whole", sees in training the tokens that follow and in play only those so far. The load estimator is Shazeer's, theirs
@@ -27,12 +28,16 @@ from icrl.core.errors import require
 from icrl.core.fields import Checked, setting
 from icrl.core.types import Array
 from icrl.models.layers.auxiliary import AuxiliaryLayer, Slow
+from icrl.models.layers.grouped import grouped_dot
 from icrl.models.layers.recurrence import DiagonalRecurrence
 from icrl.models.layers.routing import contrastive_loss, cv_squared, expected_load, top_gates
 
 KINDS = ("none", "token", "task", "token-task")
 ROUTINGS = ("hard", "soft")
 MEANS = ("running", "whole")
+DENSE, SPARSE, AUTO = "dense", "sparse", "auto"
+DISPATCHES = (AUTO, DENSE, SPARSE)
+FEW = 8  # E / K below which all experts are evaluated; the sparse form was faster from 2 to 8 on, by width and batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +62,11 @@ class MoEConfig(Checked):
         choices=MEANS,
         help="mean over the past (running, causal) or over the whole sequence (whole: leaks)",
     )
+    dispatch: str = setting(
+        AUTO,
+        choices=DISPATCHES,
+        help="evaluate all experts (dense), a token's own K (sparse), or what is faster (auto)",
+    )
     balance_weight: float = setting(
         0.01, low=0.0, help="w_bal, weight of the token-wise branch's importance and load loss"
     )
@@ -78,16 +88,28 @@ class MoEConfig(Checked):
         """2 if the contrastive loss wants the sequences of a batch in pairs of one task, else 1."""
         return 2 if "task" in self.branches and self.contrast_weight > 0 else 1
 
+    def evaluated(self, count: int) -> int:
+        """How many of ``count`` experts are evaluated for a token: all, or the K that serve it."""
+        is_sparse = count >= FEW * self.top_experts if self.dispatch == AUTO else self.dispatch == SPARSE
+        return self.top_experts if is_sparse else count
+
 
 class Experts(nnx.Module):
     """sum_e g_e (V_e leaky_relu(U_e u + b_e) + c_e); all U_e side by side are one matrix, and so are all V_e."""
 
-    def __init__(self, width: int, hidden: int, out: int, count: int, rngs: nnx.Rngs):
+    def __init__(self, width: int, hidden: int, out: int, count: int, rngs: nnx.Rngs, evaluated: int | None = None):
+        """``evaluated``: for each token so many, those with the largest gates, the others' being 0; None: all."""
+        self.evaluated = count if evaluated is None else evaluated
         uniform = partial(nnx.initializers.variance_scaling, 1 / 3, "fan_in", "uniform")  # U(-1, 1) / sqrt(fan in)
         self.U = nnx.Param(uniform(in_axis=0, batch_axis=1)(rngs.params(), (width, count, hidden), jnp.float32))
         self.b = nnx.Param(jnp.zeros((count, hidden), jnp.float32))
         self.V = nnx.Param(uniform(in_axis=1, batch_axis=0)(rngs.params(), (count, hidden, out), jnp.float32))
         self.c = nnx.Param(jnp.zeros((count, out), jnp.float32))
+
+    @classmethod
+    def new(cls, config: MoEConfig, count: int, width: int, out: int, rngs: nnx.Rngs) -> "Experts":
+        """As the settings have them."""
+        return cls(width, config.expert_ratio * width, out, count, rngs, config.evaluated(count))
 
     def idle(self, top: int) -> int:
         """Scalars of the parameters of those that do not serve a token which ``top`` of them serve."""
@@ -97,6 +119,12 @@ class Experts(nnx.Module):
     def __call__(self, u: Array, gates: Array) -> Array:
         """Map u [T, D] with gates [T, E] to [T, out]."""
         U, b, V, c = self.U[...], self.b[...], self.V[...], self.c[...]
+        if self.evaluated < b.shape[0]:
+            gates, chosen = jax.lax.top_k(gates, self.evaluated)
+            e = chosen.reshape(-1)  # token after token
+            h = jax.nn.leaky_relu(grouped_dot(jnp.repeat(u, self.evaluated, axis=0), jnp.swapaxes(U, 0, 1), e) + b[e])
+            each = grouped_dot(h, V, e) + c[e]
+            return jnp.sum(gates[..., None] * each.reshape(*gates.shape, -1), axis=1)
         h = jax.nn.leaky_relu(u @ U.reshape(u.shape[1], -1) + b.reshape(1, -1))
         return (jnp.repeat(gates, b.shape[1], axis=1) * h) @ V.reshape(h.shape[1], -1) + gates @ c
 
@@ -138,7 +166,7 @@ class TokenExperts(AuxiliaryLayer):
         self.config = config
         self.router = Router.new(width, config.token_experts, rngs)
         self.W_noise = nnx.Param(jnp.zeros((width, config.token_experts), jnp.float32))
-        self.experts = Experts(width, config.expert_ratio * width, out, config.token_experts, rngs)
+        self.experts = Experts.new(config, config.token_experts, width, out, rngs)
 
     @property
     def idle(self) -> int:
@@ -195,7 +223,7 @@ class TaskExperts(AuxiliaryLayer):
         self.router = Router.new(width, config.task_experts, rngs)
         self.slow = self.router.slow_copy()
         self.W = nnx.Param(jax.random.normal(rngs.params(), (config.task_experts, config.task_experts), jnp.float32))
-        self.experts = Experts(width, config.expert_ratio * width, out, config.task_experts, rngs)
+        self.experts = Experts.new(config, config.task_experts, width, out, rngs)
 
     @property
     def idle(self) -> int:
