@@ -1,5 +1,7 @@
 """The in-context agent whose context stands in order of return: what it has done worst first, what it does now last."""
 
+from typing import Any, Self
+
 import jax
 import jax.numpy as jnp
 
@@ -9,7 +11,7 @@ from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import required
 from icrl.core.registry import agents
-from icrl.core.types import Array, Transition
+from icrl.core.types import Array, Environment, Transition
 
 
 @agents.register("sorted-context", paper="Wu et al. 2025")
@@ -29,6 +31,10 @@ class SortedContextAgent(WindowAgent):
         super().__post_init__()
         allowed = f"a divisor of the context's {self.max_steps} steps"
         require(self.max_steps % self.episode_steps == 0, "episode_steps", self.episode_steps, allowed)
+
+    @classmethod
+    def for_env(cls, env: Environment, **settings: Any) -> Self:
+        return super().for_env(env, **{"episode_steps": env.spec.max_steps_in_episode, **settings})
 
     def update(self, state: WindowState, transition: Transition) -> WindowState:
         after = self.appended(state, transition)
