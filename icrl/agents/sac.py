@@ -59,8 +59,10 @@ class SAC(Agent):
     value of what follows off, a time limit does not. ``alpha`` follows an ``entropy``, -1 nat a component as in the
     authors' "Soft actor-critic algorithms and applications" (2018, section 5), unless it is not ``tuned``.
 
-    Step sizes, batch, discount and tau are the authors', whose layers are 256 wide. Wu et al. 2025 have 128 units, 256
-    for Point-Robot, and fix alpha at .2.
+    Batch, discount and tau are the authors', whose layers are 256 wide. Their step size is 3e-4, and Wu et al. 2025's;
+    1e-3 learns sooner in the two worlds here: in Pendulum -153 behind 10 000 steps, not -388, on two goals of
+    Point-Robot behind 12 000 steps 1.02 times the optimum's cost, not 1.06 (2026-11-30, two CPU cores, one seed, the
+    mean of 100 greedy episodes). Wu et al. have 128 units, 256 for Point-Robot, and fix alpha at .2.
 
     The state has one counter for all that happens, so that learners side by side (``vmap`` over tasks) learn together.
     """
@@ -71,14 +73,14 @@ class SAC(Agent):
     buffer_size: int = setting(20_000, low=1, high=MAX_BUFFER, static=True, help="N, transitions remembered")
     batch_size: int = setting(256, low=1, high=2**16, static=True, help="transitions in an update")
     random_steps: int = setting(100, low=1, high=2**24, static=True, help="transitions in front of the first update")
-    learning_rate: float = setting(3e-4, low=0.0, open_low=True, help="step size of Adam")
+    learning_rate: float = setting(1e-3, low=0.0, open_low=True, help="step size of Adam")
     discount: float = setting(0.99, low=0.0, high=1.0, help="discount of rewards a step later")
     tau: float = setting(0.005, low=0.0, high=1.0, help="share of the critics that their targets take over")
     alpha: float = setting(0.2, low=0.0, open_low=True, help="what a nat of entropy is worth; tuned, where it begins")
     tuned: bool = setting(True, static=True, help="move alpha so that the policy has the entropy wanted")
     entropy: float = setting(-1.0, low=-20.0, high=0.6, help="that entropy, nats of each component scaled to [-1, 1]")
 
-    grid: ClassVar[Grid] = each("learning_rate", 1e-4, 1e-3, 2e-3, 4e-3)
+    grid: ClassVar[Grid] = each("learning_rate", 1e-4, 3e-4, 2e-3, 4e-3)
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:

@@ -90,9 +90,9 @@ def test_learners_side_by_side_skip_updates_together():
 
 @pytest.mark.nightly
 def test_point_robot_is_learned_to_a_twentieth_of_its_optimum():
-    """Mean cost of 100 greedy episodes on two goals; 1.040 times the optimum's was measured."""
+    """Mean cost of 100 greedy episodes on two goals; 1.021 times the optimum's was measured."""
     env = PointRobot()
-    agent = SAC.for_env(env, learning_rate=1e-3, entropy=-3.0)
+    agent = SAC.for_env(env)
     tasks = TaskSet.draw(env, 0, "test", 2).params
     greedy = greedy_returns(env, agent, tasks, 12_000, 100)
     optimum = np.asarray(jax.vmap(env.optimal_return)(tasks))
@@ -101,9 +101,9 @@ def test_point_robot_is_learned_to_a_twentieth_of_its_optimum():
 
 @pytest.mark.nightly
 def test_pendulum_is_swung_up():
-    """Return of 100 greedy episodes; -154 was measured."""
+    """Return of 100 greedy episodes; -153 was measured."""
     env = Pendulum()
-    agent, tasks = SAC.for_env(env, learning_rate=1e-3), TaskSet.draw(env, 0, "test", 1).params
+    agent, tasks = SAC.for_env(env), TaskSet.draw(env, 0, "test", 1).params
     assert greedy_returns(env, agent, tasks, 10_000, 100).mean() >= -200
 
 
