@@ -158,6 +158,12 @@ MODELS = (
            "oracles/test_recurrences.py -k delta_rule"),
     Mutant("experts without their gates", "models/layers/moe.py", "(jnp.repeat(gates, b.shape[1], axis=1) * h)",
            "(jnp.repeat(gates > 0, b.shape[1], axis=1) * h)", "laws/test_moe.py -k dense_softmax"),
+    Mutant("a group's rows in the next one's blocks", "models/layers/grouped.py", "size * (ends - blocks)", "size * ends",
+           "laws/test_moe.py -k grouped"),
+    Mutant("own experts without their gates", "models/layers/moe.py", "gates[..., None] * each.reshape",
+           "(gates > 0)[..., None] * each.reshape", "laws/test_moe.py -k sparse_is_dense"),
+    Mutant("a sorted context by time", "agents/sorted_context.py", "each[order[place]]", "each[place]",
+           "laws/test_layouts.py -k sorted_context"),
 )  # fmt: skip
 
 SEQUENCES = (

@@ -7,8 +7,11 @@ sequence is large in a batch. No row is dropped, and none has a part in another'
 
 The rows of a group are laid side by side and the group is filled up to whole blocks of S rows, so that a batched
 product of blocks does the work: at most T + E (S - 1) rows instead of the E T of all experts for all tokens (the
-dropless blocks of Gale et al. 2023, MegaBlocks, in plain XLA). ``jax.lax.ragged_dot`` means the same, but off TPUs XLA
-multiplies every row by every matrix for it.
+dropless blocks of Gale et al. 2023, MegaBlocks, in plain XLA). ``jax.lax.ragged_dot`` means the same, but on a CPU it
+took longer than all experts for all tokens, whatever E (jax 0.10.2).
+
+A primitive is traced where it is compiled, outside of ``exact_products``: its products of float32 are exact by
+themselves.
 """
 
 from functools import partial
@@ -21,7 +24,7 @@ from jax.interpreters import ad, batching, mlir
 
 from icrl.core.types import Array
 
-MOST = 64  # rows of a block: more are no faster
+MOST = 64  # rows of a block
 
 
 def grouped_dot(x: Array, W: Array, e: Array) -> Array:
@@ -61,19 +64,19 @@ def _blocks_of(e: Array, count: int) -> _Blocks:
     ends = jnp.cumsum(blocks)
     first = size * (ends - blocks) - (jnp.cumsum(rows) - rows)  # slot of a group's first row, less its rank of all
     place = jnp.zeros(T, jnp.int32).at[order].set(jnp.arange(T, dtype=jnp.int32) + first[e[order]])
-    group = jnp.searchsorted(ends, jnp.arange(most), side="right")
+    group = jnp.searchsorted(ends, jnp.arange(most, dtype=jnp.int32), side="right")
     return _Blocks(place, jnp.minimum(group, count - 1).astype(jnp.int32), size)
 
 
 def _dot(x: Array, W: Array, e: Array) -> Array:
     blocks = _blocks_of(e, W.shape[0])
-    made = jnp.einsum("msd,mdn->msn", blocks.filled(x), W[blocks.group])
+    made = jnp.einsum("msd,mdn->msn", blocks.filled(x), W[blocks.group], precision="highest")
     return made.reshape(-1, W.shape[2])[blocks.place]
 
 
 def _outer(x: Array, y: Array, e: Array, *, count: int) -> Array:
     blocks = _blocks_of(e, count)
-    made = jnp.einsum("msd,msn->mdn", blocks.filled(x), blocks.filled(y))
+    made = jnp.einsum("msd,msn->mdn", blocks.filled(x), blocks.filled(y), precision="highest")
     return jax.ops.segment_sum(made, blocks.group, count, indices_are_sorted=True)
 
 
