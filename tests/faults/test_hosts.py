@@ -57,10 +57,11 @@ def free_port() -> int:
 class Started:
     """Commands as processes of one team."""
 
-    def __init__(self, folder: Path, words: list[str], count: int):
+    def __init__(self, folder: Path, words: list[str], count: int, devices: int = 1):
         where = ["--out", str(folder), "--coordinator", f"127.0.0.1:{free_port()}", "--processes", str(count)]
         base = [sys.executable, "-m", "icrl", *words, *where, "--process"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes: dict = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes["env"] = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
         self.each = [subprocess.Popen([*base, str(number)], **pipes) for number in range(count)]
 
     def ended(self, seconds: float = 500) -> list[tuple[int, str]]:
@@ -443,12 +444,12 @@ def told(folder: Path) -> tuple:
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("words", [SMALL, AD], ids=["contexts", "histories"])
-def test_four_processes_end_in_the_results_of_one_with_as_many_groups(words, tmp_path):
+@pytest.mark.parametrize(("words", "count", "devices"), [(SMALL, 4, 1), (AD, 4, 1), (SMALL, 2, 2)])
+def test_four_devices_of_processes_end_in_the_results_of_one_with_as_many_groups(words, count, devices, tmp_path):
     words = [*words, "--gradient-groups", "4"]
     assert command(*words, "--out", tmp_path / "alone")[0] == 0
-    found = Started(tmp_path / "run", words, 4).ended()
-    assert [code for code, _ in found] == [0, 0, 0, 0], found
+    found = Started(tmp_path / "run", words, count, devices).ended()
+    assert [code for code, _ in found] == [0] * count, found
     assert told(tmp_path / "run") == told(tmp_path / "alone")
 
 
