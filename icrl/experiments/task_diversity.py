@@ -54,7 +54,7 @@ from icrl.recipes.measure import curve
 from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.published import SMOKE
 from icrl.recipes.run import Run
-from icrl.training.loop import Learner
+from icrl.training.learner import Learner
 from icrl.training.step import FitSettings
 
 MEMORY, GENERAL = "memorising", "generalising"

@@ -31,7 +31,7 @@ from icrl.recipes.model_experiment import Model, ModelExperiment
 from icrl.recipes.run import Run
 from icrl.recipes.walk_recipe import WalkRecipe
 from icrl.recipes.walk_results import sections_of
-from icrl.training.loop import Learner
+from icrl.training.learner import Learner
 from icrl.training.step import FitSettings
 
 BASE = WalkRecipe(

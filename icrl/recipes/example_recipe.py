@@ -31,7 +31,7 @@ from icrl.recipes.preflight import COPIES, FLOAT, STREAMS, check_model
 from icrl.recipes.recipe import TOLERANCE
 from icrl.recipes.variants import check_vary, grid, split_vary
 from icrl.training.fit import Fit
-from icrl.training.loop import Work
+from icrl.training.learner import Work
 from icrl.training.step import FitSettings
 
 POOL = "task_pool"

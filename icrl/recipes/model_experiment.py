@@ -16,7 +16,8 @@ from icrl.models._token_policy import Policy
 from icrl.recipes.experiment import Experiment
 from icrl.recipes.run import OnRow, Run
 from icrl.reports.tensorboard import LiveRun, ModelRun
-from icrl.training.loop import Learner, Listener, Trainee, restore, train_together
+from icrl.training.learner import Learner, Listener, Trainee
+from icrl.training.loop import restore, train_together
 from icrl.training.step import FitSettings
 
 

@@ -30,7 +30,8 @@ from icrl.recipes.recipe import Recipe
 from icrl.recipes.run import Run
 from icrl.recipes.tuning import tuning_table
 from icrl.storage.lock import patiently
-from icrl.training.loop import Learner, follow
+from icrl.training.learner import Learner
+from icrl.training.loop import follow
 
 DATA = "collected data"  # what the processes of a run wait for, before they train
 UNPLANNED = ", no plan"  # behind the name of a model that plans, for the same model without

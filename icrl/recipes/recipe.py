@@ -50,7 +50,7 @@ from icrl.recipes.parts import (
 from icrl.recipes.task_split import task_split
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
-from icrl.training.loop import Learner, Work
+from icrl.training.learner import Learner, Work
 from icrl.training.ppo import Reinforcement, Trials
 from icrl.training.step import FitSettings
 

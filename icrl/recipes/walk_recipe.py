@@ -30,7 +30,7 @@ from icrl.objectives._next_observation import NextObservation
 from icrl.planning.world_map import MapSettings
 from icrl.recipes.variants import check_vary, grid
 from icrl.training.fit import Fit
-from icrl.training.loop import Work
+from icrl.training.learner import Work
 from icrl.training.step import FitSettings
 
 VALIDATION = 64  # walks behind the validation loss

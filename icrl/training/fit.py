@@ -15,7 +15,8 @@ from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.training.gradients import gradient_norm, gradient_sums, placed
-from icrl.training.loop import UNKNOWN, Learner, Step, Told, Work, train
+from icrl.training.learner import UNKNOWN, Learner, Step, Told, Work
+from icrl.training.loop import train
 from icrl.training.seeds import batches_of, stacked, unstacked
 from icrl.training.step import FitSettings, TrainState, initial_state, updated
 

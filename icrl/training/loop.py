@@ -5,27 +5,24 @@ is a function of the settings and the seed alone, and a checkpoint holds all of 
 ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
 """
 
-import abc
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icrl.core.errors import IcrlError, InputError, require
+from icrl.core.errors import IcrlError, require
 from icrl.core.forks import refuse_after_fork
 from icrl.core.precision import in_32_bits
 from icrl.core.processes import agree, ask_to_stop, asked_to_stop
 from icrl.core.progress import Progress
-from icrl.core.types import Array
 from icrl.models._token_policy import Policy
 from icrl.storage import checkpoints
 from icrl.storage.leaves import digest_of_leaves, named_leaves
@@ -45,120 +42,16 @@ from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
 from icrl.training.gradients import on_one_device
+from icrl.training.learner import Learner, Listener, Step, Told, Trainee, Work
 from icrl.training.seeds import stacked, unstacked
-from icrl.training.step import FitSettings, TrainState
+from icrl.training.step import TrainState
+from icrl.training.stopping import Interrupted, StopRequest
 
 _log = logging.getLogger("icrl")
 
 
 class Diverged(IcrlError):
     """The loss or a parameter is not finite any more."""
-
-
-class Interrupted(IcrlError):
-    """Stopped by a signal after saving; ``exit_code`` is 128 + the signal's number."""
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.exit_code = 128 + number
-
-
-class StopRequest:
-    """Turns the first SIGINT or SIGTERM into a flag; a second one acts as it would have without us."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._remember)
-            except ValueError:  # not the main thread: signals stay with whoever owns it
-                return self
-        return self
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        signal.signal(number, self._previous[number])
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
-class Work(NamedTuple):
-    """What one step of training is made of; 0 where it is not known."""
-
-    tokens: int = 0  # of the sequences of a batch
-    env_steps: int = 0  # steps of environments that make its data
-
-
-UNKNOWN = Work()
-Told = Mapping[str, Array | float]  # what one step alone tells
-# (states of S learners, stacked, number of a step, from 1) -> the states after it, what it tells of each
-Step = Callable[[TrainState, int], tuple[TrainState, list[Told]]]
-
-
-class Listener(Protocol):
-    """Hears of the rows of metrics of one model as they are logged."""
-
-    def begins(self, rows: Sequence[dict[str, Any]], /) -> None:
-        """Training begins, or goes on, behind these rows of the record."""
-
-    def logged(self, row: dict[str, Any], /) -> None:
-        """One row more is in the record."""
-
-
-class Learner(abc.ABC):
-    """What is trained: the state of step 0, one step more, and what is to be told of it."""
-
-    settings: FitSettings
-    template: Policy  # with its initial parameters
-    work: Work = UNKNOWN
-
-    @abc.abstractmethod
-    def initial_state(self) -> TrainState:
-        """The state of step 0."""
-
-    def batch(self, number: int) -> Any:
-        """What step ``number``, from 1, is computed of besides the state; nothing where a policy makes its own data."""
-        del number
-        return ()
-
-    @abc.abstractmethod
-    def step(self, state: TrainState, number: int) -> tuple[TrainState, Told]:
-        """The state after step ``number``, from 1, and what is told of it alone; ``state`` is given away."""
-
-    @classmethod
-    def side_by_side(cls, learners: Sequence[Self]) -> Step:
-        """``step`` of several learners at once; ``InputError`` for those that cannot."""
-        raise InputError(f"seeds_together: got {len(learners)}, allowed: 1 with a {cls.__name__}")
-
-    def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
-        """What a row of metrics says besides the loss and the learning rate.
-
-        Args:
-          state: that training has reached.
-          window: the slots of records [log_every] of steps since the last row, in the order of the steps.
-        """
-        del state, window
-        return {}
-
-    def policy(self, state: TrainState) -> Policy:
-        """The policy that training has reached."""
-        params, slow = on_one_device((state.params, state.slow))
-        return Policy(params=params, slow=slow, structure=self.template.structure)
-
-
-class Trainee(NamedTuple):
-    """One model in training."""
-
-    learner: Learner
-    seed: int = 0  # training seed, names its rows and the folder of its checkpoints
-    listeners: Sequence[Listener] = ()  # hear of its rows; what one of them raises ends the training
 
 
 def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Listener] = ()) -> Policy:

@@ -25,7 +25,7 @@ from icrl.core.types import Array, Environment, Interaction
 from icrl.models._actor_critic import ActorCritic
 from icrl.models._token_policy import Policy
 from icrl.objectives.rl2 import RL2
-from icrl.training.loop import UNKNOWN, Learner, Told, Work
+from icrl.training.learner import UNKNOWN, Learner, Told, Work
 from icrl.training.step import FitSettings, TrainState
 
 RECORDS = ("trial_return", "entropy", "kl", "value_loss")  # what a step tells besides its loss

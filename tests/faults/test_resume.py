@@ -22,8 +22,9 @@ from icrl.storage import checkpoints
 from icrl.storage.metrics_log import OF_MACHINE, append_jsonl, read_jsonl
 from icrl.storage.run_folder import open_run_folder
 from icrl.training.fit import Fit, fit
-from icrl.training.loop import Diverged, Interrupted, restore
+from icrl.training.loop import Diverged, restore
 from icrl.training.step import FitSettings
+from icrl.training.stopping import Interrupted
 
 STEPS = 200
 COMMAND = [sys.executable, "-m", "icrl", "run", "dpt-bandit", "--preset", "smoke", "--train-steps", str(STEPS)]

@@ -30,8 +30,10 @@ from icrl.storage.run_folder import open_run_folder
 from icrl.training import gradients as module
 from icrl.training import loop, seeds
 from icrl.training.fit import Fit
-from icrl.training.loop import Diverged, Interrupted, Trainee, restore, saves_of, train_together
+from icrl.training.learner import Trainee
+from icrl.training.loop import Diverged, restore, saves_of, train_together
 from icrl.training.step import initial_state, train_step, updated
+from icrl.training.stopping import Interrupted
 
 SEEDS, STEPS = 3, 10
 CHANGES = {"horizon": 8, "width": 8, "num_layers": 1, "batch_size": 4, "train_steps": STEPS, "warmup_steps": 2}
