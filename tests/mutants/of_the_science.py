@@ -190,6 +190,8 @@ SEQUENCES = (
            "jnp.clip((params.goal - state.position) / STEP, -1.0, 1.0)",
            "(params.goal - state.position) / jnp.maximum(jnp.max(jnp.abs(params.goal - state.position)), STEP)",
            "oracles/test_point_robot.py"),
+    Mutant("Reacher: speeds that change behind the angles", "envs/reacher.py",
+           "state.angles + SECONDS * speeds, speeds", "state.angles + SECONDS * state.speeds, speeds", "oracles/test_reacher.py -k gymnax"),
     Mutant("Pendulum: costs of the state after the step", "envs/pendulum.py",
            "cost = jnp.square(from_top) + 0.1", "cost = jnp.square(from_top + SECONDS * speed) + 0.1", "oracles/test_pendulum.py"),
     Mutant("DPT: the label of the first query at every prefix", "objectives/dpt.py",
