@@ -52,6 +52,7 @@ def main() -> int:
         "schema": SCHEMA,
         "set": args.set,
         "device": described(),
+        "processor": processor(),
         "date": datetime.date.today().isoformat(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": versions(),
@@ -98,6 +99,13 @@ def described() -> str:
     look = "from icrl.core.devices import device_name; print(device_name())"
     name = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True).stdout.strip()
     return f"{os.cpu_count()} x cpu" if name == "1 x cpu" else name
+
+
+def processor() -> str:
+    """The model of the host's processor, which decides what libraries tuned by hand are worth; "" if nobody says."""
+    told = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.*)$", told.read_text() if told.exists() else "", re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def new_file(document: dict[str, Any]) -> Path:

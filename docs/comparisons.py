@@ -35,9 +35,11 @@ def tables(documents: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _title(document: dict[str, Any]) -> str:
-    """The device, and how many of its cores the sides were kept to."""
+    """The device, the processor where a file tells of it, and how many of its cores the sides were kept to."""
     name, cores = document["device"], document["cores"]
-    return f"{name}, kept to {cores}" if name.endswith(" x cpu") and name != f"{cores} x cpu" else name
+    words = [name, document.get("processor", "")]
+    words += [f"kept to {cores}"] if name.endswith(" x cpu") and name != f"{cores} x cpu" else []
+    return ", ".join(filter(None, words))
 
 
 def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:

@@ -283,6 +283,7 @@ def test_variants_see_the_same_tasks_and_end_in_one_report(tmp_path):
 
 def test_the_same_run_from_a_file(tmp_path, capsys):
     words = ["--env", "RiverSwim-v0", "--train-steps", "4", "--save-every", "4", "--source", "uniform,psrl"]
+    words += ["--competitors", "uniform,oracle"]
     assert main(["run", "dpt", "--preset", "smoke", "--seed", "3", "--out", str(tmp_path / "first"), *words]) == 0
     capsys.readouterr()
     assert main(["show", str(tmp_path / "first")]) == 0
