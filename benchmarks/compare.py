@@ -47,6 +47,8 @@ def main() -> int:
         print(
             "\n".join(f"{row.name:<24} {row.what}; {PEERS[row.peer][1] if row.peer else '-'}" for row in SETS[args.set])
         )
+        if not args.list:
+            print(f"rows: got {args.rows!r}, allowed: patterns of these names", file=sys.stderr)
         return 0 if args.list else 2
     document = {
         "schema": SCHEMA,
