@@ -1,15 +1,23 @@
 """What the agents share that are a pretrained sequence model: they sample from its action head, or take its mode."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, Self
 
 import jax.numpy as jnp
 
 from icrl.core import struct
 from icrl.core.errors import InputError, require
-from icrl.core.fields import required
+from icrl.core.fields import lacking, required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
+
+
+def require_trained(cls: type[Agent], settings: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` unless ``settings`` have all that an agent with a trained policy is made of."""
+    if missing := lacking(cls, settings):
+        hint = f"use icrl.load_agent(folder), or give {', '.join(missing)}"
+        raise InputError(f"{cls.__name__}: needs a trained policy; {hint}")
 
 
 @struct.dataclass
@@ -32,8 +40,7 @@ class ModelAgent(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        if "policy" not in settings:
-            raise InputError(f"{cls.__name__}: needs a trained policy; use icrl.load_agent(folder)")
+        require_trained(cls, settings)
         return cls(**settings)
 
     def of_actions(self, outputs: Array) -> Array:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from icrl.agents._clock import next_step
+from icrl.agents._model_agent import require_trained
 from icrl.core import struct
-from icrl.core.errors import InputError, require
+from icrl.core.errors import require
 from icrl.core.fields import required, setting
 from icrl.core.model_types import Layout
 from icrl.core.registry import agents
@@ -87,8 +88,7 @@ class PlanningAgent(Agent):
 
     @classmethod
     def for_env(cls, env: Environment, **settings: Any) -> Self:
-        if "reader" not in settings:
-            raise InputError(f"{cls.__name__}: needs a trained policy; use icrl.load_agent(folder)")
+        require_trained(cls, settings)
         return cls(**settings)
 
     @property

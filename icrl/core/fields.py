@@ -153,6 +153,13 @@ def required(
     return dataclasses.field(kw_only=kw_only, metadata=known)
 
 
+def lacking(cls: Any, given: Mapping[str, Any]) -> list[str]:
+    """The fields of a dataclass that have no default and are not ``given``."""
+    none = dataclasses.MISSING
+    needed = [each for each in dataclasses.fields(cls) if each.init and each.default is each.default_factory is none]
+    return [each.name for each in needed if each.name not in given]
+
+
 class Checked:
     """Base of classes of settings; checks every ``setting`` on construction. Values under a trace pass unseen."""
 

@@ -22,7 +22,7 @@ from icrl.core.progress import Progress
 from icrl.datasets._shard import NAME, Shard, open_shard, write_shard
 from icrl.storage.documents import digest_of, read_document, write_document
 from icrl.storage.lock import RunLock
-from icrl.storage.paths import show
+from icrl.storage.paths import explained, show
 from icrl.storage.publish import discard_folder, make_folder
 from icrl.storage.typed import conform
 
@@ -119,7 +119,8 @@ class StoredRecords:
             written, in another one's place or of another set. IncompleteError: the collection has not come to its end.
         """
         self.folder = Path(folder)
-        is_store = (self.folder / CARD).is_file()
+        with explained(folder):  # a name can be too long to look for
+            is_store = (self.folder / CARD).is_file()
         require(is_store, "data", str(folder), "a folder of collected data", f"it has no {CARD}")
         self.card = _read_card(self.folder)
         self._shards = _shards(self.folder, self.card, verify)

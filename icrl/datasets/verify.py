@@ -29,7 +29,7 @@ SEED = re.compile(r"seed-(\d+)")
 KINDS = "a run, a folder of collected data, a selection, or a folder of checkpoints"
 
 
-def verify(path: Path) -> str:
+def verify(path: Path | str) -> str:
     """What is in ``path``, in words, once all of it is known to be whole.
 
     Raises:
@@ -37,7 +37,7 @@ def verify(path: Path) -> str:
         of another run. IncompleteError: something is missing that the work would bring when it goes on.
     """
     with explained(path):
-        return _verify(path)
+        return _verify(Path(path))
 
 
 def _verify(path: Path) -> str:

@@ -24,7 +24,8 @@ def checked_array(field: str, value: Any, kinds: str, shape: tuple[int, ...]) ->
 
 def checked_finite(field: str, value: Any, shape: tuple[int, ...]) -> Any:
     """``value`` as finite float32 of ``shape``, else ``InputError``."""
-    array = checked_array(field, value, "fiu", shape).astype(np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is infinite there
+        array = checked_array(field, value, "fiu", shape).astype(np.float32)
     bad = ~np.isfinite(array)
     if bad.any():
         raise InputError(f"{field}: got {array[bad][0]} in {int(bad.sum())} of {bad.size} places, allowed: finite")

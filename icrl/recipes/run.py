@@ -29,7 +29,7 @@ from icrl.reports.report import print_summary, read_results, write_report
 from icrl.reports.schema import SCHEMA, Results
 from icrl.reports.tensorboard import write_tensorboard
 from icrl.storage.metrics_log import TRAINING, read_jsonl
-from icrl.storage.paths import show
+from icrl.storage.paths import explained, show
 from icrl.storage.run_folder import CONFIG, FLAGS, PARTS, RunLock, identity_of, open_run_folder, read_config
 from icrl.storage.views import forget_views, record_views
 
@@ -227,7 +227,9 @@ def load_agent(
 def _loaded(folder: str | Path, seed: int | None) -> HostAgent:
     require(isinstance(folder, (str, Path)), "folder", folder, "the output folder of a run, or a file of an agent")
     path = Path(folder).expanduser()
-    if path.is_file():
+    with explained(folder):  # a name can be too long to look for
+        is_file = path.is_file()
+    if is_file:
         from icrl.recipes.shared import read_shared  # which reads runs
 
         require(seed is None, "seed", seed, "None: the file holds one agent")

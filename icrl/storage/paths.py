@@ -14,9 +14,12 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextlib.contextmanager
 def explained(path: Path | str, needed: int = 0) -> Iterator[None]:
-    """Turn an ``OSError`` of the block into one of ours: full disk, damaged disk, or a path that cannot be used."""
+    """Turn what goes wrong with ``path`` in the block into one of ours: full or damaged disk, a path of no use."""
     try:
         yield
+    except ValueError:  # Python's for what it cannot hand to the system
+        plain(path, "path")
+        raise
     except OSError as error:
         if disk_full(error):
             raise out_of_space(path, needed, error) from error
@@ -40,14 +43,14 @@ def out_of_space(path: Path | str, needed: int, reason: object) -> ResourceError
     )
 
 
-def plain(path: Path | str) -> str:
-    """``path`` when the file system can spell it."""
+def plain(path: Path | str, field: str = "out") -> str:
+    """``path`` when the file system can spell it; ``InputError`` that names ``field`` otherwise."""
     text = os.fspath(path)
     try:
         spelled = bool(text) and b"\0" not in os.fsencode(text)
     except UnicodeEncodeError:
         spelled = False
-    require(spelled, "out", text, "a path without NUL and lone surrogates")
+    require(spelled, field, text, "a path without NUL and lone surrogates")
     return text
 
 

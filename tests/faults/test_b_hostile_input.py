@@ -6,6 +6,7 @@ stays small. What a command would compute after all checks is left out: the word
 
 import argparse
 import contextlib
+import dataclasses
 import random
 import resource
 import shutil
@@ -83,8 +84,8 @@ class Lines:
         words = [name, experiment if chance.random() < 0.7 else self.value(chance)]
         for _ in range(chance.randrange(5)):
             flag = chance.choice(flags) if flags and chance.random() < 0.9 else self.value(chance)
-            if flag.startswith("--out") or flag == "--png":
-                continue  # said once, below: those two are where files may be
+            if flag.startswith("--out") or flag in ("--png", "--json"):
+                continue  # the first two are said once, below: where files may be
             value, form = self.value(chance), chance.randrange(4)
             words += [f"{flag}={value}"] if form == 0 else [flag] if form == 1 else [flag, value]
         if name in ("run", "collect", "evaluate", "report", "export", "inspect") and chance.random() < 0.8:
@@ -110,6 +111,7 @@ def no_work(monkeypatch):
         monkeypatch.setattr(f"icrl.recipes.run.{name}", nothing)
     for name in experiments:
         monkeypatch.setattr(experiments[name], "collect", nothing)
+    monkeypatch.setattr("icrl.recipes.bench.seconds_of", lambda load: (0.0, 1.0))
 
 
 def peak() -> int:
@@ -181,7 +183,7 @@ class Calls:
         return chance.choice(ANY)
 
     def settings(self, chance: random.Random, cls) -> dict:
-        fields = [*cls.__dataclass_fields__, "unknown"]
+        fields = [*(each.name for each in dataclasses.fields(cls)), "unknown"]
         return {chance.choice(fields): self.any(chance) for _ in range(chance.randrange(1, 4))}
 
     def call(self, chance: random.Random):

@@ -213,3 +213,18 @@ def test_a_model_whose_memory_is_no_longer_finite_says_so(deterministic, num_env
         agent.act(full((1,)), deterministic)
     agent.reset(seed=0, num_envs=num_envs)
     agent.act(full((1,)), deterministic)
+
+
+def test_numbers_that_float32_cannot_hold_are_refused():
+    agent = icrl.make_agent("ucb", BANDIT)
+    agent.reset(seed=0)
+    obs = np.ones(1, np.float32)
+    with pytest.raises(InputError, match=r"^reward: got inf in 1 of 1 places, allowed: finite$"):
+        agent.observe(obs, 0, 1e308, obs, False, False)
+
+
+def test_what_a_trained_agent_is_made_of_is_named():
+    with pytest.raises(InputError, match=r"needs a trained policy; use icrl.load_agent\(folder\), or give .*max_steps"):
+        icrl.make_agent("sorted-context", "DarkRoom-v0", policy="")
+    with pytest.raises(InputError, match=r"needs a trained policy; .* or give dynamics, episode_steps, after$"):
+        icrl.make_agent("planning", "DarkRoom-v0", reader=0)

@@ -11,11 +11,16 @@ import pytest
 from published import one_line
 from resealing import OTHER_KINDS, digest_of, places, put, remove, reseal_document, reseal_folder
 
+import icrl
 from icrl.cli import main
-from icrl.core.errors import DamagedError, IcrlError
+from icrl.core.errors import DamagedError, IcrlError, InputError
 from icrl.core.types import History
 from icrl.datasets.histories import StoredHistories
 from icrl.datasets.store import StoredRecords, store_records
+from icrl.datasets.verify import verify
+from icrl.filters._selection import read_selection
+from icrl.storage.metrics_log import read_jsonl
+from icrl.storage.run_folder import read_config
 
 
 def histories(ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -176,3 +181,15 @@ def test_declared_forms_are_compared_with_the_files(folder, change, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(DamagedError):
         StoredRecords(folder, verify=False).fetch(np.arange(4))
+
+
+@pytest.mark.parametrize("path", ["", "\0", "\ud800", "x" * 5000], ids=["empty", "NUL", "surrogate", "long"])
+@pytest.mark.parametrize(
+    "reader",
+    [icrl.load_agent, verify, StoredRecords, read_config, read_jsonl, read_selection],
+    ids=lambda each: each.__name__,
+)
+def test_a_path_that_no_system_takes_is_one_line(reader, path):
+    with pytest.raises(InputError) as refusal:
+        reader(path)
+    assert str(refusal.value).isprintable() and len(str(refusal.value)) < 1000
