@@ -3,6 +3,9 @@
 import contextlib
 import io
 import json
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -37,3 +40,18 @@ def played(run: Path) -> list:
 
 def files(run: Path) -> list[Path]:
     return sorted(path for path in run.rglob("*") if path.is_file() and path.name != ".lock")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def until(found: Callable[[], object], seconds: float = 5) -> None:
+    """Wait for what is ``found`` to be true."""
+    for _ in range(int(100 * seconds)):
+        if found():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing came")
