@@ -16,12 +16,11 @@ from icrl.core.errors import ResourceError, require, shortened
 from icrl.core.places import Place
 from icrl.core.processes import Over, leave_service, together
 from icrl.core.registry import experiments
-from icrl.core.settings import flat
 from icrl.models.layers.moe import MoEConfig
 from icrl.recipes.pretraining import Model, RecipeExperiment
-from icrl.recipes.run import Run, execute, settings_of, start
+from icrl.recipes.run import Run, config_of, execute, flags_now, settings_of, start
 from icrl.reports.schema import Results
-from icrl.storage.run_folder import FLAGS, versions
+from icrl.storage.run_folder import versions
 
 
 def run_together(
@@ -67,8 +66,7 @@ def run_together(
 
 def facts_of(experiment: str, preset: str, seed: int, settings: Any) -> Mapping[str, object]:
     """What must be the same in all processes: settings, seed, versions, and the switches of jax."""
-    asked = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
-    return asked | versions() | {name: getattr(jax.config, name) for name in FLAGS}
+    return config_of(experiment, preset, seed, settings) | versions() | flags_now()
 
 
 def check_shared(model: Model, processes: int) -> None:

@@ -100,6 +100,16 @@ def settings_of(experiment: str, preset: str, values: dict[str, Any]) -> Any:
     return replaced(presets[preset], {**recorded_settings(values), **values})
 
 
+def config_of(experiment: str, preset: str, seed: int, settings: Any) -> dict[str, Any]:
+    """What tells one run from another, as ``config.json`` has it."""
+    return {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
+
+
+def flags_now() -> dict[str, Any]:
+    """The switches of jax that change random numbers, as they are."""
+    return {name: getattr(jax.config, name) for name in FLAGS}
+
+
 def start(
     experiment: str,
     preset: str,
@@ -129,9 +139,8 @@ def start(
     hint = "--yes trains more"
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched
-    config = {"experiment": experiment, "preset": preset, "seed": seed, **flat(settings)}
-    flags = {name: getattr(jax.config, name) for name in FLAGS}
-    folder = open_run_folder(out, config, resume, device=device, flags=flags)
+    config = config_of(experiment, preset, seed, settings)
+    folder = open_run_folder(out, config, resume, device=device, flags=flags_now())
     return Run(folder, experiment, preset, seed, settings, on_row)
 
 
