@@ -13,6 +13,7 @@ from icrl.agents._arm_agent import MAX_ARMS, MAX_DIM
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import required, setting
+from icrl.core.threefry import categorical
 from icrl.core.types import Agent, Array, Environment, Transition
 
 MAX_WIDTH, MAX_PERTURBATIONS = 65536, 1024
@@ -151,4 +152,4 @@ def inverse_gap_sample(key: Array, others: Array, losses: Array) -> Array:
     is_best = jnp.arange(losses.shape[0]) == jnp.argmin(losses)
     rest = jnp.where(is_best, 0.0, others)
     probs = jnp.where(is_best, 1.0 - jnp.sum(rest), rest)
-    return jax.random.categorical(key, jnp.log(probs)).astype(jnp.int32)
+    return categorical(key, jnp.log(probs))

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import MAX_ARMS
@@ -10,6 +9,7 @@ from icrl.agents.oracle import Oracle
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
+from icrl.core.threefry import randint, split, uniform
 from icrl.core.types import Array, Environment, Transition
 
 
@@ -41,14 +41,14 @@ class AnnealedOracle(Oracle):
         return AnnealedState(jnp.int32(0))
 
     def act(self, key: Array, state: AnnealedState, obs: Any) -> Array:
-        key_noise, key_action, key_optimal = jax.random.split(key, 3)
+        key_noise, key_action, key_optimal = split(key, 3)
         progress = jnp.clip(state.time / self.anneal_steps, 0.0, 1.0)
         epsilon = 1.0 + progress * (self.final_epsilon - 1.0)
-        noisy = jax.random.uniform(key_noise, (), jnp.float32) < epsilon
+        noisy = uniform(key_noise) < epsilon
         best = super().act(key_optimal, jnp.zeros(0, jnp.float32), obs)
         if box := self.env.spec.action_box:
             return jnp.where(noisy, box.draw(key_action), best)
-        any_action = jax.random.randint(key_action, (), 0, self.num_actions, jnp.int32)
+        any_action = randint(key_action, (), 0, self.num_actions)
         return jnp.where(noisy, any_action, best).astype(jnp.int32)
 
     def update(self, state: AnnealedState, transition: Transition) -> AnnealedState:

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from icrl.agents._arm_agent import ArmStats, ArmStatsAgent, argmax_random_ties
@@ -10,7 +9,7 @@ from icrl.agents._grids import each
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.threefry import split, uniform
+from icrl.core.threefry import randint, split, uniform
 from icrl.core.types import Array, Grid
 
 
@@ -29,7 +28,7 @@ class EpsilonGreedy(ArmStatsAgent):
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         key_coin, key_any, key_ties = split(key, 3)
         explores = uniform(key_coin) < self.epsilon
-        anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
+        anything = randint(key_any, (), 0, self.num_arms)
         return jnp.where(explores, anything, self.act_greedy(key_ties, state, obs))
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:

@@ -11,6 +11,7 @@ from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import agents
+from icrl.core.threefry import categorical
 from icrl.core.types import Agent, Array, Environment, Transition
 
 EPISODES, IN_WINDOW = 40, 2  # of a history and of a window, unless told otherwise
@@ -97,7 +98,7 @@ class ExactImitator(Agent):
         return ImitatorState(jnp.zeros(shape, jnp.float32), begun, jnp.int32(0), jnp.int32(0))
 
     def act(self, key: Array, state: ImitatorState, obs: Array) -> Array:
-        return jax.random.categorical(key, jnp.log(self.action_probs(state, obs))).astype(jnp.int32)
+        return categorical(key, jnp.log(self.action_probs(state, obs)))
 
     def act_greedy(self, key: Array, state: ImitatorState, obs: Array) -> Array:
         """The most likely action, the first on ties."""

@@ -15,6 +15,7 @@ from icrl.core import struct
 from icrl.core.errors import require_int
 from icrl.core.fields import required, setting
 from icrl.core.registry import agents
+from icrl.core.threefry import categorical
 from icrl.core.types import Agent, Array, Environment, Grid, Transition
 
 
@@ -53,7 +54,7 @@ class Exp3(Agent):
 
     def act(self, key: Array, state: Array, obs: Array) -> Array:
         del obs
-        return jax.random.categorical(key, jnp.log(self.action_probs(state))).astype(jnp.int32)
+        return categorical(key, jnp.log(self.action_probs(state)))
 
     def act_greedy(self, key: Array, state: Array, obs: Array) -> Array:
         """The largest weight, ties broken uniformly."""

@@ -2,7 +2,6 @@
 
 from typing import Any, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl.agents._grids import multiples
@@ -10,6 +9,7 @@ from icrl.agents._linear_agent import LinearAgent, LinearStats
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
+from icrl.core.threefry import randint
 from icrl.core.types import Array, Environment, Grid
 
 LEE_2023, LIN_2023 = (1.0, 0.3), (2.0, 1.5)  # beta, and the noise under which it was used
@@ -49,7 +49,7 @@ class LinUCB(LinearAgent):
 
     def act(self, key: Array, state: LinearStats, obs: Array) -> Array:
         best = jnp.argmax(self.index(state, obs, self.beta)).astype(jnp.int32)
-        return jnp.where(state.time == 0, jax.random.randint(key, (), 0, self.num_arms, jnp.int32), best)
+        return jnp.where(state.time == 0, randint(key, (), 0, self.num_arms), best)
 
     def act_greedy(self, key: Array, state: LinearStats, obs: Array) -> Array:
         """Ridge regression without a bonus, the LinReg of Lee et al.; arm 0 when nothing was seen."""

@@ -2,14 +2,13 @@
 
 from typing import Any, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.threefry import split
+from icrl.core.threefry import bernoulli, split
 from icrl.core.types import Agent, Array, Environment, Transition
 
 
@@ -46,7 +45,7 @@ class Mixture(Agent):
 
     def init(self, key: Array) -> MixtureState:
         key_which, key_first, key_second = split(key, 3)
-        is_first = jax.random.bernoulli(key_which, jnp.float32(self.share))
+        is_first = bernoulli(key_which, self.share)
         return MixtureState(is_first, (self.first.init(key_first), self.second.init(key_second)))
 
     def act(self, key: Array, state: MixtureState, obs: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from icrl.agents._grids import each
@@ -10,6 +9,7 @@ from icrl.agents._neural_agent import NeuralAgent, NeuralState
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
+from icrl.core.threefry import randint, split, uniform
 from icrl.core.types import Array, Grid
 
 
@@ -27,7 +27,7 @@ class NeuralEpsilon(NeuralAgent):
     )
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
-        key_coin, key_any, key_greedy = jax.random.split(key, 3)
-        explores = jax.random.uniform(key_coin, (), jnp.float32) < self.epsilon
-        anything = jax.random.randint(key_any, (), 0, self.num_arms, jnp.int32)
+        key_coin, key_any, key_greedy = split(key, 3)
+        explores = uniform(key_coin) < self.epsilon
+        anything = randint(key_any, (), 0, self.num_arms)
         return jnp.where(explores, anything, self.act_greedy(key_greedy, state, obs))

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from icrl.agents._grids import each
@@ -11,6 +10,7 @@ from icrl.agents._neural_gram import NeuralGram
 from icrl.core import struct
 from icrl.core.fields import setting
 from icrl.core.registry import agents
+from icrl.core.threefry import normal
 from icrl.core.types import Array, Grid
 
 
@@ -25,5 +25,5 @@ class NeuralTS(NeuralGram):
 
     def act(self, key: Array, state: NeuralState, obs: Array) -> Array:
         spread = self.nu * jnp.sqrt(self.lam) * self.widths(state, obs)
-        drawn = self.losses(state, obs) + spread * jax.random.normal(key, (self.num_arms,), jnp.float32)
+        drawn = self.losses(state, obs) + spread * normal(key, (self.num_arms,))
         return jnp.argmin(drawn).astype(jnp.int32)

@@ -12,6 +12,7 @@ from icrl.core.errors import require
 from icrl.core.fields import required, setting
 from icrl.core.model_types import Layout
 from icrl.core.registry import agents
+from icrl.core.threefry import gumbel
 from icrl.core.types import Agent, Array, Environment, Transition
 from icrl.models._dynamics import Dynamics
 from icrl.models._futures import Read, futures
@@ -151,10 +152,10 @@ class PlanningAgent(Agent):
     def _noise(self, key: Array | None, paths: int) -> Array:
         """What, added to the logits of each path, orders its actions as a sample would be drawn (Gumbel), [paths, K].
 
-        Of the first path it is what ``jax.random.categorical`` adds with the same key. Without a key: zeros.
+        Of the first path it is what ``threefry.categorical`` adds with the same key. Without a key: zeros.
         """
         shape = (paths, self.layout.num_actions)
-        return jnp.zeros(shape, jnp.float32) if key is None else jax.random.gumbel(key, shape, jnp.float32)
+        return jnp.zeros(shape, jnp.float32) if key is None else gumbel(key, shape)
 
     def _told(self, beam: Beam) -> Array:
         """Tokens of what followed the path's last action, and of the observation to be acted upon now."""

@@ -10,6 +10,7 @@ from icrl.core import struct
 from icrl.core.errors import InputError
 from icrl.core.fields import check_array
 from icrl.core.registry import agents
+from icrl.core.threefry import categorical
 from icrl.core.types import Array, Environment
 
 TINY = 1e-6  # a probability of 0 or 1 in the pool is moved by so much, so that no likelihood is zero
@@ -43,7 +44,7 @@ class PosteriorPool(ArmStatsAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
-        drawn = jax.random.categorical(key, self.log_likelihood(state))
+        drawn = categorical(key, self.log_likelihood(state))
         return jnp.argmax(self.means[drawn]).astype(jnp.int32)
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:

@@ -10,7 +10,7 @@ from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import setting
 from icrl.core.registry import agents
-from icrl.core.threefry import split
+from icrl.core.threefry import categorical, split
 from icrl.core.types import Agent, Array, Environment, Transition
 
 ALL, LAST, STEPS, WINDOW = "all", "last", "steps", "window"
@@ -120,4 +120,4 @@ class PosteriorTask(Agent):
 
 def _one_of(key: Array, possible: Array) -> Array:
     """One of the ``possible`` [N], uniformly, [] int32; the typed key is consumed."""
-    return jax.random.categorical(key, jnp.where(possible, jnp.float32(0.0), -jnp.inf)).astype(jnp.int32)
+    return categorical(key, jnp.where(possible, jnp.float32(0.0), -jnp.inf))

@@ -12,6 +12,7 @@ from icrl.core import struct
 from icrl.core.errors import require
 from icrl.core.fields import required, setting
 from icrl.core.registry import agents
+from icrl.core.threefry import categorical
 from icrl.core.types import Agent, Array, Environment, Grid, Transition
 
 HIDDEN = 64  # units in each of two tanh layers, policy and value apart (the defaults of stable-baselines3)
@@ -95,7 +96,7 @@ class PPO(Agent):
 
     def act(self, key: Array, state: PPOState, obs: Array) -> Array:
         logits = _mlp(state.params["policy"], self._flat(obs))
-        return self._plain(jax.random.categorical(key, logits).astype(jnp.int32))
+        return self._plain(categorical(key, logits))
 
     def act_greedy(self, key: Array, state: PPOState, obs: Array) -> Array:
         """The most likely action."""

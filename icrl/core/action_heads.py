@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from icrl.core.boxes import Box
 from icrl.core.errors import require
+from icrl.core.threefry import categorical, normal
 
 Array = jax.Array
 LEAST_STD = 0.01  # of u: a likelihood has no bound where an action is always the same
@@ -93,7 +94,7 @@ class Categorical(ActionHead):
         return ()
 
     def sample(self, key: Array, out: Array) -> Array:
-        return jax.random.categorical(key, out)
+        return categorical(key, out)
 
     def mode(self, out: Array) -> Array:
         return jnp.argmax(out)
@@ -151,7 +152,7 @@ class Gaussian(BoxHead):
 
     def sample(self, key: Array, out: Array) -> Array:
         mean, std = mean_and_std(out)
-        return self.box.from_unit(mean + std * jax.random.normal(key, mean.shape, jnp.float32))
+        return self.box.from_unit(mean + std * normal(key, mean.shape))
 
     def mode(self, out: Array) -> Array:
         return self.box.from_unit(mean_and_std(out)[0])
@@ -177,7 +178,7 @@ class Squashed(BoxHead):
 
     def sample(self, key: Array, out: Array) -> Array:
         mean, std = mean_and_std(out)
-        z = mean + std * jax.random.normal(key, mean.shape, jnp.float32)
+        z = mean + std * normal(key, mean.shape)
         return self.box.from_unit(jnp.tanh(z))
 
     def mode(self, out: Array) -> Array:

@@ -3,9 +3,10 @@
 On a CPU jax runs the rounds of its generator, Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers"), as a loop
 of kernels of their own. Written out, a draw becomes a part of the kernel that uses it: UCB on bandits lives twice as
 many steps a second, a uniform player in rooms five times (2026-11-26, two cores, `benchmarks`). ``fold_in``, ``split``,
-``bits``, ``uniform`` and ``normal`` give the bits of those of ``jax.random`` for typed threefry keys (a range of
-``uniform`` but for rounding), and are those for all other keys, and for all keys where ``jax_threefry_partitionable``
-is off. ``words``, ``below``, ``fraction`` and ``uniform_pairs`` have no counterpart there: they waste no words.
+``bits``, ``uniform``, ``normal``, ``bernoulli``, ``randint``, ``gumbel`` and ``categorical`` give the bits of those of
+``jax.random`` for typed threefry keys (a range of ``uniform`` but for rounding), and are those for all other keys, and
+for all keys where ``jax_threefry_partitionable`` is off. ``words``, ``below``, ``fraction`` and ``uniform_pairs`` have
+no counterpart there: they waste no words.
 """
 
 import math
@@ -70,6 +71,35 @@ def normal(key: Array, shape: tuple[int, ...] = ()) -> Array:
     """Standard normal numbers [*shape] float32; ``key`` is consumed."""
     lowest = np.nextafter(np.float32(-1), np.float32(0))
     return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform(key, shape, lowest, 1.0))
+
+
+def bernoulli(key: Array, p: Array | float = 0.5, shape: tuple[int, ...] = ()) -> Array:
+    """True with probability ``p`` [] or [*shape] float32, [*shape] bool; ``key`` is consumed."""
+    return uniform(key, shape) < jnp.asarray(p, jnp.float32)
+
+
+def randint(key: Array, shape: tuple[int, ...], minval: int, maxval: int) -> Array:
+    """Uniform integers in minval .. maxval - 1, [*shape] int32; ``key`` is consumed; ``below`` wastes none."""
+    if not _is_ours(key):
+        return jax.random.randint(key, shape, minval, maxval, jnp.int32)
+    key_high, key_low = split(key)
+    span = max(maxval - minval, 1)
+    high, low = (bits(each, shape) % jnp.uint32(span) for each in (key_high, key_low))
+    # of the number high 2^32 + low of 64 bits; products wrap around where jax's do
+    offset = (high * jnp.uint32((2**16 % span) ** 2 % 2**32 % span) + low) % jnp.uint32(span)
+    return jnp.int32(minval) + offset.astype(jnp.int32)
+
+
+def gumbel(key: Array, shape: tuple[int, ...] = ()) -> Array:
+    """Standard Gumbel numbers [*shape] float32, at most 16; ``key`` is consumed."""
+    if not _is_ours(key) or jax.config.jax_high_dynamic_range_gumbel:  # type: ignore[attr-defined]
+        return jax.random.gumbel(key, shape, jnp.float32)
+    return -jnp.log(-jnp.log(uniform(key, shape, float(jnp.finfo(jnp.float32).tiny))))
+
+
+def categorical(key: Array, logits: Array) -> Array:
+    """A number in 0 .. K - 1 with the probabilities of the softmax of ``logits`` [K], int32; ``key`` is consumed."""
+    return jnp.argmax(gumbel(key, logits.shape) + logits, axis=-1).astype(jnp.int32)
 
 
 def words(key: Array, count: int) -> tuple[Array, ...]:

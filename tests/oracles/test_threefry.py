@@ -22,7 +22,7 @@ def data(keys):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_draws_are_those_of_jax(shape):
     keys = jax.random.split(key_for(3, "threefry"), 20)
-    for name in ("bits", "uniform", "normal"):
+    for name in ("bits", "uniform", "normal", "gumbel"):
         ours, theirs = (partial(getattr(module, name), shape=shape) for module in (threefry, jax.random))
         np.testing.assert_array_equal(*(jax.jit(jax.vmap(draw))(keys) for draw in (ours, theirs)), err_msg=name)
     ranged = jax.jit(lambda key: threefry.uniform(key, shape, -2.0, 3.0))(keys[0])
@@ -30,10 +30,52 @@ def test_draws_are_those_of_jax(shape):
     np.testing.assert_allclose(ranged, expected, atol=5e-7)  # a multiplication and an addition, fused or not
 
 
+def same_of_both(draw):
+    """What ``draw(module, key)`` is for keys side by side, in our module and in jax's, which must be the same."""
+    keys = jax.random.split(key_for(3, "threefry"), 500)
+    ours, theirs = (np.asarray(jax.jit(jax.vmap(partial(draw, module)))(keys)) for module in (threefry, jax.random))
+    np.testing.assert_array_equal(ours, theirs)
+    assert ours.dtype == theirs.dtype
+    return ours
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_coins_and_integers_are_those_of_jax(shape):
+    assert 0.2 < same_of_both(lambda module, key: module.bernoulli(key, 0.3, shape)).mean() < 0.4
+    for low, high in ((0, 5), (-2, 2**30), (7, 7), (0, 2**16 + 1)):
+        found = same_of_both(lambda module, key, low=low, high=high: module.randint(key, shape, low, high))
+        assert low <= found.min() and found.max() < max(high, low + 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 700])
+def test_choices_are_those_of_jax(count):
+    """Also where some logits are -inf."""
+    logits = 3 * jax.random.normal(key_for(3, "logits"), (count,)).at[1::3].set(-jnp.inf)
+    found = same_of_both(lambda module, key: module.categorical(key, logits))
+    assert not np.isin(found, np.arange(count)[1::3]).any()
+
+
+def test_the_range_of_gumbel_that_jax_is_told_to_use_is_followed():
+    keys = jax.random.split(key_for(3, "choices"), 50)
+    by_default = jax.vmap(threefry.gumbel)(keys)
+    jax.config.update("jax_high_dynamic_range_gumbel", True)
+    try:
+        ours, theirs = (np.asarray(jax.vmap(module.gumbel)(keys)) for module in (threefry, jax.random))
+    finally:
+        jax.config.update("jax_high_dynamic_range_gumbel", False)
+    np.testing.assert_array_equal(ours, theirs)
+    assert (ours != np.asarray(by_default)).any()
+
+
 def test_draws_are_written_out():
     """No primitive of jax's generator is left that a CPU would run as a loop, and no batch of keys passes for one."""
     key = key_for(3, "threefry")
-    for draw in (threefry.bits, threefry.normal, threefry.split, lambda key: threefry.words(key, 3)):
+    more = [
+        lambda key: threefry.categorical(key, jnp.zeros(3)),
+        lambda key: threefry.randint(key, (), 0, 3),
+        lambda key: threefry.words(key, 3),
+    ]
+    for draw in (threefry.bits, threefry.normal, threefry.bernoulli, threefry.split, *more):
         names = {equation.primitive.name for equation in jax.make_jaxpr(draw)(key).eqns}
         assert not names & {"random_bits", "random_split", "random_fold_in", "threefry2x32"}
         with pytest.raises(AssertionError, match="one key"):
@@ -55,6 +97,8 @@ def test_other_keys_are_left_to_jax(key):
     np.testing.assert_array_equal(data(threefry.split(key, 3)), data(jax.random.split(key, 3)))
     np.testing.assert_array_equal(data(threefry.fold_in(key, 3)), data(jax.random.fold_in(key, 3)))
     np.testing.assert_array_equal(threefry.normal(key, (3,)), jax.random.normal(key, (3,)))
+    np.testing.assert_array_equal(threefry.gumbel(key, (3,)), jax.random.gumbel(key, (3,)))
+    np.testing.assert_array_equal(threefry.randint(key, (3,), 0, 9), jax.random.randint(key, (3,), 0, 9))
     assert len(threefry.words(key, 3)) == 3
 
 
