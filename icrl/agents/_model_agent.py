@@ -4,6 +4,7 @@ import abc
 from collections.abc import Mapping
 from typing import Any, Self
 
+import jax
 import jax.numpy as jnp
 
 from icrl.core import struct
@@ -11,6 +12,30 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import lacking, required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
+
+PIECE = 40  # tokens read at once on a CPU at most: what is computed of them stays in a core's cache
+
+
+def read_in_pieces(policy: Any, tokens: Array, start: Array | None, carry: Any) -> tuple[Array, Any]:
+    """What ``policy`` says behind the last of ``tokens`` [T, D], [N], and its memory behind them.
+
+    Elsewhere than on a CPU all are read at once.
+    """
+    length = tokens.shape[0]
+    count = -(-length // PIECE) if jax.default_backend() == "cpu" else 1
+    size = -(-length // count)
+    head = length - (count - 1) * size
+    outputs, carry = policy(tokens[:head], None if start is None else start[:head], carry)
+    if count == 1:
+        return outputs[-1], carry
+
+    def read_on(carry: Any, piece: tuple[Array, Array | None]) -> tuple[Any, Array]:
+        outputs, carry = policy(piece[0], piece[1], carry)
+        return carry, outputs[-1]
+
+    pieces = jax.tree.map(lambda rows: rows[head:].reshape(count - 1, size, *rows.shape[1:]), (tokens, start))
+    carry, said = jax.lax.scan(read_on, carry, pieces)
+    return said[-1], carry
 
 
 def require_trained(cls: type[Agent], settings: Mapping[str, Any]) -> None:
@@ -53,7 +78,10 @@ class ModelAgent(Agent):
 
     def act(self, key: Array, state: Any, obs: Array) -> Array:
         """A sample from the head's distribution: of logits their softmax, temperature 1."""
-        logits = self.logits(state, obs)
+        return self.sampled(key, self.logits(state, obs))
+
+    def sampled(self, key: Array, logits: Array) -> Array:
+        """An action drawn from what the model says, ``logits`` [N]."""
         return self.layout.head.if_finite(logits, self.layout.head.sample(key, logits))
 
     def act_greedy(self, key: Array, state: Any, obs: Array) -> Array:

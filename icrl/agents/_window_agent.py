@@ -1,6 +1,6 @@
 """What the agents share that keep the transitions behind the model's memory, to read them again."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ class WindowState(NamedTuple):
 
     window: History  # [C, ...]; the first ``fill``, in order of time, are what the model has read
     fill: Array  # [] int32 in 0 .. C - 1
-    memory: InContextState
+    memory: Any  # an ``InContextState``, or its ``DecidedState`` between a decision and what comes of it
 
 
 @struct.dataclass
@@ -39,24 +39,17 @@ class WindowAgent(ModelAgent):
         return WindowState(self.empty_history(), jnp.int32(0), self.reader.init(key))
 
     def memory(self, state: WindowState) -> InContextState:
-        """The model's memory behind the next decision; planning goes on from it."""
-        return state.memory
+        """The model's memory of all that was told; planning goes on from it."""
+        return self.reader.memory(state.memory)
 
     def logits(self, state: WindowState, obs: Array) -> Array:
         return self.reader.logits(state.memory, obs)
+
+    def decide(self, key: Array, state: WindowState, obs: Array) -> tuple[Array, WindowState]:
+        action, memory = self.reader.decide(key, state.memory, obs)
+        return action, state._replace(memory=memory)
 
     def appended(self, state: WindowState, transition: Transition) -> WindowState:
         """The state with one transition more, for which there must be room."""
         window = jax.tree.map(lambda rows, row: rows.at[state.fill].set(row), state.window, transition)
         return WindowState(window, state.fill + 1, self.reader.update(state.memory, transition))
-
-    def read(self, memory: InContextState, history: History) -> InContextState:
-        """``memory`` once it has read history [T, ...] as well, in one go."""
-        if history.action.shape[0] == 0:
-            return memory
-        queries = jnp.append(history.obs, history.next_obs[-1:], axis=0)
-        tokens = self.layout.sequence(history, queries, past=memory.past)
-        read = slice(self.layout.num_prompt, tokens.shape[0] - self.layout.num_before)
-        memory = self.reader.after(tokens[read], memory)
-        last = jax.tree.map(lambda rows: rows[-1], history)
-        return memory._replace(past=last) if self.layout.tells_past else memory

@@ -16,7 +16,7 @@ from icrl.core.threefry import gumbel
 from icrl.core.types import Agent, Array, Environment, Transition
 from icrl.models._dynamics import Dynamics
 from icrl.models._futures import Read, futures
-from icrl.models.layers.attention import furthest
+from icrl.models.layers.cached_attention import furthest
 
 PAPER, CODE = "paper", "code"
 REWARDS, RETURN = "rewards", "return"
@@ -114,6 +114,10 @@ class PlanningAgent(Agent):
     def act(self, key: Array, state: PlanningState, obs: Array) -> Array:
         """The first action of the best path; the actions tried are drawn from the policy."""
         return self._acted(self.reader.act(key, state.reader, obs), key, state, obs)
+
+    def decide(self, key: Array, state: PlanningState, obs: Array) -> tuple[Array, PlanningState]:
+        plain, reader = self.reader.decide(key, state.reader, obs)
+        return self._acted(plain, key, state, obs), state._replace(reader=reader)
 
     def act_greedy(self, key: Array, state: PlanningState, obs: Array) -> Array:
         """The same with the policy's likeliest actions, in the order of their probability."""

@@ -26,10 +26,13 @@ class RollingContextAgent(WindowAgent):
 
     def update(self, state: WindowState, transition: Transition) -> WindowState:
         after = self.appended(state, transition)
-        return jax.lax.cond(after.fill == self.max_steps, self._forget_oldest, lambda same: same, after)
+        # no ``cond``, which would copy the memory at every step
+        return jax.lax.while_loop(lambda state: state.fill == self.max_steps, self._forget_oldest, after)
 
     def _forget_oldest(self, state: WindowState) -> WindowState:
         kept = self.max_steps - self.forget
         window = jax.tree.map(lambda rows: jnp.roll(rows, -self.forget, axis=0), state.window)
         empty = self.reader.init(jax.random.key(0))
-        return WindowState(window, jnp.int32(kept), self.read(empty, jax.tree.map(lambda rows: rows[:kept], window)))
+        return WindowState(
+            window, jnp.int32(kept), self.reader.read(empty, jax.tree.map(lambda rows: rows[:kept], window))
+        )

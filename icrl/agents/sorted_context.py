@@ -49,7 +49,7 @@ class SortedContextAgent(WindowAgent):
         order = _ascending(episodes.reward.sum(1), count)
 
         def read_one(place: Array, memory: InContextState) -> InContextState:
-            return self.read(memory, jax.tree.map(lambda each: each[order[place]], episodes))
+            return self.reader.read(memory, jax.tree.map(lambda each: each[order[place]], episodes))
 
         memory = jax.lax.fori_loop(0, count, read_one, self.reader.init(jax.random.key(0)))
         return WindowState(window, count * H, memory)

@@ -77,7 +77,7 @@ def interact(
     def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
         agent_state, env_state, obs = carry
         seen = env_state if agent.sees_env_state else obs
-        action = agent.act(fold_in(key_acts, t), agent_state, seen)
+        action, agent_state = agent.decide(fold_in(key_acts, t), agent_state, seen)
         regret = env.regret(task, env_state, action)
         key_step = fold_in(key_steps, t)
         next_obs, next_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)

@@ -41,11 +41,14 @@ class ModelConfig(Checked):
         return ("width",)
 
 
+HIDDEN = 8  # steps that a memory holds besides its capacity, in front of the first start
+
+
 class SequenceModel(nnx.Module):
     """A causal map over time with ONE call for training (T = the context) and acting (T = 1).
 
     Built as ``Model(config, capacity, rngs)``: ``capacity`` is the longest context it must hold, which a model whose
-    memory does not grow ignores.
+    memory does not grow ignores. In front of the first start a memory holds ``HIDDEN`` steps more, which nobody sees.
 
     ``initial_carry`` is the memory of an empty past; ``carry=None`` means an empty past whose successor is not
     wanted, which lets a model take its fastest parallel form. ``start[t]`` cuts off everything before t.

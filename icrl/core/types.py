@@ -346,6 +346,12 @@ class Agent(Checked, abc.ABC):
     label: ClassVar[str] = ""  # what readers see, with settings in braces; "": the registered name and the settings
     grid: ClassVar[Grid] = ()  # what tuning tries besides the defaults: settings that are leaves, four candidates
 
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """A class that says anew how it acts decides so, whatever its base worked out on the way."""
+        super().__init_subclass__(**settings)
+        if "act" in vars(cls) and "decide" not in vars(cls):
+            cls.decide = Agent.decide  # type: ignore[method-assign]
+
     @property
     def capacity(self) -> int | None:
         """The most transitions that it can observe of one task; None for an agent that lives on for any time."""
@@ -374,6 +380,13 @@ class Agent(Checked, abc.ABC):
     @abc.abstractmethod
     def act(self, key: Array, state: AgentState, obs: Array) -> Array:
         """Choose an action, [] int32."""
+
+    def decide(self, key: Array, state: AgentState, obs: Array) -> tuple[Array, AgentState]:
+        """The action of ``act``, and the state for ``update``, which may hold what ``act`` has worked out for it.
+
+        ``interact`` calls it, one ``update`` behind each. Such a state may have a form of its own. Default: ``state``.
+        """
+        return self.act(key, state, obs), state
 
     def act_greedy(self, key: Array, state: AgentState, obs: Array) -> Array:
         """The choice that only exploits (offline evaluation, ``deterministic=True``), [] int32. Default: ``act``."""

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from icrl.core.types import Array
-from icrl.models.layers.attention import Cache, ForkedCache, forked
+from icrl.models.layers.cached_attention import Cache, ForkedCache, Memory, Ring, forked
 
 Read = Callable[[Array, Any], tuple[Array, Any]]
 
@@ -22,7 +22,9 @@ def futures(policy: Any, carry: Any, room: int) -> tuple[Read, Any]:
     them and its memory; under ``vmap`` over futures the trunk stays one. A memory without caches of attention is a
     branch as it is.
     """
-    trunk = jax.tree.map(lambda leaf: forked(leaf, room) if isinstance(leaf, Cache) else leaf, carry, is_leaf=_is_cache)
+    trunk = jax.tree.map(
+        lambda leaf: forked(leaf, room) if isinstance(leaf, (Cache, Ring)) else leaf, carry, is_leaf=_is_memory
+    )
 
     def read(tokens: Array, branch: Any) -> tuple[Array, Any]:
         outputs, after = policy(tokens, None, _joined(trunk, branch))
@@ -31,13 +33,14 @@ def futures(policy: Any, carry: Any, room: int) -> tuple[Read, Any]:
     return read, _parted(trunk)
 
 
-def _is_cache(leaf: Any) -> bool:
-    return isinstance(leaf, (Cache, ForkedCache))
+def _is_memory(leaf: Any) -> bool:
+    """Whether it is one of attention."""
+    return isinstance(leaf, Memory)
 
 
 def _parted(carry: Any) -> Any:
     """What is a future's own: of a cache its branch and length."""
-    return jax.tree.map(lambda leaf: leaf[1:] if isinstance(leaf, ForkedCache) else leaf, carry, is_leaf=_is_cache)
+    return jax.tree.map(lambda leaf: leaf[1:] if isinstance(leaf, ForkedCache) else leaf, carry, is_leaf=_is_memory)
 
 
 def _joined(trunk: Any, branch: Any) -> Any:
@@ -46,4 +49,4 @@ def _joined(trunk: Any, branch: Any) -> Any:
     def leaf(shared: Any, own: Any) -> Any:
         return ForkedCache(shared.trunk, *own) if isinstance(shared, ForkedCache) else own
 
-    return jax.tree.map(leaf, trunk, branch, is_leaf=_is_cache)
+    return jax.tree.map(leaf, trunk, branch, is_leaf=_is_memory)

@@ -12,9 +12,10 @@ from flax import nnx
 
 from icrl.core.errors import require
 from icrl.core.fields import setting
+from icrl.core.model_types import HIDDEN
 from icrl.core.registry import models
 from icrl.core.types import Array
-from icrl.models.layers.attention import Cache, ForkedCache
+from icrl.models.layers.cached_attention import Memory
 from icrl.models.layers.residual import Mixer, ResidualStack, StackConfig
 from icrl.models.layers.self_attention import SelfAttention, placed
 
@@ -43,7 +44,7 @@ class HybridConfig(StackConfig):
 class AttentionState(NamedTuple):
     """What one layer of attention remembers."""
 
-    cache: Cache | ForkedCache | None  # None: nothing, and nothing is to be kept
+    memory: Memory | None  # None: nothing, and nothing is to be kept
     position: Array  # [] int32, slots filled so far
     first: Array  # [] int32, slot of the latest start
 
@@ -57,16 +58,16 @@ class AttentionMixer(Mixer):
         self.attention = SelfAttention(config.width, config.num_heads, rngs, window=window, matmuls=matmuls)
 
     def initial_carry(self) -> AttentionState:
-        return AttentionState(self.attention.empty_cache(self.capacity), jnp.int32(0), jnp.int32(0))
+        return AttentionState(self.attention.empty_memory(self.capacity + HIDDEN), jnp.int32(0), jnp.int32(0))
 
     def empty_past(self) -> AttentionState:
         return AttentionState(None, jnp.int32(0), jnp.int32(0))
 
     def __call__(self, u: Array, start: Array, carry: AttentionState) -> tuple[Array, AttentionState]:
         place = placed(u.shape[0], start, carry.position, carry.first)
-        y, cache = self.attention(u, place, carry.cache)
+        y, memory = self.attention(u, place, carry.memory)
         assert place.first is not None
-        return y, AttentionState(cache, carry.position + u.shape[0], place.first[-1])
+        return y, AttentionState(memory, carry.position + u.shape[0], place.first[-1])
 
 
 @models.register("hybrid", paper="Lieber et al. 2024")

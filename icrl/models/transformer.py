@@ -18,10 +18,11 @@ from flax import nnx
 
 from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
-from icrl.core.model_types import SequenceModel
+from icrl.core.model_types import HIDDEN, SequenceModel
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models.layers import attention
+from icrl.models.layers.cached_attention import Memory
 from icrl.models.layers.depth import through_layers
 from icrl.models.layers.feed_forward import FeedForwardConfig, new_feed_forward
 from icrl.models.layers.positions import sinusoidal
@@ -34,7 +35,7 @@ NORMS = {"layer": nnx.LayerNorm, "rms": nnx.RMSNorm}
 class BlockCarry(NamedTuple):
     """What one layer remembers."""
 
-    cache: attention.Cache | attention.ForkedCache | None  # None where the past is empty and its successor not wanted
+    attention: Memory | None  # None where the past is empty and its successor not wanted
     feed_forward: Any  # () for an MLP
 
 
@@ -99,22 +100,23 @@ class Block(nnx.Module):
 
     def initial_carry(self, capacity: int | None) -> BlockCarry:
         """Memory of an empty past, with room for ``capacity`` positions or None."""
-        cache = None if capacity is None else self.attention.empty_cache(capacity)
-        return BlockCarry(cache, self.feed_forward.initial_carry())
+        memory = None if capacity is None else self.attention.empty_memory(capacity)
+        return BlockCarry(memory, self.feed_forward.initial_carry())
 
     def __call__(self, x: Array, start: Array, place: Place, carry: BlockCarry) -> tuple[Array, BlockCarry]:
         """Map x [T, D] with start [T] bool to (x [T, D], carry)."""
-        y, cache = self.attention(self.norm_attention(x) if self.norm_first else x, place, carry.cache)
+        y, memory = self.attention(self.norm_attention(x) if self.norm_first else x, place, carry.attention)
         x = x + y if self.norm_first else self.norm_attention(x + y)
         y, fed = self.feed_forward(self.norm_mlp(x) if self.norm_first else x, start, carry.feed_forward)
-        return x + y if self.norm_first else self.norm_mlp(x + y), BlockCarry(cache, fed)
+        return x + y if self.norm_first else self.norm_mlp(x + y), BlockCarry(memory, fed)
 
 
 @models.register("transformer", paper="Radford et al. 2019; Lee et al. 2023")
 class Transformer(SequenceModel):
     """Causal transformer over x [T, D]; ``capacity`` is the number of positions it can hold since the carry was made.
 
-    The caller keeps count: positions past the capacity are not refused inside jitted code.
+    The caller keeps count: positions past the capacity are not refused inside jitted code. With an
+    ``attention_window``, and positions that are not learned, it holds any number of them.
     """
 
     Config = TransformerConfig
@@ -131,7 +133,7 @@ class Transformer(SequenceModel):
             self.position = nnx.Param(init(rngs.params(), (capacity, config.width), jnp.float32))
 
     def initial_carry(self) -> TransformerCarry:
-        return TransformerCarry(self._empty(self.capacity), jnp.int32(0), jnp.int32(0))
+        return TransformerCarry(self._empty(self.capacity + HIDDEN), jnp.int32(0), jnp.int32(0))
 
     def _empty(self, capacity: int | None) -> tuple[BlockCarry, ...]:
         return tuple(block.initial_carry(capacity) for block in self.blocks)

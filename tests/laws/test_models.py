@@ -15,7 +15,8 @@ from siblings import SIBLINGS, by_day
 from icrl.core.registry import models
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.models.layers import attention, depth, recurrence
-from icrl.models.layers.attention import cached_attention, causal_attention, empty_cache, written
+from icrl.models.layers.attention import causal_attention
+from icrl.models.layers.cached_attention import Ring, cached_attention, empty_memory, forked
 from icrl.models.layers.self_attention import Place, SelfAttention
 from icrl.testing import BrokenLawError
 from icrl.testing import models as laws
@@ -275,16 +276,36 @@ def test_attention_is_its_formula(kind, window):
     weights = np.where(visible, np.exp(scores / 2) if kind == "softmax" else np.maximum(scores, 0), 0)
     total = weights.sum(-1) if kind == "softmax" else visible.sum(-1)[None]
     expected = np.einsum("hts,shd->thd", weights / total[..., None], np.float64(v))
-    cache = written(empty_cache(250, 2, 4), k, v, jnp.int32(0))
     flat = jax.jit(lambda q: causal_attention(q, k, v, first, kind, window))
-    cached = jax.jit(lambda q, at, first: cached_attention(q, cache, at, first, kind, window))
     np.testing.assert_allclose(flat(q), expected, atol=4e-6)
-    np.testing.assert_allclose(cached(q, 0, first), expected, atol=4e-6)
-    lows = np.arange(0, 200, 40)  # few at a time; what stands in later slots is not seen
-    few = lows[:, None] + np.arange(4)
-    for low, now in zip(lows, few, strict=True):
-        np.testing.assert_allclose(cached(q[now], low, first[now]), expected[now], atol=4e-6)
-    np.testing.assert_allclose(jax.vmap(cached)(q[few], lows, first[few]), expected[few], atol=4e-6)
+
+    @jax.jit
+    def read_on(memory, at, *new):  # new: q, k, v, first
+        return cached_attention(*new[:3], memory, at, new[3], kind, window)
+
+    def read(memory, low, sizes):
+        """What is found by reading on from position ``low`` in pieces, and the memory behind the last of them."""
+        found = []
+        for size in sizes:
+            piece = slice(low, low + size)
+            y, memory = read_on(memory, jnp.int32(low), q[piece], k[piece], v[piece], first[piece])
+            found.append(y)
+            low += size
+        return np.concatenate(found), memory
+
+    empty = empty_memory(250, 2, 4, window)
+    assert isinstance(empty, Ring) == bool(window)
+    for sizes in ([200], [1, 2, 3, 60, 64, 70], [100, *[1] * 100], [7] * 28 + [4]):
+        np.testing.assert_allclose(read(empty, 0, sizes)[0], expected, atol=4e-6)
+    trunk, lows = read(empty, 0, [150])[1], [150, 151]
+    futures = read(forked(trunk, 50), 150, [1, 2, 40, 7])[0]
+    np.testing.assert_allclose(futures, expected[150:], atol=4e-6)
+    # lives side by side that have come to different positions
+    memories = [read(empty, 0, [low])[1] for low in lows]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *memories)
+    few = np.asarray(lows)[:, None] + np.arange(4)
+    y, _ = jax.vmap(read_on)(stacked, jnp.asarray(lows), q[few], k[few], v[few], first[few])
+    np.testing.assert_allclose(y, expected[few], atol=4e-6)
 
 
 def dense_attention(q, k, v, first, kind, window):

@@ -1,4 +1,4 @@
-"""A layer of causal self-attention with its projections and, when acting, its cache of keys and values."""
+"""A layer of causal self-attention with its projections and, when acting, its memory of keys and values."""
 
 from typing import Any, NamedTuple
 
@@ -7,16 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icrl.core.types import Array
-from icrl.models.layers.attention import (
-    Cache,
-    ForkedCache,
-    cached_attention,
-    causal_attention,
-    empty_cache,
-    forked_attention,
-    grown,
-    written,
-)
+from icrl.models.layers.attention import causal_attention
+from icrl.models.layers.cached_attention import Cache, Memory, Ring, cached_attention, empty_memory
 from icrl.models.layers.linear import linear, rounded
 from icrl.models.layers.positions import rotated
 
@@ -24,16 +16,16 @@ from icrl.models.layers.positions import rotated
 class Place(NamedTuple):
     """Where T new positions stand: the same for all layers."""
 
-    slot: Array  # [] int32, of the first of them
-    first: Array | None  # [T] int32, the earliest slot that each may see: its latest start; None: slot 0
+    position: Array  # [] int32, of the first of them
+    first: Array | None  # [T] int32, the earliest that each may see: its latest start; None: position 0
     since_start: Array  # [T] int32, positions counted from the latest start
 
 
-def placed(length: int, start: Array | None, slot: Array, first: Array) -> Place:
-    """Where ``length`` new positions stand with start [T], behind ``slot`` [] others, the latest start at ``first``."""
-    slots = slot + jnp.arange(length, dtype=jnp.int32)
-    latest = jnp.full(length, first) if start is None else jax.lax.cummax(jnp.where(start, slots, first))
-    return Place(slot, latest, slots - latest)
+def placed(length: int, start: Array | None, position: Array, first: Array) -> Place:
+    """Where ``length`` positions stand with start [T], behind ``position`` [] others, the latest start at ``first``."""
+    all_of_them = position + jnp.arange(length, dtype=jnp.int32)
+    latest = jnp.full(length, first) if start is None else jax.lax.cummax(jnp.where(start, all_of_them, first))
+    return Place(position, latest, all_of_them - latest)
 
 
 class SelfAttention(nnx.Module):
@@ -60,26 +52,19 @@ class SelfAttention(nnx.Module):
         self.qkv = linear(matmuls, width, 3 * width, rngs, use_bias=bias, kernel_init=init or lecun)
         self.mix = linear(matmuls, width, width, rngs, use_bias=bias, kernel_init=out_init or lecun)
 
-    def empty_cache(self, capacity: int) -> Cache:
-        """Room for ``capacity`` positions."""
-        return empty_cache(capacity, self.H, self.d)
+    def empty_memory(self, capacity: int) -> Cache | Ring:
+        """Room for ``capacity`` positions, or for those of the window."""
+        return empty_memory(capacity, self.H, self.d, self.window)
 
-    def __call__(
-        self, u: Array, place: Place, cache: Cache | ForkedCache | None
-    ) -> tuple[Array, Cache | ForkedCache | None]:
-        """Map u [T, D] to (y [T, D], cache); without a cache there is no past before u."""
+    def __call__(self, u: Array, place: Place, memory: Memory | None) -> tuple[Array, Memory | None]:
+        """Map u [T, D] to (y [T, D], memory); without a memory there is no past before u."""
         q, k, v = self.qkv(u).reshape(u.shape[0], 3, self.H, self.d).swapaxes(0, 1)
         if self.rotary:
             q, k = rotated(q, place.since_start), rotated(k, place.since_start)
         q, k, v = rounded(self.matmuls, q, k, v)
-        if cache is None:
+        if memory is None:
             y = causal_attention(q, k, v, place.first, self.kind, self.window)
-        elif isinstance(cache, ForkedCache):
-            cache = grown(cache, k, v)
-            assert place.first is not None
-            y = forked_attention(q, cache, place.slot, place.first, self.kind, self.window)
         else:
-            cache = written(cache, k, v, place.slot)
             assert place.first is not None
-            y = cached_attention(q, cache, place.slot, place.first, self.kind, self.window)
-        return self.mix(y.reshape(u.shape).astype(u.dtype)), cache
+            y, memory = cached_attention(q, k, v, memory, place.position, place.first, self.kind, self.window)
+        return self.mix(y.reshape(u.shape).astype(u.dtype)), memory
