@@ -133,7 +133,7 @@ class InContextAgent(ModelAgent):
         return self.of_actions(outputs[-1]), DecidedState(state._replace(carry=carry))
 
     def _behind_past(self, state: InContextState, tokens: Array) -> tuple[Array, Array | None]:
-        """``tokens`` [T, D] behind those of the latest transition, and the start that hides these where there is none."""
+        """``tokens`` [T, D] behind those of the latest transition, and the start that hides these if there is none."""
         assert state.past is not None
         told = self.layout.after(state.past)
         if not told.shape[0]:

@@ -36,6 +36,11 @@ class ModelConfig(Checked):
         return 1
 
     @property
+    def is_endless(self) -> bool:
+        """Whether a memory of one size holds any number of steps, also of more than a context in training has."""
+        return False
+
+    @property
     def sizes(self) -> tuple[str, ...]:
         """The settings that a search for a number of parameters changes, the coarse one first."""
         return ("width",)
@@ -56,6 +61,7 @@ class SequenceModel(nnx.Module):
 
     Config: ClassVar[type[ModelConfig]]  # the dataclass of its settings
     width: int  # D
+    is_endless: bool = False  # as its settings say, see ``ModelConfig``
 
     def initial_carry(self) -> Any:
         """Memory of an empty past, without batch axes."""

@@ -24,7 +24,7 @@ from icrl.core.types import Agent, Array, Curves, Environment
 PART = 500  # tasks in one jitted call, so that progress shows
 GROUP = 500  # of them side by side on a device, at most
 OVER = "over"
-STATES_ON_CPU = 4 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
+STATES_ON_CPU = 3 * 2**20  # bytes of agents' memories side by side on a CPU core: more would leave its caches
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

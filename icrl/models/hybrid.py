@@ -36,6 +36,10 @@ class HybridConfig(StackConfig):
         self.of_mixer()
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
 
+    @property
+    def is_endless(self) -> bool:
+        return self.attention_window > 0
+
     def of_mixer(self) -> StackConfig:
         """The settings of the recurrent mixer."""
         return models[self.recurrent].Config(width=self.width, num_layers=self.num_layers, matmuls=self.matmuls)

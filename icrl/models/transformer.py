@@ -74,6 +74,11 @@ class TransformerConfig(FeedForwardConfig):
         paired = {"rotary": self.width // self.num_heads, "sinusoidal": self.width}.get(self.positions, 2)
         require(paired % 2 == 0, "positions", self.positions, f"another where {paired} features make no pairs")
 
+    @property
+    def is_endless(self) -> bool:
+        """With a window, and positions that count from no beginning."""
+        return self.attention_window > 0 and self.positions in ("rotary", "none")
+
 
 class Block(nnx.Module):
     """x + attention(norm x), then x + MLP(norm x); or norm(x + attention x), then norm(x + MLP x)."""
@@ -115,15 +120,15 @@ class Block(nnx.Module):
 class Transformer(SequenceModel):
     """Causal transformer over x [T, D]; ``capacity`` is the number of positions it can hold since the carry was made.
 
-    The caller keeps count: positions past the capacity are not refused inside jitted code. With an
-    ``attention_window``, and positions that are not learned, it holds any number of them.
+    The caller keeps count: positions past the capacity are not refused inside jitted code. If it is
+    endless, it holds any number of them.
     """
 
     Config = TransformerConfig
 
     def __init__(self, config: TransformerConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = require_int("capacity", capacity, 1, 2**24)
-        self.width, self.positions = config.width, config.positions
+        self.width, self.positions, self.is_endless = config.width, config.positions, config.is_endless
         self.blocks = nnx.List([Block(config, number, rngs) for number in range(config.num_layers)])
         self.ends_in_norm = config.norm_first and config.final_norm
         if self.ends_in_norm:

@@ -31,7 +31,7 @@ from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
 from icrl.evaluation.online import Trial
 from icrl.models.transformer import TransformerConfig
-from icrl.recipes.parts import HISTORIES, DataSettings, Prediction
+from icrl.recipes.parts import HISTORIES, ROLLING, STREAM, DataSettings, Evaluation, Prediction
 from icrl.recipes.recipe import Recipe
 from icrl.reports.report import print_tables
 from icrl.storage.publish import publish_json
@@ -111,14 +111,16 @@ def evaluating(steps: int = 500, count: int = 200, heads: int = 4) -> Load:
     return Load(count * steps, "steps", partial(trial.regret, recipe.agent(recipe.new_policy(0, 0)), 0, ""))
 
 
-def distilled(episodes: int = 20, count: int = 200) -> Load:
-    """AD with a window of four episodes in Dark Rooms."""
+def distilled(episodes: int = 20, count: int = 200, rule: str = ROLLING) -> Load:
+    """AD with a window of four episodes in Dark Rooms, read again behind each episode or streaming through a ring."""
+    plain, ring = TransformerConfig(num_heads=4), TransformerConfig(attention_window=160, positions="rotary")
     recipe = Recipe(
         env=DarkRoom(),
         data=DataSettings(data=HISTORIES, context_steps=80),
         prediction=Prediction(objective="ad"),
-        backbone=TransformerConfig(num_heads=4),
+        backbone=ring if rule == STREAM else plain,
         fit=FitSettings(),
+        evaluation=Evaluation(context=(rule,)),
     )
     tasks, steps = TaskSet.draw(recipe.env, 0, "bench", count), episodes * recipe.episode
     trial = Trial(recipe.env, tasks, steps, 0)
@@ -137,6 +139,7 @@ BENCHES: dict[str, tuple[str, Callable[[], Load]]] = {
     "seeds": ("a step of five training seeds of it together", partial(training, seeds=5)),
     "evaluation": ("that model in context: 200 tasks, 500 steps", evaluating),
     "distilled": ("AD in Dark Room, window of 80: 200 rollouts, 20 episodes", distilled),
+    "streamed": ("the same, streaming: a ring of as many tokens", partial(distilled, rule=STREAM)),
 }
 
 

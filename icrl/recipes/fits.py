@@ -19,6 +19,7 @@ from icrl.recipes.parts import (
     LAST_EPISODE,
     ROLLING,
     SORTED,
+    STREAM,
     TRIAL,
     WHOLE,
     DataSettings,
@@ -196,6 +197,9 @@ def _check_evaluation(recipe: Recipe) -> None:
     if SORTED in recipe.rules:
         allowed = f"several whole episodes of {recipe.episode} steps with the rule {SORTED}"
         require(recipe.holds_episodes, "window", recipe.window, allowed, "episodes that end early are not sorted")
+    if STREAM in recipe.rules:
+        allowed = "another rule, a recurrent model, or --attention-window W with --positions rotary or none"
+        require(recipe.backbone.is_endless, "context", STREAM, allowed, f"the memory of {recipe.model} ends")
     if TRIAL in recipe.rules:
         window = recipe.window
         allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"

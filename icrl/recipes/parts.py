@@ -29,8 +29,9 @@ CONTEXTS, HISTORIES = "contexts", "histories"
 KEEP_ALL = "keep-all"  # the filter that is none
 INDEPENDENT = "independent"  # the source of transitions from uniform states under uniform actions
 ORACLE = "oracle"  # the label that is the optimal action, whatever it takes to know it
-WHOLE, ROLLING, SORTED, LAST_EPISODE, TRIAL = "whole", "rolling", "sorted", "last-episode", "trial"
-RULES = (WHOLE, ROLLING, SORTED, LAST_EPISODE, TRIAL)
+WHOLE, ROLLING, SORTED, STREAM = "whole", "rolling", "sorted", "stream"
+LAST_EPISODE, TRIAL = "last-episode", "trial"
+RULES = (WHOLE, ROLLING, SORTED, STREAM, LAST_EPISODE, TRIAL)
 BY_TIME, BY_RETURN = "time", "return"
 NONE, GRID = "none", "grid"
 TUNINGS = (NONE, GRID)  # how settings of competitors are chosen
@@ -193,8 +194,8 @@ class Evaluation(PlanSettings):
     )
     context: tuple[str, ...] = setting(
         (),
-        help="what decisions rest on: whole, rolling, sorted (by return), last-episode, trial (W / H episodes), or "
-        "several; none: as fits",
+        help="what decisions rest on: whole, rolling, sorted (by return), stream (all, read once), last-episode, "
+        "trial (W / H episodes), or several; none: as fits",
     )
     window: int | None = setting(
         None, low=1, high=2**24, help="W, transitions that a context holds in the evaluation; none: C"

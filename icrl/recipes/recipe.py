@@ -20,6 +20,7 @@ from icrl.agents.in_context import InContextAgent
 from icrl.agents.planning import PlanningAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.agents.sorted_context import SortedContextAgent
+from icrl.agents.streaming_context import StreamingContextAgent
 from icrl.core.fields import Checked, setting
 from icrl.core.model_types import Layout, ModelConfig, Objective, Supervised
 from icrl.core.registry import environments, layouts, models, objectives
@@ -41,6 +42,7 @@ from icrl.recipes.parts import (
     ORACLE,
     ROLLING,
     SORTED,
+    STREAM,
     TRIAL,
     WHOLE,
     DataSettings,
@@ -291,6 +293,8 @@ class Recipe(Checked):
         reader = self._reader(policy, self.reach(rule))
         if rule == ROLLING:
             return RollingContextAgent(**reader, forget=self.forget)
+        if rule == STREAM:
+            return StreamingContextAgent(**reader)
         if rule == SORTED:
             return SortedContextAgent(**reader, episode_steps=self.episode)
         return InContextAgent(**reader, trial_episodes=self._in_trial if rule == TRIAL else None)

@@ -191,6 +191,31 @@ def an_agent_that_saw_nothing_can_act(seen: Rollouts) -> None:
 
 
 @law
+def what_it_decides_is_how_it_acts(seen: Rollouts) -> None:
+    """``decide`` is ``act``, and what it works out changes nothing that is learned."""
+    agent, env = seen.agent, seen.env
+    if agent.sees_env_state:
+        return
+
+    @jax.jit
+    def both_ways(key: Array, task: Any, lived: Any) -> Any:
+        def step(state: Any, told: tuple[Array, Transition]) -> tuple[Any, Any]:
+            draw, transition = told
+            action, decided = ready.decide(draw, state, transition.obs)
+            after = [ready.update(before, transition) for before in (decided, state)]
+            return after[0], (action, ready.act(draw, state, transition.obs), *after)
+
+        ready = agent.for_task(task)
+        return jax.lax.scan(step, ready.init(key), (jax.random.split(key, STEPS), lived))[1]
+
+    own, acted, decided, shown = both_ways(seen.keys[0], one_of(seen.tasks), one_of(seen.together.history))
+    expect_same(own, acted, f"actions of decide in {env.name}", "those of act")
+    for (path, a), b in zip(jax.tree.leaves_with_path(decided), jax.tree.leaves(shown), strict=True):
+        where = f"state{jax.tree_util.keystr(path)} after decide and update"
+        expect_same(a, b, where, "that after update alone")
+
+
+@law
 def no_key_is_used_twice(seen: Rollouts) -> None:
     """Read off the program, which need not run."""
     agent, env = seen.agent, seen.env
@@ -219,6 +244,7 @@ LAWS = (
     actions_are_actions,
     regret_is_never_negative,
     an_agent_that_saw_nothing_can_act,
+    what_it_decides_is_how_it_acts,
     no_key_is_used_twice,
     vmap_is_a_loop_and_the_key_decides,
     settings_are_swept_without_a_new_trace,

@@ -14,15 +14,15 @@ import numpy as np
 from flax import nnx
 
 from icrl.core.errors import InputError
-from icrl.core.model_types import ModelConfig, SequenceModel
+from icrl.core.model_types import HIDDEN, ModelConfig, SequenceModel
 from icrl.core.registry import models
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.testing._law import Subject, expect, law
 
-TOKEN, ACTIONS, CAPACITY = 8, 5, 320
+TOKEN, ACTIONS = 8, 5
 PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
-LENGTH = 7 * PIECE  # longer than all the chunks that models work in on a CPU
+LENGTH = CAPACITY = 7 * PIECE  # longer than all the chunks that models work in on a CPU
 ROWS, ROW = 256, 127
 TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value
 SMALL = {"width": 16, "num_layers": 1, "init_std": 0.3}
@@ -103,13 +103,16 @@ def parallel(policy: Policy, x: Array, start: Array | None) -> Array:
 
 
 def stepwise(policy: Policy, x: Array, start: Array) -> Array:
-    """One step at a time, as in acting."""
+    """One step at a time, as in acting; behind ``HIDDEN`` others, which the first start hides and take no room."""
+    hidden = jax.random.normal(jax.random.key(4), (HIDDEN, x.shape[1]), x.dtype)
+    x = jnp.concatenate([hidden, x])
+    start = jnp.concatenate([jnp.zeros(HIDDEN, bool), start.at[0].set(True)])
 
     def step(carry: Any, item: Any) -> tuple[Any, Array]:
         y, carry = policy(item[0][None], item[1][None], carry)
         return carry, y[0]
 
-    return jax.lax.scan(step, _empty_past(policy, x), (x, start))[1]
+    return jax.lax.scan(step, _empty_past(policy, x), (x, start))[1][HIDDEN:]
 
 
 def in_pieces(policy: Any, x: Array, start: Array) -> Array:

@@ -12,9 +12,11 @@ from flax import nnx
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.agents.sorted_context import SortedContextAgent
+from icrl.agents.streaming_context import StreamingContextAgent
 from icrl.core.boxes import Box
+from icrl.core.errors import InputError
 from icrl.core.interact import interact
-from icrl.core.registry import agents, layouts
+from icrl.core.registry import agents, layouts, models
 from icrl.core.types import History, Transition
 from icrl.envs.dark_room import DarkRoom
 from icrl.envs.gaussian_bandit import GaussianBandit
@@ -30,6 +32,7 @@ ENVS = {
 }
 
 
+KEY = jax.random.key(0)
 DAY = ("pairs", "steps")
 CASES = [(layout, env) for layout in layouts for env in ENVS]
 AS_CASE = {"ids": str, "indirect": True}  # of a parameter that the fixture takes
@@ -69,12 +72,20 @@ def all_at_once(layout, policy, history: History):
 
 @jax.jit
 def one_by_one(agent, history: History):
-    """Logits [T, K] in front of each step, as an agent meets them."""
+    """Logits [T, K] in front of each step, as an agent meets them; every second action is its own decision."""
+    return lived(agent, history)[1]
 
-    def step(state, transition):
-        return agent.update(state, transition), agent.logits(state, transition.obs)
 
-    return jax.lax.scan(step, agent.init(jax.random.key(0)), history)[1]
+def lived(agent, history):
+    """The agent's last state, and those logits."""
+
+    def step(state, told):
+        transition, is_own = told
+        logits, decided = agent.logits(state, transition.obs), agent.decide(KEY, state, transition.obs)[1]
+        mine, shown = (agent.update(before, transition) for before in (decided, state))
+        return jax.tree.map(lambda one, other: jnp.where(is_own, one, other), mine, shown), logits
+
+    return jax.lax.scan(step, agent.init(KEY), (history, jnp.arange(history.action.shape[0]) % 2 == 0))
 
 
 def test_the_tokens_of_a_step_worked_out_by_hand():
@@ -143,6 +154,36 @@ def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
         np.testing.assert_allclose(found[t], expected, atol=2e-5, err_msg=f"step {t}, {now} in the context")
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [{"attention_window": 7, "positions": "rotary"}, {"attention_window": 5, "positions": "none"}, "gru", "hybrid"],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "case", [CASES[0], ("steps", "real"), *(pytest.param(c, marks=pytest.mark.nightly) for c in CASES[1:])], **AS_CASE
+)
+def test_a_streaming_context_is_the_whole_life_read_at_once(case, backbone):
+    """Six times longer than what its memory has room for."""
+    env, layout, _, history = case
+    if isinstance(backbone, dict):
+        cls, config = Transformer, TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.3, **backbone)
+    else:
+        cls = models[backbone]
+        config = cls.Config(width=16, num_layers=2, **{"attention_window": 6} if backbone == "hybrid" else {})
+    made = cls(config, layout.num_tokens(STEPS // 6), nnx.Rngs(0))
+    policy = Policy.split(TokenPolicy(layout.token_dim, layout.num_outputs, made, 0.3, nnx.Rngs(1)))
+    agent = StreamingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS // 6)
+    np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
+    both = jax.vmap(lambda h: one_by_one(agent, h))(jax.tree.map(lambda field: jnp.stack([field, field]), history))
+    np.testing.assert_allclose(both[1], one_by_one(agent, history), atol=2e-5)
+
+
+def test_a_model_whose_memory_ends_does_not_stream(case):
+    env, layout, policy, _ = case
+    with pytest.raises(InputError, match="policy: got 'Transformer', allowed: a model that is endless"):
+        StreamingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW)
+
+
 EPISODE = 3  # steps, four of which fill the window
 
 
@@ -179,18 +220,18 @@ def side_by_side(case, cls=RollingContextAgent, **settings):
     return agent, jax.tree.map(lambda field: jnp.stack([field, field]), history)
 
 
-def reads_again_in_a_branch(agent, batch):
-    """The branch must stay one under ``vmap``, or every step pays for it."""
-    return "cond[" in str(jax.make_jaxpr(jax.vmap(lambda h: one_by_one(agent, h)))(batch))
-
-
 def test_many_tasks_side_by_side_forget_together(case):
-    assert reads_again_in_a_branch(*side_by_side(case))
+    """The fill of their windows is one number under ``vmap``, or windows are read at every step."""
+    agent, batch = side_by_side(case)
+    fill = jax.vmap(lambda history: lived(agent, history)[0].fill, out_axes=None)(batch)  # refused where they are two
+    assert fill.shape == ()
 
 
 @pytest.mark.parametrize("case", CASES[:1], **AS_CASE)
 def test_many_tasks_side_by_side_sort_together(case):
-    assert reads_again_in_a_branch(*side_by_side(case, SortedContextAgent, episode_steps=EPISODE))
+    """The branch stays one under ``vmap``."""
+    agent, batch = side_by_side(case, SortedContextAgent, episode_steps=EPISODE)
+    assert "cond[" in str(jax.make_jaxpr(jax.vmap(lambda history: one_by_one(agent, history)))(batch))
 
 
 @pytest.mark.parametrize("case", CASES[:1] + [pytest.param(c, marks=pytest.mark.nightly) for c in CASES[1:]], **AS_CASE)

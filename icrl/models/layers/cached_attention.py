@@ -8,7 +8,7 @@ C slots of a cache, H heads, d features a head. Slots are the last axis, along w
 import functools
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from icrl.models.layers.tiled_attention import LOWEST
 PARTS = 4  # of a cache, at most: a step reads those that are begun
 SHORTEST_PART = 128  # slots; each part costs operations of its own
 ALIGNED = 16  # slots, of which parts are multiples
+FEW = 4  # new positions, each of which is written and weighs values by itself: on a CPU that is faster
 
 
 class Cache(NamedTuple):
@@ -34,9 +35,13 @@ class Cache(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """Keys and values of the latest W positions: position s is in slot s mod W, and nothing ever moves."""
+    """Keys and values of the latest R positions: position s is in slot s mod R, and nothing ever moves.
 
-    keys: Array  # [H, d, W] float32
+    R is ``FEW`` more than the window and a multiple of ``ALIGNED``, so that a few new positions are written before they
+    are attended to, like all others.
+    """
+
+    keys: Array  # [H, d, R] float32
     values: Array
 
 
@@ -62,7 +67,8 @@ class Span(NamedTuple):
 def empty_memory(capacity: int, num_heads: int, dim: int, window: int = 0) -> Cache | Ring:
     """A memory with room for ``capacity`` positions at least, or for a shorter ``window`` of the latest ones."""
     if 0 < window < capacity:
-        return Ring(*(jnp.zeros((num_heads, dim, window), jnp.float32) for _ in Ring._fields))
+        size = -(-(window + FEW) // ALIGNED) * ALIGNED
+        return Ring(*(jnp.zeros((num_heads, dim, size), jnp.float32) for _ in Ring._fields))
     count = max(1, min(PARTS, capacity // SHORTEST_PART))
     size = -(-capacity // count // ALIGNED) * ALIGNED
     slots = [jnp.zeros((num_heads, dim, size), jnp.float32)] * count
@@ -104,6 +110,9 @@ def cached_attention(
         memory = _written(memory, k, v, position)
         return _over_begun_parts(kind, memory, end, *inputs), memory
     if isinstance(memory, Ring):
+        if length <= FEW:
+            memory = _turned(memory, k, v, position)
+            return _attended(kind, [_of_ring(memory, end)], *inputs), memory
         spans = [_of_ring(memory, position), Span(k, v, query)]
         return _attended(kind, spans, *inputs), _turned(memory, k, v, position)
     begin = position - memory.length
@@ -133,10 +142,18 @@ def _attended(kind: str, spans: Sequence[Span], q: Array, query: Array, first: A
         weights = [jax.nn.relu(each) for each in scores]
         total = _sum([jnp.sum(each, axis=-1) for each in visible])[:, None, None]
     parts = [
-        jnp.einsum("hts,hds->thd", each.astype(span.values.dtype), span.values, preferred_element_type=wide)
-        for each, span in zip(weights, spans, strict=True)
+        _weighted(each.astype(span.values.dtype), span.values, wide) for each, span in zip(weights, spans, strict=True)
     ]
     return _sum(parts) / total
+
+
+def _weighted(weights: Array, values: Array, wide: Any) -> Array:
+    """Sums [T, H, d] of values [H, d, s] by weights [H, T, s]."""
+    length = weights.shape[1]
+    if not 1 < length <= FEW:
+        return jnp.einsum("hts,hds->thd", weights, values, preferred_element_type=wide)
+    rows = [jnp.einsum("hs,hds->hd", weights[:, t], values, preferred_element_type=wide) for t in range(length)]
+    return jnp.stack(rows)
 
 
 def _sum(parts: list[Array]) -> Array:
@@ -176,6 +193,8 @@ def _of_ring(ring: Ring, end: Array) -> Span:
 def _written(cache: Cache, k: Array, v: Array, position: Array) -> Cache:
     """The cache with k and v [H, d, T] in slots position .. position + T - 1."""
     size = cache.keys[0].shape[-1]
+    if len(cache.keys) == 1:
+        return jax.tree.map(lambda part, new: _put(part, new, position), cache, Cache((k,), (v,)))
 
     def put(parts: tuple[Array, ...], new: Array) -> tuple[Array, ...]:
         begins = [position - number * size for number in range(len(parts))]
@@ -191,10 +210,19 @@ def _turned(ring: Ring, k: Array, v: Array, position: Array) -> Ring:
     begin = (position + length - kept) % size
 
     def put(part: Array, new: Array) -> Array:
+        if length <= FEW:
+            for t in range(length):
+                part = _put(part, new[..., t : t + 1], (position + t) % size)
+            return part
         part = _replaced(part, new[..., length - kept :], begin)
-        return part if kept == 1 else _replaced(part, new[..., length - kept :], begin - size)
+        return _replaced(part, new[..., length - kept :], begin - size)
 
     return Ring(put(ring.keys, k), put(ring.values, v))
+
+
+def _put(part: Array, new: Array, slot: Array) -> Array:
+    """``part`` [H, d, c] with all of ``new`` [H, d, T], for which there is room, from ``slot`` [] on."""
+    return jax.lax.dynamic_update_slice_in_dim(part, new, slot, axis=-1)
 
 
 def _replaced(part: Array, new: Array, begin: Array) -> Array:

@@ -36,6 +36,10 @@ class StackConfig(FeedForwardConfig):
     block: str = setting("mlp", choices=BLOCKS, help="what follows the mixer in a layer")
 
     @property
+    def is_endless(self) -> bool:
+        return True
+
+    @property
     def sizes(self) -> tuple[str, ...]:
         return ("width", "mlp_ratio") if self.block == "mlp" else ("width",)
 
@@ -111,7 +115,7 @@ class ResidualStack(SequenceModel):
 
     def __init__(self, config: StackConfig, capacity: int, rngs: nnx.Rngs):
         require_int("capacity", capacity, 1, 2**24)
-        self.width = config.width
+        self.width, self.is_endless = config.width, config.is_endless
         numbers = range(config.num_layers)
         mixers = [self.new_mixer(config, number, capacity, rngs) for number in numbers]
         self.layers = nnx.List([Layer(config, number, mixers[number], rngs) for number in numbers])
