@@ -14,6 +14,7 @@ from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.fields import setting
+from icrl.core.lanes import argmax_first, tasks_behind
 from icrl.core.registry import agents
 from icrl.core.threefry import uniform
 from icrl.core.types import Array, Environment, Grid
@@ -57,7 +58,7 @@ class CutNormal(NamedTuple):
 
     def _arms(self, like: Array) -> list[Array]:
         """What differs from arm to arm, [..., K] with as many axes as ``like``."""
-        return [jnp.expand_dims(leaf, range(like.ndim - 1)) for leaf in self[2:]]
+        return [jnp.expand_dims(leaf, range(like.ndim - leaf.ndim)) for leaf in self[2:]]
 
 
 @agents.register("posterior-gaussian", paper="Lee et al. 2023")
@@ -92,8 +93,7 @@ class PosteriorGaussian(ArmStatsAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
-        level = uniform(key, (self.num_arms,), minval=1e-7)
-        return jnp.argmax(self.posterior(state).at_level(level)).astype(jnp.int32)
+        return _best_draw(self, state, uniform(key, (self.num_arms,), minval=1e-7))
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
         """The arm most likely to be the best, ``argmax optimal_action_probs``: what an ideal DPT answers offline.
@@ -122,3 +122,9 @@ class PosteriorGaussian(ArmStatsAgent):
         nodes = (jnp.arange(NODES, dtype=jnp.float32) + 0.5) / NODES
         total, _ = jax.lax.scan(add_node, jnp.zeros(self.num_arms, jnp.float32), nodes)
         return total / jnp.sum(total)
+
+
+@tasks_behind
+def _best_draw(agent: PosteriorGaussian, state: ArmStats, level: Array) -> Array:
+    """The arm with the largest draw, the one at ``level`` [K] of its law."""
+    return argmax_first(agent.posterior(state).at_level(level))

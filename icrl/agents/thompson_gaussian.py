@@ -8,8 +8,9 @@ from icrl.agents._arm_agent import ArmStats, ArmStatsAgent
 from icrl.agents._grids import multiples
 from icrl.core import struct
 from icrl.core.fields import setting
+from icrl.core.lanes import argmax_first, tasks_behind
 from icrl.core.registry import agents
-from icrl.core.threefry import normal
+from icrl.core.threefry import normal, normal_at, symmetric
 from icrl.core.types import Array, Environment, Grid
 
 OFFLINE_DRAWS = 100
@@ -49,8 +50,7 @@ class ThompsonGaussian(ArmStatsAgent):
 
     def act(self, key: Array, state: ArmStats, obs: Array) -> Array:
         del obs
-        mean, std = self.posterior(state)
-        return jnp.argmax(mean + std * normal(key, mean.shape)).astype(jnp.int32)
+        return _best_draw(self, state, symmetric(key, (self.num_arms,)))
 
     def act_greedy(self, key: Array, state: ArmStats, obs: Array) -> Array:
         """Mode of 100 posterior draws, the offline rule of Lee et al."""
@@ -59,3 +59,10 @@ class ThompsonGaussian(ArmStatsAgent):
         draws = mean[None] + std[None] * normal(key, (OFFLINE_DRAWS, *mean.shape))
         votes = jnp.sum(jnp.argmax(draws, -1)[:, None] == jnp.arange(self.num_arms)[None], axis=0)
         return jnp.argmax(votes).astype(jnp.int32)
+
+
+@tasks_behind
+def _best_draw(agent: ThompsonGaussian, state: ArmStats, level: Array) -> Array:
+    """The arm with the largest draw, made of ``level`` [K] uniform in (-1, 1)."""
+    mean, std = agent.posterior(state)
+    return argmax_first(mean + std * normal_at(level))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from icrl.core.precision import exact_products, in_32_bits
-from icrl.core.threefry import fold_in
+from icrl.core.threefry import fold_in, stored
 from icrl.core.types import (
     Agent,
     AgentState,
@@ -77,7 +77,7 @@ def interact(
     def one_step(carry: tuple[Any, ...], t: Array) -> tuple[tuple[Any, ...], tuple[Transition, Curves, EnvState]]:
         agent_state, env_state, obs = carry
         seen = env_state if agent.sees_env_state else obs
-        action, agent_state = agent.decide(fold_in(key_acts, t), agent_state, seen)
+        action, agent_state = agent.decide(stored(fold_in(key_acts, t)), agent_state, seen)
         regret = env.regret(task, env_state, action)
         key_step = fold_in(key_steps, t)
         next_obs, next_state, reward, terminated, truncated, info = env.step(key_step, env_state, action, task)
@@ -107,7 +107,7 @@ def replay(key: Array, agent: Agent, history: History, next_obs: Array | None = 
 
     def one_step(state: AgentState, step: tuple[Array, Transition]) -> tuple[AgentState, Array]:
         t, transition = step
-        action = agent.act_greedy(fold_in(key_acts, t), state, transition.obs)
+        action = agent.act_greedy(stored(fold_in(key_acts, t)), state, transition.obs)
         return agent.update(state, transition), action
 
     num_steps = history.action.shape[0]

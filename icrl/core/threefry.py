@@ -2,11 +2,13 @@
 
 On a CPU jax runs the rounds of its generator, Threefry-2x32 (Salmon et al. 2011, "Parallel random numbers"), as a loop
 of kernels of their own. Written out, a draw becomes a part of the kernel that uses it: UCB on bandits lives twice as
-many steps a second, a uniform player in rooms five times (2026-11-26, two cores, `benchmarks`). ``fold_in``, ``split``,
-``bits``, ``uniform``, ``normal``, ``bernoulli``, ``randint``, ``gumbel`` and ``categorical`` give the bits of those of
-``jax.random`` for typed threefry keys (a range of ``uniform`` but for rounding), and are those for all other keys, and
-for all keys where ``jax_threefry_partitionable`` is off. ``words``, ``below``, ``fraction`` and ``uniform_pairs`` have
-no counterpart there: they waste no words.
+many steps a second, a uniform player in rooms five times (2026-11-26, two cores, `benchmarks`). So does a key of
+``fold_in`` or ``apart``; ``stored`` puts it in memory, where many results need its draws.
+
+``fold_in``, ``split``, ``apart``, ``bits``, ``uniform``, ``normal``, ``bernoulli``, ``randint``, ``gumbel`` and
+``categorical`` give the bits of those of ``jax.random`` for typed threefry keys (a range of ``uniform`` but for
+rounding), and are those for all other keys, and for all keys where ``jax_threefry_partitionable`` is off. ``words``,
+``below``, ``fraction`` and ``uniform_pairs`` have no counterpart there: they waste no words.
 """
 
 import math
@@ -47,7 +49,21 @@ def split(key: Array, num: int = 2) -> Array:
     if not _is_ours(key):
         return jax.random.split(key, num)
     count = jnp.arange(num, dtype=jnp.uint32)
-    return _wrapped(threefry(_halves(key), jnp.zeros_like(count), count))
+    halves = threefry(_halves(key), jnp.zeros_like(count), count)
+    return jax.random.wrap_key_data(jnp.stack(halves, axis=-1), impl=IMPLEMENTATION)
+
+
+def apart(key: Array, num: int = 2) -> tuple[Array, ...]:
+    """The keys of ``split``, each by itself: it is computed where it is used, and one that is not used nowhere."""
+    if not _is_ours(key):
+        return tuple(jax.random.split(key, num))
+    halves = _halves(key)
+    return tuple(_wrapped(threefry(halves, jnp.uint32(0), jnp.uint32(count))) for count in range(num))
+
+
+def stored(key: Array) -> Array:
+    """``key``, put in memory by what makes it: for one that many results need, which else would all make it anew."""
+    return jax.random.wrap_key_data(jnp.stack(_halves(key), axis=-1), impl=IMPLEMENTATION) if _is_ours(key) else key
 
 
 def bits(key: Array, shape: tuple[int, ...] = ()) -> Array:
@@ -69,8 +85,17 @@ def uniform(key: Array, shape: tuple[int, ...] = (), minval: float = 0.0, maxval
 
 def normal(key: Array, shape: tuple[int, ...] = ()) -> Array:
     """Standard normal numbers [*shape] float32; ``key`` is consumed."""
-    lowest = np.nextafter(np.float32(-1), np.float32(0))
-    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform(key, shape, lowest, 1.0))
+    return normal_at(symmetric(key, shape))
+
+
+def symmetric(key: Array, shape: tuple[int, ...] = ()) -> Array:
+    """Uniform numbers in (-1, 1), [*shape] float32; ``key`` is consumed."""
+    return uniform(key, shape, np.nextafter(np.float32(-1), np.float32(0)), 1.0)
+
+
+def normal_at(level: Array) -> Array:
+    """The standard normal numbers that ``normal`` makes of ``level``, uniform in (-1, 1)."""
+    return np.float32(np.sqrt(2)) * jax.lax.erf_inv(level)
 
 
 def bernoulli(key: Array, p: Array | float = 0.5, shape: tuple[int, ...] = ()) -> Array:
@@ -154,4 +179,7 @@ def _halves(key: Array) -> tuple[Array, Array]:
 
 
 def _wrapped(halves: tuple[Array, Array]) -> Array:
-    return jax.random.wrap_key_data(jnp.stack(halves, axis=-1), impl=IMPLEMENTATION)
+    # Not jnp.stack: under vmap it ends in a transpose, behind which XLA does not see a half as what it is made of, and
+    # puts each key in memory by a loop without vectors.
+    data = jax.lax.concatenate([jnp.expand_dims(half, -1) for half in halves], halves[0].ndim)
+    return jax.random.wrap_key_data(data, impl=IMPLEMENTATION)

@@ -23,7 +23,7 @@ from icrl.core.errors import InputError, require
 from icrl.core.fields import Checked
 from icrl.core.precision import in_32_bits
 from icrl.core.scenes import Episode, Readings, Scene
-from icrl.core.threefry import split
+from icrl.core.threefry import apart, split, stored
 
 Array = jax.Array
 Task = TypeVar("Task", bound="TaskParams")
@@ -134,6 +134,9 @@ class Environment(Checked, abc.ABC, Generic[Task]):
     arguments of ``jit``. They implement ``spec``, ``sample_task``, ``reset_env``, ``step_env``, ``is_truncated`` and
     the oracles. No policy may read the oracle methods; ``interact`` uses them for the regret curve.
     """
+
+    # Whether so few results need a step's draws that its keys are better made where they are used than put in memory.
+    keys_in_place: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -323,7 +326,7 @@ class Environment(Checked, abc.ABC, Generic[Task]):
         ``info["final_observation"]`` holds the true last observation.
         """
         params = self.default_params if params is None else params
-        key_step, key_reset = split(key)
+        key_step, key_reset = apart(key) if self.keys_in_place else split(stored(key))
         final_obs, stepped, reward, terminated, info = self.step_env(key_step, state, action, params)
         truncated = self.is_truncated(stepped, params)
         fresh = self.reset_env(key_reset, params)

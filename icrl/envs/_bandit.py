@@ -36,6 +36,7 @@ class Bandit(Environment[BanditTask]):
     The end of an episode is a time limit (``truncated``), never a termination.
     """
 
+    keys_in_place = True
     exact_sampler: ClassVar[str] = ""  # registered agent that samples from the exact posterior of this family
 
     num_arms: int = setting(5, low=1, high=MAX_ARMS, help="K, arms")

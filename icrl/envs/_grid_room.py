@@ -45,6 +45,7 @@ class GridRoom(Environment[RoomTask]):
     )
 
     is_deterministic = True
+    keys_in_place = True
     reward_values = (0.0, 1.0)
 
     @property

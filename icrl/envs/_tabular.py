@@ -14,7 +14,7 @@ from icrl.core import struct
 from icrl.core.errors import require, require_int
 from icrl.core.fields import setting
 from icrl.core.scenes import Episode, Graph, circle
-from icrl.core.threefry import normal, split, uniform
+from icrl.core.threefry import apart, normal, uniform
 from icrl.core.types import Array, Environment, EnvSpec, TaskParams
 from icrl.planning.backward_induction import backward_induction
 
@@ -50,6 +50,8 @@ class TabularMDP(Environment[TabularTask]):
     ``EndingMDP`` terminates. The next state is read off one uniform number and the noise is added to the mean, so that
     competitors on one key who stand in the same state and act alike see the same.
     """
+
+    keys_in_place = True
 
     num_states: int = setting(10, low=2, high=MAX_STATES, help="S, states")
     num_actions: int = setting(5, low=1, high=MAX_ACTIONS, help="K, actions")
@@ -88,7 +90,7 @@ class TabularMDP(Environment[TabularTask]):
     def step_env(
         self, key: Array, state: TabularState, action: Array, params: TabularTask
     ) -> tuple[Array, TabularState, Array, Array, dict[str, Array]]:
-        key_next, key_noise = split(key)
+        key_next, key_noise = apart(key)
         noise = self.noise_at(state.position) * normal(key_noise)
         reward = params.reward[state.position, action] + noise
         position = draw(key_next, params.transition[state.position, action])

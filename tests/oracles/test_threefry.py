@@ -1,5 +1,6 @@
 """The draws written out are those of ``jax.random``; what has no counterpart there has its distribution."""
 
+import re
 from functools import partial
 
 import jax
@@ -75,7 +76,7 @@ def test_draws_are_written_out():
         lambda key: threefry.randint(key, (), 0, 3),
         lambda key: threefry.words(key, 3),
     ]
-    for draw in (threefry.bits, threefry.normal, threefry.bernoulli, threefry.split, *more):
+    for draw in (threefry.bits, threefry.normal, threefry.bernoulli, threefry.split, threefry.apart, *more):
         names = {equation.primitive.name for equation in jax.make_jaxpr(draw)(key).eqns}
         assert not names & {"random_bits", "random_split", "random_fold_in", "threefry2x32"}
         with pytest.raises(AssertionError, match="one key"):
@@ -86,15 +87,32 @@ def test_keys_are_those_of_jax():
     keys = jax.random.split(key_for(3, "threefry"), 20)
     ours = jax.jit(jax.vmap(lambda key: threefry.split(key, 5)))(keys)
     np.testing.assert_array_equal(data(ours), data(jax.vmap(lambda key: jax.random.split(key, 5))(keys)))
+    each = jax.jit(jax.vmap(lambda key: threefry.apart(key, 5)))(keys)
+    np.testing.assert_array_equal(np.stack([data(one) for one in each], axis=1), data(ours))
     numbers = jnp.array([0, 1, 2**31, 2**32 - 1] * 5, jnp.uint32)
     np.testing.assert_array_equal(
         data(jax.vmap(threefry.fold_in)(keys, numbers)), data(jax.vmap(jax.random.fold_in)(keys, numbers))
     )
 
 
+def test_keys_are_not_put_in_memory():
+    """From a key to a draw by one of its kin XLA makes one loop, without a key and without what the other one needs."""
+
+    def draw(key):
+        first, _ = threefry.apart(threefry.fold_in(key, 3))
+        return threefry.bits(first)
+
+    keys = jax.random.split(key_for(3, "threefry"), 20)
+    program = jax.jit(jax.vmap(draw)).lower(keys).compile().as_text()
+    assert " concatenate(" not in program and len(re.findall(r" fusion\(", program)) == 1
+    np.testing.assert_array_equal(data(jax.vmap(threefry.stored)(keys)), data(keys))
+    assert len(re.findall(r" xor\(", program)) < 4 * 20  # of three blocks of 20 rounds each
+
+
 @pytest.mark.parametrize("key", FOREIGN, ids=["rbg", "untyped"])
 def test_other_keys_are_left_to_jax(key):
     np.testing.assert_array_equal(data(threefry.split(key, 3)), data(jax.random.split(key, 3)))
+    np.testing.assert_array_equal(data(threefry.apart(key, 3)[2]), data(jax.random.split(key, 3)[2]))
     np.testing.assert_array_equal(data(threefry.fold_in(key, 3)), data(jax.random.fold_in(key, 3)))
     np.testing.assert_array_equal(threefry.normal(key, (3,)), jax.random.normal(key, (3,)))
     np.testing.assert_array_equal(threefry.gumbel(key, (3,)), jax.random.gumbel(key, (3,)))
