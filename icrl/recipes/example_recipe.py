@@ -77,6 +77,7 @@ class ExampleRecipe(Checked):
         check_following(self)
         self.fit.check_together(self.backbone.sequences_per_task)
         self.fit.check_seeds(self.train_seeds)
+        self.fit.check_sharding(self.backbone)
         check_vary(self.vary)
 
     def examples(self, seed: int, train_seed: int) -> ExampleGenerator:

@@ -143,6 +143,8 @@ def _check_trials(recipe: Recipe, alone: bool) -> None:
     recipe.trials(objective)
     for name in ("micro_batch", "gradient_groups"):
         require(getattr(recipe.fit, name) is None, name, getattr(recipe.fit, name), "none with objective rl2")
+    hint = "its policy trains on one device"
+    require(not recipe.fit.shard_parameters, "shard_parameters", True, "false with objective rl2", hint)
     together, hint = recipe.fit.seeds_together, "each policy makes its own data"
     require(together == 1, "seeds_together", together, "1 with objective rl2", hint)
     mixture = getattr(recipe.backbone, "mixture", MoEConfig())

@@ -78,6 +78,8 @@ def check_shared(model: Model, processes: int) -> None:
     mixture, hint = getattr(recipe.backbone, "mixture", MoEConfig()), "the experts' losses are those of whole batches"
     require(not mixture.branches, "processes", processes, f"{alone}, with moe {mixture.moe}", hint)
     require(fit.seeds_together == 1, "seeds_together", fit.seeds_together, "1 with --processes")
+    hint = "one process cuts them over all GPUs of its machine"
+    require(not fit.shard_parameters, "shard_parameters", True, "false with --processes", hint)
     rows = fit.batch_size
     require(rows >= processes, "processes", processes, f"at most {rows}, the rows of a batch")
     for name, number in (("batch_size", rows), ("gradient_groups", fit.gradient_groups)):

@@ -8,13 +8,17 @@ What is refused would have failed; what passes may still fail (activations insid
 import math
 from pathlib import Path
 
+import jax
+
 from icrl.core import registry
+from icrl.core.devices import data_mesh
 from icrl.core.resources import Need, require_disk, require_memory
 from icrl.core.types import Environment, EnvSpec
 from icrl.models._sizes import size_of
 from icrl.recipes.recipe import Recipe
 from icrl.testing import environments, models
 from icrl.testing._law import is_foreign
+from icrl.training.step import FitSettings
 
 COPIES = 4  # of the parameters in training: themselves, a gradient, two moments of AdamW
 STREAMS = 6  # arrays of the residual stream's size that a layer keeps for its backward pass, at least
@@ -38,8 +42,7 @@ def check_model(name: str) -> None:
 def check_memory(recipe: Recipe) -> None:
     """Raise ``ResourceError`` for a recipe whose training or evaluation cannot fit into memory."""
     backbone, fit, evaluation = recipe.backbone, recipe.fit, recipe.evaluation
-    copies = COPIES + (fit.gradient_groups or 1) - 1  # each group has a gradient of its own
-    weights = copies * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
+    weights = _copies(fit) * FLOAT * size_of(recipe.model, backbone, recipe.num_tokens).parameters
     together = fit.micro_batch or min(fit.batch_size // (fit.gradient_groups or 1), 4)
     stream = together * recipe.layout.num_tokens(recipe.context_steps) * backbone.width * FLOAT
     batch = fit.batch_size * recipe.context_steps * _transition(recipe.env.spec)
@@ -54,6 +57,16 @@ def check_memory(recipe: Recipe) -> None:
         ),
         Need("evaluation", curves, "eval_tasks, rollouts_per_task, eval_steps or horizon"),
     )
+
+
+def _copies(fit: FitSettings) -> float:
+    """How often a device holds the parameters, at least; each gradient group has a gradient of its own."""
+    groups = fit.gradient_groups or 1
+    copies = COPIES + groups - 1
+    if not fit.shard_parameters or jax.default_backend() == "cpu":  # the devices of a CPU share its memory
+        return copies
+    devices = data_mesh(fit.gradient_groups or jax.device_count()).size
+    return copies if devices == 1 else 1 + copies / devices  # in a step they are whole
 
 
 def check_disk(env: Environment, folder: Path, num_steps: int) -> None:

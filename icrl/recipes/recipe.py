@@ -86,6 +86,7 @@ class Recipe(Checked):
         check_following(self)
         self.fit.check_together(self.backbone.sequences_per_task)
         self.fit.check_seeds(self.train_seeds)
+        self.fit.check_sharding(self.backbone)
         check_vary(self.vary)
 
     # --- what the environment decides ---

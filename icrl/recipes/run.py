@@ -37,6 +37,7 @@ RESULTS = "results.json"  # the last thing that a run writes but for its picture
 _CURVES = ("loss", "val_loss", "trial_return")  # what the report draws of the rows of metrics
 MAX_VARIANTS = 64  # of a grid, unless the user asks for more
 PRESETS = ("smoke", "cpu", "paper")
+CHANGE_NO_BIT = ("shard_parameters",)  # settings that say where things are: a run goes on with another value of them
 
 
 OnRow = Callable[[dict[str, Any]], object]  # hears of each row of metrics as it is logged
@@ -140,7 +141,7 @@ def start(
     require(large or count <= MAX_VARIANTS, "vary", f"{count} variants", f"at most {MAX_VARIANTS}", hint)
     experiments[experiment].validate(settings, seed)  # before the folder is touched
     config = config_of(experiment, preset, seed, settings)
-    folder = open_run_folder(out, config, resume, device=device, flags=flags_now())
+    folder = open_run_folder(out, config, resume, device=device, flags=flags_now(), ignore=CHANGE_NO_BIT)
     return Run(folder, experiment, preset, seed, settings, on_row)
 
 

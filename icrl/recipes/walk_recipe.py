@@ -79,6 +79,7 @@ class WalkRecipe(Checked):
         require(enough or not self.discrete, "num_codes", codes, f"as many codes as the {symbols} symbols, or more")
         self.fit.check_together(self.backbone.sequences_per_task)
         self.fit.check_seeds(self.train_seeds)
+        self.fit.check_sharding(self.backbone)
         last = self.survey.eval_steps - 1
         require(self.mapping.burn_in < last, "burn_in", self.mapping.burn_in, f"below the last step of a walk, {last}")
         check_vary(self.vary)

@@ -14,9 +14,11 @@ from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
-from icrl.training.gradients import gradient_norm, gradient_sums, placed
+from icrl.training.gradients import gradient_norm, gradient_sums
 from icrl.training.learner import UNKNOWN, Learner, Step, Told, Work
 from icrl.training.loop import train
+from icrl.training.placement import cut_as_set, placed
+from icrl.training.rows import lag
 from icrl.training.seeds import batches_of, stacked, unstacked
 from icrl.training.step import FitSettings, TrainState, initial_state, updated
 
@@ -44,7 +46,10 @@ class Fit(Learner):
     work: Work = UNKNOWN
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "settings", self.settings.resolved(self.template))
+        settings = self.settings.resolved(self.template)
+        params = cut_as_set(self.template.params, settings)
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "template", self.template.replace(params=params))  # type: ignore[attr-defined]
 
     def initial_state(self) -> TrainState:
         return initial_state(self.settings, self.template)
@@ -66,12 +71,9 @@ class Fit(Learner):
             require(fits, "seeds_together", len(learners), "training seeds of one model, with the same settings")
         return _step_of(learners)
 
-    def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
+    def report(self, state: TrainState, window: np.ndarray) -> Told:
         del window
-        if self.held_out is None:
-            return {}
-        said = _report(self.objective, self.policy(state), self.held_out)
-        return {name: float(value) for name, value in said.items()}
+        return {} if self.held_out is None else _report(self.objective, self.policy(state), self.held_out)
 
 
 def _step_of(learners: Sequence[Fit]) -> Step:
@@ -87,7 +89,8 @@ def _step_of(learners: Sequence[Fit]) -> Step:
         sums = gradient_sums(settings, objective, structure, state, batch, key)
         told: list[Told] = [{}] * len(learners)
         if settings.is_logged(number):
-            told = [{"gradient_norm": gradient_norm(settings, own)} for own in unstacked(sums, len(learners))]
+            norms = [partial(gradient_norm, settings, own) for own in unstacked(sums, len(learners))]
+            told = [{"gradient_norm": norm if lag() else norm()} for norm in norms]  # at once: the gradients go
         return updated(settings, structure, state, sums), told
 
     return step

@@ -5,8 +5,9 @@ so that any number of devices that divides G ends in the same bits. It costs roo
 
 Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
 two cores; more and shorter calls would pay for fresh memory each time. Several devices run one program over a mesh: the
-batch is cut along "data", parameters and the state of the optimiser are everywhere. They may be those of several
-processes (``core/processes.py``): each makes the whole batch, a function of the step, and hands over its own rows.
+batch is cut along "data", parameters and the state of the optimiser are everywhere or, as a setting, cut as well
+(``placement.py``): a device then has room for its share of G gradients. They may be those of several processes
+(``core/processes.py``): each makes the whole batch, a function of the step, and hands over its own rows.
 S training seeds may take a step in one program (``seeds.py``).
 """
 
@@ -24,11 +25,12 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from icrl.core.devices import host_workers, on_mesh, training_mesh
+from icrl.core.devices import host_workers, on_mesh
 from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
+from icrl.training.placement import axes_to_cut, gathered, groups_of, mesh_of, shared_out, specs_of
 from icrl.training.seeds import by_seed
 
 if TYPE_CHECKING:
@@ -45,13 +47,13 @@ def gradient_sums(
     Settings are resolved, and the state is ``placed``. State, batch and key may be those of S seeds, stacked.
     """
     policy = Policy(params=state.params, slow=state.slow, structure=structure)
-    mesh = _mesh(_groups(settings))
+    mesh = mesh_of(groups_of(settings))
     if mesh.size > 1:
         parts = on_mesh(batch, mesh, P(*[None] * state.step.ndim, "data"))
         told = state.step, on_mesh(key, mesh, P())
         return list(_sums_on_mesh(settings, objective, mesh, policy, parts, *told))
     gradient = partial(_sums_of_group, settings, objective, policy, state.step, batch, key)
-    groups = range(_groups(settings))
+    groups = range(groups_of(settings))
     if len(groups) == 1 or jax.default_backend() != "cpu":
         return [gradient(group) for group in groups]
     return list(_cores().map(partial(_waited_for, gradient), groups))
@@ -64,33 +66,7 @@ def gradient_norm(settings: "FitSettings", sums: Sequence[Sums]) -> float:
     return math.sqrt(sum(squares)) / settings.pieces
 
 
-# --- Where things are ---
-
-
-_mesh = functools.cache(training_mesh)  # asked for at every step
-
-
-def placed(state: "TrainState", settings: "FitSettings") -> "TrainState":
-    """The state on every device that takes part."""
-    mesh = _mesh(_groups(settings))
-    if mesh.size == 1 or len(state.step.sharding.device_set) == mesh.size:
-        return state
-    return on_mesh(state, mesh, P())
-
-
-def on_one_device(tree: Any) -> Any:
-    """What is the same on several devices, as the first has it; anything else as it is."""
-
-    def local(leaf: Any) -> Any:
-        spread = isinstance(leaf, jax.Array) and len(leaf.sharding.device_set) > 1
-        return leaf.addressable_data(0) if spread else leaf
-
-    return jax.tree.map(local, tree)
-
-
-def _groups(settings: "FitSettings") -> int:
-    assert settings.gradient_groups is not None
-    return settings.gradient_groups
+# --- Threads of a CPU ---
 
 
 def _waited_for(gradient: Callable[[int], Any], group: int) -> Any:
@@ -113,7 +89,7 @@ def _sums_of_group(
     settings: "FitSettings", objective: Supervised, policy: Policy, step: Array, batch: Any, key: Array, group: Any
 ) -> Sums:
     """The sums over the micro-batches of one group."""
-    own = settings.pieces // _groups(settings)
+    own = settings.pieces // groups_of(settings)
 
     def of_one(policy: Policy, batch: Any, step: Array, key: Array) -> Sums:
         return _sums(settings, objective, policy, batch, _keys(settings, key, step), group * own + jnp.arange(own))
@@ -126,20 +102,24 @@ def _sums_of_group(
 def _sums_on_mesh(
     settings: "FitSettings", objective: Supervised, mesh: Mesh, policy: Policy, batch: Any, step: Array, key: Array
 ) -> tuple[Sums, ...]:
-    """The sums of each group, on every device."""
-    groups = _groups(settings)
+    """The sums of each group, on every device; gradients cut as the parameters are."""
+    groups, seeds = groups_of(settings), step.ndim
+    axes = axes_to_cut(policy.params, mesh.size if settings.shard_parameters else 1, seeds)
     own, local_groups = settings.pieces // groups, groups // mesh.size
 
     def on_device(policy: Policy, batch: Any, step: Array, key: Array) -> tuple[Sums, ...]:
+        policy = policy.replace(params=gathered(policy.params, axes))  # type: ignore[attr-defined]
         keys = _keys(settings, key, step)
         keys = lax.dynamic_slice_in_dim(keys, lax.axis_index("data") * local_groups * own, local_groups * own)
         pieces = jnp.arange(local_groups * own).reshape(local_groups, own)
-        sums = lax.map(partial(_sums, settings, objective, policy, batch, keys), pieces)
-        everywhere = lax.all_gather(sums, "data", tiled=True)
-        return tuple(jax.tree.map(lambda leaf, g=group: leaf[g], everywhere) for group in range(groups))
+        told, gradients = lax.map(partial(_sums, settings, objective, policy, batch, keys), pieces)
+        of_all = lax.all_gather(told, "data", tiled=True), shared_out(gradients, axes)
+        return tuple(jax.tree.map(lambda leaf, g=group: leaf[g], of_all) for group in range(groups))
 
-    specs = (P(), P("data"), P(), P())
-    of_one = jax.shard_map(on_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    specs = specs_of(axes)
+    given = (policy.replace(params=specs, slow=P()), P("data"), P(), P())  # type: ignore[attr-defined]
+    made = ((P(), specs),) * groups
+    of_one = jax.shard_map(on_device, mesh=mesh, in_specs=given, out_specs=made, check_vma=False)
     return by_seed(of_one, step)(policy, batch, step, key)  # type: ignore[no-any-return]
 
 

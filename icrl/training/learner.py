@@ -9,7 +9,7 @@ import numpy as np
 from icrl.core.errors import InputError
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy
-from icrl.training.gradients import on_one_device
+from icrl.training.placement import on_one_device
 from icrl.training.step import FitSettings, TrainState
 
 
@@ -21,7 +21,8 @@ class Work(NamedTuple):
 
 
 UNKNOWN = Work()
-Told = Mapping[str, Array | float]  # what one step alone tells
+Later = Array | float | Callable[[], float]  # a number, perhaps of the device, or what computes it on the host
+Told = Mapping[str, Later]  # what one step alone tells
 # (states of S learners, stacked, number of a step, from 1) -> the states after it, what it tells of each
 Step = Callable[[TrainState, int], tuple[TrainState, list[Told]]]
 
@@ -61,8 +62,8 @@ class Learner(abc.ABC):
         """``step`` of several learners at once; ``InputError`` for those that cannot."""
         raise InputError(f"seeds_together: got {len(learners)}, allowed: 1 with a {cls.__name__}")
 
-    def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
-        """What a row of metrics says besides the loss and the learning rate.
+    def report(self, state: TrainState, window: np.ndarray) -> Told:
+        """What a row of metrics says besides the loss and the learning rate; fetched when ``state`` is given away.
 
         Args:
           state: that training has reached.

@@ -3,24 +3,22 @@
 What is trained, and on what, is a ``Learner``'s: supervised (``fit``) or reinforced (``ppo``). The state after step s
 is a function of the settings and the seed alone, and a checkpoint holds all of it. A killed and resumed run therefore
 ends in the same bits as one that was left alone (same versions, same machine kind, same device count).
+
+Between rows and saves nothing here looks at a number that a step computes: an accelerator is never waited for.
 """
 
 import logging
 import os
-import resource
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from icrl.core.errors import IcrlError, require
+from icrl.core.errors import require
 from icrl.core.forks import refuse_after_fork
-from icrl.core.precision import in_32_bits
 from icrl.core.processes import agree, ask_to_stop, asked_to_stop
 from icrl.core.progress import Progress
 from icrl.models._token_policy import Policy
@@ -28,11 +26,8 @@ from icrl.storage import checkpoints
 from icrl.storage.leaves import digest_of_leaves, named_leaves
 from icrl.storage.metrics_log import (
     NO_ROWS,
-    OF_MACHINE,
     TRAINING,
     Head,
-    append_jsonl,
-    head_of,
     last_step,
     read_jsonl,
     require_rows,
@@ -41,17 +36,14 @@ from icrl.storage.metrics_log import (
 from icrl.storage.paths import show
 from icrl.storage.run_folder import identity_of
 from icrl.storage.typed import conform
-from icrl.training.gradients import on_one_device
-from icrl.training.learner import Learner, Listener, Step, Told, Trainee, Work
+from icrl.training.learner import Learner, Listener, Step, Told, Trainee
+from icrl.training.placement import once
+from icrl.training.rows import Rows, finite_losses
 from icrl.training.seeds import stacked, unstacked
 from icrl.training.step import TrainState
-from icrl.training.stopping import Interrupted, StopRequest
+from icrl.training.stopping import Diverged, Interrupted, StopRequest
 
 _log = logging.getLogger("icrl")
-
-
-class Diverged(IcrlError):
-    """The loss or a parameter is not finite any more."""
 
 
 def train(learner: Learner, folder: Path, seed: int = 0, listeners: Sequence[Listener] = ()) -> Policy:
@@ -83,21 +75,16 @@ def train_together(trainees: Sequence[Trainee], folder: Path) -> list[Policy]:
     state, done = stacked(states), int(states[0].step)
     del states  # a step gives away what it is given
     with StopRequest() as stop, Progress(_label(trainees), settings.train_steps, "steps", done) as bar:
+        rows = Rows(trainees, metrics, metas, bar)
         for step in range(done + 1, settings.train_steps + 1):
             state, told = take_step(state, step)
             if settings.is_logged(step):
-                now = zip(trainees, unstacked(state, len(trainees)), told, strict=True)
-                rows = [_metrics(trainee, each, step, own) for trainee, each, own in now]
-                bar.advance(step - bar.done, f"loss {np.mean([row['loss'] for row in rows]):.4f}")
-                rows = [row | _of_machine(of.work, bar.rate) for of, row in zip(learners, rows, strict=True)]
-                append_jsonl(metrics, rows)
-                metas = [_behind(row, meta) for row, meta in zip(rows, metas, strict=True)]
-                for trainee, row in zip(trainees, rows, strict=True):
-                    for listener in trainee.listeners:
-                        listener.logged(dict(row))
+                rows.ask(unstacked(state, len(trainees)), step, told)
+            rows.write()
             stopped, last = stop.number or asked_to_stop(), step == settings.train_steps
             if last or stopped is not None or step % settings.save_every == 0:
-                _save(trainees, folder, unstacked(state, len(trainees)), step, metas)
+                rows.write(all_of_them=True)
+                _save(trainees, folder, unstacked(state, len(trainees)), step, rows.metas)
             if stopped is not None:
                 message = f"stopped by {signal.Signals(stopped).name} after step {step} of {settings.train_steps}"
                 raise Interrupted(f"{message}; saved, continue with --resume", stopped)
@@ -191,11 +178,6 @@ def _begin_listeners(trainees: Sequence[Trainee], metrics: Path) -> None:
                 listener.begins([row for row in rows if row["seed"] == trainee.seed])
 
 
-def _behind(row: dict[str, Any], meta: dict[str, Any]) -> dict[str, Any]:
-    """``meta`` with the head of the rows one row on."""
-    return {**meta, **head_of([row], Head(meta["rows"], meta["crc"]))._asdict()}
-
-
 def _newest_state(
     learner: Learner, saves: Path, owner: dict[str, Any], step: int | None = None
 ) -> tuple[TrainState, Head]:
@@ -218,36 +200,6 @@ def _agree_on(learner: Learner, state: TrainState, seed: int) -> None:
     agree(f"state and batch of model {seed} at step {following}", shared)
 
 
-@in_32_bits
-def _metrics(trainee: Trainee, state: TrainState, step: int, told: Told) -> dict[str, Any]:
-    """What ``metrics.jsonl`` says of ``step``: means since the last row, the learning rate, the learner's report."""
-    learner, settings = trainee.learner, trainee.learner.settings
-    window = np.arange((step - 1) % settings.log_every + 1)
-    loss = float(np.mean(_finite_losses(state, step, trainee.seed)[window]))
-    rate = float(settings.learning_rate_at()(step - 1))
-    said = {name: float(value) for name, value in {**learner.report(state, window), **told}.items()}
-    return {"seed": trainee.seed, "step": step, "loss": loss, "learning_rate": rate, **said}
-
-
-def _of_machine(work: Work, rate: float) -> dict[str, float]:
-    """What a row says of the machine at so many steps a second: the fields of ``OF_MACHINE`` that are known."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    on_device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20
-    values = (rate, rate * work.tokens, rate * work.env_steps, peak, on_device)
-    return {name: value for name, value in zip(OF_MACHINE, values, strict=True) if value}
-
-
-def _finite_losses(state: TrainState, step: int, seed: int) -> np.ndarray:
-    """The recent losses [log_every] as float64, or ``Diverged`` naming the step of one that is not finite."""
-    losses = np.array(state.recent, np.float64)
-    if np.isfinite(losses).all():
-        return losses
-    slot = int(np.argmin(np.isfinite(losses)))
-    bad = step - (step - 1 - slot) % len(losses)
-    hint = "lower learning_rate or check the data; the last checkpoint is untouched"
-    raise Diverged(f"loss of seed {seed}: got {losses[slot]} at step {bad}, allowed: a finite number; {hint}")
-
-
 def _save(
     trainees: Sequence[Trainee], folder: Path, states: Sequence[TrainState], step: int, metas: Sequence[dict[str, Any]]
 ) -> None:
@@ -255,9 +207,9 @@ def _save(
 
     What is killed here leaves the newest step to some of them; one more is then kept for the step that all have.
     """
-    states = on_one_device(states)
+    states = once(states)
     for trainee, state in zip(trainees, states, strict=True):
-        _finite_losses(state, step, trainee.seed)
+        finite_losses(state.recent, step, trainee.seed)
         for path, leaf in jax.tree_util.tree_leaves_with_path(state.params):
             if not bool(jnp.isfinite(leaf).all()):
                 name = f"parameter {jax.tree_util.keystr(path)} of seed {trainee.seed}"

@@ -139,9 +139,9 @@ class Reinforcement(Learner):
         ids = None if self.task_ids is None else jnp.asarray(self.task_ids, jnp.int32)
         return _step(self.trials, state, self.agent, ids, self.key)
 
-    def report(self, state: TrainState, window: np.ndarray) -> dict[str, float]:
-        records = {name: np.asarray(values, np.float64)[window] for name, values in state.more["records"].items()}
-        return {name: float(values.mean()) for name, values in records.items()}
+    def report(self, state: TrainState, window: np.ndarray) -> Told:
+        kept = {name: jnp.array(values) for name, values in state.more["records"].items()}  # a step donates its input
+        return {name: partial(_mean, values, window) for name, values in kept.items()}
 
     def _no_meeting(self) -> Any:
         """Room for what goes on from rollout to rollout; nothing where a rollout is a trial."""
@@ -150,6 +150,10 @@ class Reinforcement(Learner):
         ids = None if self.task_ids is None else jnp.asarray(self.task_ids, jnp.int32)
         met = jax.eval_shape(partial(_first_meetings, self.trials), self.agent, ids, self.key, jnp.int32(0))[1]
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), met)
+
+
+def _mean(values: Array, window: np.ndarray) -> float:
+    return float(np.asarray(values, np.float64)[window].mean())
 
 
 @partial(jax.jit, static_argnames=("trials",), donate_argnames=("state",))

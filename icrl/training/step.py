@@ -17,7 +17,9 @@ from icrl.core.model_types import Supervised
 from icrl.core.precision import in_32_bits
 from icrl.core.types import Array
 from icrl.models._token_policy import Policy, Structure
-from icrl.training.gradients import gradient_sums, placed
+from icrl.models.layers.moe import MoEConfig
+from icrl.training.gradients import gradient_sums
+from icrl.training.placement import cut_as_set, kept_in_place, placed
 from icrl.training.seeds import by_seed
 
 SCHEDULES = ("cosine", "constant")
@@ -50,6 +52,11 @@ class FitSettings(Checked):
         help="G, parts of a batch whose gradients are summed apart, then in order: the same bits on any number of "
         "devices that divides it; none: 2 on a CPU, else one a device",
     )
+    shard_parameters: bool = setting(
+        False,
+        help="cut parameters and both moments of AdamW over the devices that share the gradient groups: less memory on "
+        "each, the same bits",
+    )
     seeds_together: int = setting(
         1,
         low=1,
@@ -65,6 +72,9 @@ class FitSettings(Checked):
         nearest = max(1, round(self.batch_size / groups)) * groups
         divided = self.batch_size % groups == 0
         require(divided, "batch_size", self.batch_size, f"a multiple of {groups} gradient groups, as {nearest}")
+        hint = "the devices that share the groups share the parameters"
+        alone = self.shard_parameters and self.gradient_groups == 1
+        require(not alone, "gradient_groups", 1, "2 or more with shard_parameters", hint)
         if self.micro_batch is not None:
             part = self.batch_size // groups
             require(part % self.micro_batch == 0, "micro_batch", self.micro_batch, f"a divisor of {part}, one group")
@@ -81,6 +91,13 @@ class FitSettings(Checked):
         """Raise ``InputError`` unless a variant has as many training seeds as are to be trained together."""
         together = self.seeds_together
         require(together <= train_seeds, "seeds_together", together, f"at most {train_seeds}, the train_seeds")
+
+    def check_sharding(self, backbone: Any) -> None:
+        """Raise ``InputError`` for parameters to be cut over devices where a model's whole batch is on one of them."""
+        mixture = getattr(backbone, "mixture", MoEConfig())
+        fits = not (self.shard_parameters and mixture.branches) or self.gradient_groups is not None
+        allowed, hint = "2 or more with shard_parameters", f"rows of a group meet in the losses of moe {mixture.moe}"
+        require(fits, "gradient_groups", self.gradient_groups, allowed, hint)
 
     def learning_rate_at(self) -> optax.Schedule:
         """Step -> learning rate."""
@@ -146,10 +163,12 @@ class TrainState(NamedTuple):
 
 
 def initial_state(settings: FitSettings, policy: Policy) -> TrainState:
-    """The state of step 0."""
+    """The state of step 0; where parameters are to be cut, its moments are never whole anywhere."""
+    settings = settings.resolved(policy)
     params, slow = jax.tree.map(jnp.array, (policy.params, policy.slow))  # a copy: the train step donates its input
-    recent = jnp.zeros(settings.log_every, jnp.float32)
-    return TrainState(params, slow, settings.optimizer().init(params), jnp.int32(0), recent)
+    params, recent = cut_as_set(params, settings), jnp.zeros(settings.log_every, jnp.float32)
+    state = TrainState(params, slow, settings.optimizer().init(params), jnp.int32(0), recent)
+    return placed(state, settings) if settings.shard_parameters else state
 
 
 def train_step(
@@ -182,4 +201,4 @@ def updated(
         slow = policy.replace(params=params).update_ema(seen).slow  # type: ignore[attr-defined]
         return TrainState(params, slow, opt_state, state.step + 1, recent)
 
-    return by_seed(of_one, state.step)(state, sums)  # type: ignore[no-any-return]
+    return kept_in_place(by_seed(of_one, state.step)(state, sums), settings)

@@ -1,4 +1,4 @@
-"""A signal that asks a training to stop is heeded behind the step under way."""
+"""What stops a training: numbers that are not finite, and signals, which are heeded behind the step under way."""
 
 import signal
 from types import FrameType, TracebackType
@@ -13,6 +13,10 @@ class Interrupted(IcrlError):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+class Diverged(IcrlError):
+    """The loss or a parameter is not finite any more."""
 
 
 class StopRequest:

@@ -164,6 +164,10 @@ def test_open_mpi_says_which_process_this_is(no_cluster, monkeypatch):
         ("tdb", "processes: got 2, allowed: none: tdb is not a recipe"),
         ("rl2", "allowed: 1 process, none with --processes, with objective rl2; its policy makes its own data"),
         ("dpt --moe token-task", "allowed: 1 process, none with --processes, with moe token-task; the experts'"),
+        (
+            "dpt --shard-parameters true",
+            "shard_parameters: got True, allowed: false with --processes; one process cuts them over all GPUs of its",
+        ),
         ("dpt --batch-size 1", "processes: got 2, allowed: at most 1, the rows of a batch"),
         ("dpt --batch-size 7", "batch_size: got 7, allowed: a multiple of 2 processes, as 8"),
         ("dpt --batch-size 9 --gradient-groups 3", "batch_size: got 9, allowed: a multiple of 2 processes, as 8"),

@@ -27,8 +27,10 @@ from icrl.storage import checkpoints
 from icrl.storage.metrics_log import OF_MACHINE, read_jsonl
 from icrl.storage.publish import verify_folder
 from icrl.storage.run_folder import open_run_folder
+from icrl.training import fit as module_of_fit
 from icrl.training import gradients as module
 from icrl.training import loop, seeds
+from icrl.training import rows as module_of_rows
 from icrl.training.fit import Fit
 from icrl.training.learner import Trainee
 from icrl.training.loop import Diverged, restore, saves_of, train_together
@@ -109,6 +111,17 @@ def test_each_seed_has_rows_checkpoints_and_listeners_of_its_own(undisturbed):
         assert checkpoints.steps(saves_of(folder, seed)) == [6, 9, 10]
         jax.tree.map(np.testing.assert_array_equal, restore(learner(seed), folder, seed).params, policy.params)
     assert len({row["loss"] for row in rows}) == len(rows)
+
+
+def test_rows_that_wait_for_the_next_ones_are_the_same(undisturbed, tmp_path, monkeypatch):
+    """As on an accelerator, where they are fetched when the device has them."""
+    folder, heard = copied(undisturbed, tmp_path), [[] for _ in range(SEEDS)]
+    for place in (module_of_rows, module_of_fit):
+        monkeypatch.setattr(place, "lag", lambda: 1)
+    monkeypatch.setattr(module_of_rows._Asked, "is_there", property(lambda self: False))
+    train(folder, heard=heard)
+    assert outcome(folder) == outcome(undisturbed[0])
+    assert [[row["loss"] for row in own] for own in heard] == [[row["loss"] for row in own] for own in undisturbed[2]]
 
 
 def test_together_they_learn_what_each_learns_alone(undisturbed, tmp_path):

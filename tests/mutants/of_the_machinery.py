@@ -102,8 +102,18 @@ TRAINING = (
            "stacked([seeds[0](step)", "faults/test_seeds_together.py -k learns_alone"),
     Mutant("contexts of seeds together are of one stream", "datasets/contexts.py", "[source._keys(own)", "[sources[0]._keys(own)",
            "faults/test_seeds_together.py -k one_call"),
-    Mutant("a loss that is not finite is logged and passed", "training/loop.py",
+    Mutant("a loss that is not finite is logged and passed", "training/rows.py",
            "    if np.isfinite(losses).all():\n", "    if True:\n", "faults/test_resume.py -k poisoned"),
+    Mutant("a row that waits is written behind the save", "training/loop.py", "rows.write(all_of_them=True)", "rows.write()",
+           "units/test_rows.py -k before_it"),
+    Mutant("the losses of a row are given away", "training/rows.py", "jnp.array(on_one_device(state.recent))",
+           "on_one_device(state.recent)", "units/test_rows.py -k with_the_next_one"),
+    Mutant("every step is waited for", "training/loop.py", "            rows.write()\n", "            rows.write(bool(state.recent[0] < 0))\n",
+           "units/test_rows.py -k looked_at"),
+    Mutant("groups of a device change places where parameters are cut", "training/placement.py",
+           'lax.all_to_all(leaf, "data",', 'lax.all_to_all(leaf[::-1], "data",', "faults/test_sharding.py -k no_bit"),
+    Mutant("moments are whole where parameters are cut", "training/placement.py", "opt_state=_cut(state.opt_state, mesh, seeds)",
+           "opt_state=jax.tree.map(lambda _: whole, state.opt_state)", "faults/test_sharding.py -k no_bit"),
 )  # fmt: skip
 
 STORAGE = (
