@@ -3,7 +3,7 @@
 A table a device and number of its cores: of each row the newest that was measured, with the day.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ COLUMNS = ("what", "ours, a second", "beside", "ratio", "of CPU time", "first ca
 def listing(which: str) -> str:
     """Tables of all devices."""
     del which
-    return "\n\n".join(tables(read_json(path) for path in sorted(RESULTS.glob("*.json"))))
+    return "\n\n".join(tables(kept(compiling=False)))
+
+
+def kept(compiling: bool) -> list[dict[str, Any]]:
+    """What was measured, ordered by day: the costs of compiling, or ours beside others."""
+    found = [read_json(path) for path in sorted(RESULTS.glob("*.json"))]
+    return [each for each in found if (each["set"] == "compiling") == compiling]
 
 
 def tables(documents: Iterable[dict[str, Any]]) -> list[str]:
@@ -25,16 +31,20 @@ def tables(documents: Iterable[dict[str, Any]]) -> list[str]:
     found: dict[str, dict[str, list[str]]] = {}
     for document in documents:
         assert document["schema"] == SCHEMA, document["schema"]
-        rows = found.setdefault(_title(document), {})
+        rows = found.setdefault(title(document), {})
         for row in document["rows"]:
             if "failed" not in row or row["name"] not in rows:
                 rows[row["name"]] = _cells(row, document)
-    lines = [(COLUMNS, ["---"] * len(COLUMNS), *rows.values()) for rows in found.values()]
-    texts = ["\n".join(f"| {' | '.join(line)} |" for line in each) for each in lines]
-    return [f"### {title}\n\n{text}" for title, text in zip(found, texts, strict=True)]
+    return [table(device, COLUMNS, rows.values()) for device, rows in found.items()]
 
 
-def _title(document: dict[str, Any]) -> str:
+def table(heading: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown, below its heading."""
+    lines = (f"| {' | '.join(cells)} |" for cells in (columns, ["---"] * len(columns), *rows))
+    return "\n".join((f"### {heading}\n", *lines))
+
+
+def title(document: dict[str, Any]) -> str:
     """The device, the processor where a file tells of it, and how many of its cores the sides were kept to."""
     name, cores = document["device"], document["cores"]
     words = [name, document.get("processor", "")]
@@ -52,15 +62,19 @@ def _cells(row: dict[str, Any], document: dict[str, Any]) -> list[str]:
         peer = row["peer"]
         beside = f"{row['beside']}, {peer['version']}: {_short(peer['per_second'])}"
         ratios = [_short(row[each]) for each in ("ratio", "cpu_ratio")]
-    when = f"{document['date']}, jax {document['versions']['jax']}, load {row['load']:.0f}"
     return [
         what,
         f"{_short(ours['per_second'])} {ours['unit']}",
         beside,
         *ratios,
         f"{ours['first_cpu_seconds']:.1f}",
-        when,
+        when(row, document),
     ]
+
+
+def when(row: dict[str, Any], document: dict[str, Any]) -> str:
+    """The day, and what else bears on a speed."""
+    return f"{document['date']}, jax {document['versions']['jax']}, load {row['load']:.0f}"
 
 
 def _short(number: float) -> str:

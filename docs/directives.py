@@ -4,6 +4,7 @@ So is a paragraph in front of it that tells readers of the file what will stand 
 
 - ``catalogue: KIND``: all that is registered of a kind, with settings;
 - ``comparisons: all``: other programs beside ours, from ``benchmarks/results``;
+- ``compiling: all``: what compiling costs each experiment, from there as well;
 - ``reproductions: EXPERIMENT``: published numbers beside ours;
 - ``examples: all``: the scripts of ``examples``, what each is for and its code;
 - ``experiment: EXPERIMENT``: its docstring, which says what it reproduces and what was measured, when and where.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import catalogue
 import comparisons
+import compile_costs
 import papers
 
 from icrl.core.registry import experiments
@@ -36,6 +38,7 @@ def scripts(which: str) -> str:
 MAKERS: dict[str, Callable[[str], str]] = {
     "catalogue": catalogue.listing,
     "comparisons": comparisons.listing,
+    "compiling": compile_costs.listing,
     "examples": scripts,
     "reproductions": papers.comparison,
     "experiment": lambda name: catalogue.module_docstring(experiments.entry(name)),

@@ -21,11 +21,11 @@ class PSRL(Planner):
     """At the end of each episode draws one MDP from the posterior and follows its optimal policy through the next.
 
     Rows of transitions are Dirichlet(``concentration`` + counts), all pairs independent; a termination is one outcome
-    more, which has no prior weight where the environment says that no episode ends early. Expected rewards have one of
-    two priors. "normal": N(prior_mean, prior_var) under noise of ``noise_std``, the form of Osband's TabulaRL, whose
-    0, 1 and 1 are the defaults of the class. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r
-    counts as failure where Agrawal and Goyal 2012 would toss a coin. Departure from TabulaRL: the last transition of an
-    episode is counted, which it skips.
+    more, where the environment says that episodes can end early. Expected rewards have one of two priors. "normal":
+    N(prior_mean, prior_var) under noise of ``noise_std``, the form of Osband's TabulaRL, whose 0, 1 and 1 are the
+    defaults of the class. "beta": Beta(prior_a, prior_b) for rewards in [0, 1]; the remainder 1 - r counts as failure
+    where Agrawal and Goyal 2012 would toss a coin. Departure from TabulaRL: the last transition of an episode is
+    counted, which it skips.
 
     ``for_env`` reads ``concentration`` and ``noise_std`` off the environment, and scales the normal prior to the bound
     on rewards that optimistic planners are told: mean r_max / 2, standard deviation r_max / 2 (in ``Chain-v0``, where
@@ -93,9 +93,10 @@ class PSRL(Planner):
 
     def _draw_end(self, key: Array, counts: Counts) -> Array:
         """The probability that the episode ends, [S, K]: Beta, as one outcome of a Dirichlet against all others."""
-        ends = counts.ends + (self.concentration if self.spec.ends_early else 0.0)
+        if not self.spec.ends_early:  # the programs of two gammas less
+            return jnp.zeros(counts.ends.shape, jnp.float32)
         others = self.concentration * len(counts.visits) + counts.visits.sum(-1)
-        return jnp.where(ends > 0.0, jax.random.beta(key, jnp.maximum(ends, 1e-6), others), 0.0)
+        return jax.random.beta(key, jnp.maximum(counts.ends + self.concentration, 1e-6), others)
 
     def _draw_normal(self, key: Array, counts: Counts) -> Array:
         noise_var = jnp.maximum(jnp.square(self.noise_std), 1e-12)

@@ -57,7 +57,10 @@ class Trial:
     def curves(
         self, agent: Agent, agent_seed: int = 0, label: str = "agent", fields: tuple[str, ...] = Curves._fields
     ) -> dict[str, np.ndarray]:
-        """The named ``Curves`` [N, T] float32, and "over" [N, T] bool: whether a step ended an episode."""
+        """The named ``Curves`` [N, T] float32, and "over" [N, T] bool: whether a step ended an episode.
+
+        Whichever are named, they come out of one program, so that tuning and playing an agent compile it once.
+        """
         count, size = len(self.tasks), _part_size(self.like or len(self.tasks), tasks_side_by_side(agent))
         mesh, curves_of = data_mesh(size), _curves_quickly if self.quick else _curves
         agent = jax.device_put(agent, NamedSharding(mesh, P()))  # a restored agent may sit on one device
@@ -68,8 +71,8 @@ class Trial:
             keys = keys_for(key_for(self.seed, self.purpose), part.ids)
             agent_keys = keys_for(key_for(self.seed, f"{self.purpose}/agent", agent_seed), part.ids)
             each = jax.device_put((keys, agent_keys, part.params), NamedSharding(mesh, P("data")))
-            curves = curves_of(each, agent, self.env, self.num_steps, mesh, fields)
-            return [np.asarray(curve)[: count - low] for curve in curves]
+            curves = curves_of(each, agent, self.env, self.num_steps, mesh)
+            return [np.asarray(curves[name])[: count - low] for name in fields]
 
         starts, parts = range(0, count, size), []
         with (
@@ -108,37 +111,32 @@ def _part_size(num_tasks: int, group: int) -> int:
 
 
 def _on_all(
-    tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh, fields: tuple[str, ...]
-) -> tuple[Array, ...]:
-    share = partial(_rollouts, env, num_steps, fields)
+    tasks: tuple[Array, Array, Any], agent: Agent, env: Environment, num_steps: int, mesh: Mesh
+) -> dict[str, Array]:
+    share = partial(_rollouts, env, num_steps)
     on_all = jax.shard_map(share, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
     return on_all(agent, tasks)
 
 
-_curves = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh", "fields"))
-_curves_quickly = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh", "fields"), compiler_options=QUICK)
+_curves = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh"))
+_curves_quickly = jax.jit(_on_all, static_argnames=("env", "num_steps", "mesh"), compiler_options=QUICK)
 
 
-def _rollouts(
-    env: Environment, num_steps: int, fields: tuple[str, ...], agent: Agent, tasks: tuple[Array, Array, Any]
-) -> tuple[Array, ...]:
+def _rollouts(env: Environment, num_steps: int, agent: Agent, tasks: tuple[Array, Array, Any]) -> dict[str, Array]:
     """Curves [n, T] of one device's share of the tasks, a group of them side by side at a time."""
-    return jax.lax.map(partial(_rollout, env, num_steps, fields, agent), tasks, batch_size=tasks_side_by_side(agent))
+    return jax.lax.map(partial(_rollout, env, num_steps, agent), tasks, batch_size=tasks_side_by_side(agent))
 
 
-def _rollout(
-    env: Environment, num_steps: int, fields: tuple[str, ...], agent: Agent, task: tuple[Array, Array, Any]
-) -> tuple[Array, ...]:
+def _rollout(env: Environment, num_steps: int, agent: Agent, task: tuple[Array, Array, Any]) -> dict[str, Array]:
     key, agent_key, params = task
     lived = interact(key, env, params, agent, num_steps, agent_key)
-    known = {**lived.curves._asdict(), OVER: lived.history.terminated | lived.history.truncated}
-    return tuple(known[name] for name in fields)
+    return {**lived.curves._asdict(), OVER: lived.history.terminated | lived.history.truncated}
 
 
 def tasks_side_by_side(agent: Agent) -> int:
     """Tasks side by side on a device: as many as keep the memories of ``agent`` in a CPU core's cache."""
     if jax.default_backend() != "cpu":
         return GROUP
-    state = jax.tree.leaves(jax.eval_shape(agent.init, jax.random.key(0)))
+    state = jax.tree.leaves(jax.eval_shape(type(agent).init, agent, jax.random.key(0)))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in state if leaf.dtype != jax.dtypes.prng_key)
     return int(np.clip(STATES_ON_CPU // max(size, 1), 8, GROUP))

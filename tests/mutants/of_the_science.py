@@ -90,7 +90,7 @@ AGENTS = (
            "ended = (here, transition.action), 0 * transition.terminated.astype(jnp.int32)",
            "oracles/test_ends.py -k 'end or lake'"),
     Mutant("PSRL: reward and transition on one key", "agents/psrl.py",
-           "draw_reward(key_reward, counts)", "draw_reward(key_end, counts)", "laws/test_agents.py -k 'key_is_used_twice and psrl'"),
+           "draw_reward(key_reward, counts)", "draw_reward(key_transition, counts)", "laws/test_agents.py -k 'key_is_used_twice and psrl'"),
     Mutant("PSRL: precision without the prior", "agents/psrl.py", "precision = 1.0 / self.prior_var + counts.tries / noise_var",
            "precision = 1e-3 / self.prior_var + counts.tries / noise_var", "oracles/test_planners.py -k posterior"),
     Mutant("LinUCB: the square of the width", "agents/linucb.py",
