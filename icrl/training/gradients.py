@@ -1,8 +1,8 @@
 """Gradients of a batch: micro-batches one after the other, groups of them side by side, their sums in a fixed order.
 
 A batch has G groups. What a group is worth does not depend on where it is computed, and the G sums are added in order,
-so that any number of devices that divides G ends in the same bits (with experts, whose losses the programs of one device
-and of several round differently, in the same numbers to 1e-7 of a gradient). It costs room for G gradients on every device.
+so that any number of devices that divides G ends in the same bits. (With experts one device and several compile other
+roundings: the same gradients to 1e-7.) It costs room for G gradients on every device.
 
 Where one device is all there is, a CPU takes two groups at a time in two threads, as most operations are too small for
 two cores; more and shorter calls would pay for fresh memory each time. Several devices run one program over a mesh: the
