@@ -21,7 +21,7 @@ from icrl.models._token_policy import Policy, TokenPolicy
 from icrl.testing._law import Subject, expect, law
 
 TOKEN, ACTIONS = 8, 5
-PIECE = 43  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
+PIECE = 45  # steps of a sequence that is read in pieces: odd, and no divisor or multiple of a model's own chunks
 LENGTH = CAPACITY = 7 * PIECE  # longer than all the chunks that models work in on a CPU
 ROWS, ROW = 256, 127
 TOLERANCE, TOLERANCE_64 = 1e-5, 1e-10  # of the largest value

@@ -293,7 +293,7 @@ def test_attention_is_its_formula(kind, window):
             low += size
         return np.concatenate(found), memory
 
-    empty = empty_memory(250, 2, 4, window)
+    empty = empty_memory(560, 2, 4, window)  # four parts of 144
     assert isinstance(empty, Ring) == bool(window)
     for sizes in ([200], [1, 2, 3, 60, 64, 70], [100, *[1] * 100], [7] * 28 + [4]):
         np.testing.assert_allclose(read(empty, 0, sizes)[0], expected, atol=4e-6)
