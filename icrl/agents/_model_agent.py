@@ -13,7 +13,7 @@ from icrl.core.fields import lacking, required
 from icrl.core.model_types import Layout
 from icrl.core.types import Agent, Array, Environment, History
 
-PIECE = 24  # tokens read at once on a CPU at most: what is computed of them stays in a core's cache
+PIECE = 24  # tokens read at once on a CPU at most: what is computed of them stays in a core's cache (benchmarks)
 
 
 def read_in_pieces(policy: Any, tokens: Array, start: Array | None, carry: Any) -> tuple[Array, Any]:

@@ -7,6 +7,10 @@ Measured, preset cpu, seed 0 (2026-11-21, two CPU cores, 3 minutes after 4 of co
 in each): the return of an episode goes from 1.33 in the first to 14.8 [11.4, 18.3] in the 50th, mean over all 50 of
 them 10.0; optimum 17.2, the source's end 16.3 (on training goals).
 
+With ``--positions rotary --attention-window 160 --context-steps 160 --window 80 --context rolling,stream`` (2026-11-30,
+two CPU cores beside other work): mean over 50 episodes 10.7 where the window is read afresh each episode, 10.9 where
+nothing is read twice; 50th episode 14.8 [10.9, 17.4] and 15.3 [11.5, 17.7].
+
 Preset paper, the first of its five training seeds, products in bfloat16 (2026-11-26, one NVIDIA H200, 5 minutes beside
 another run; ``--train-seeds 1 --matmuls bfloat16``): 1.42 in the first episode, 15.2 [13.4, 16.9] in the 1 000th, mean
 over all 15.0; Q-learning from scratch 16.3 from its 200th episode on, and behind AD until its 100th.

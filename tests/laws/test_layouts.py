@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from icrl.agents import in_context
 from icrl.agents.in_context import InContextAgent
 from icrl.agents.rolling_context import RollingContextAgent
 from icrl.agents.sorted_context import SortedContextAgent
@@ -139,6 +140,17 @@ def test_reading_step_by_step_is_reading_at_once(case):
     env, layout, policy, history = case
     agent = InContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS)
     np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
+
+
+@pytest.mark.parametrize("case", [("interleaved", "grid")], **AS_CASE)
+def test_a_layout_that_says_more_of_a_step_than_a_start_may_hide_is_read_at_once(case, monkeypatch):
+    env, layout, policy, history = case
+    agent = InContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS)
+    late = jax.eval_shape(agent.init, KEY)
+    monkeypatch.setattr(in_context, "HIDDEN", layout.num_after - 1)
+    assert late.past is not None and jax.eval_shape(agent.init, KEY).past is None
+    found = jax.jit(lambda history: lived(agent, history)[1])(history)  # traced anew
+    np.testing.assert_allclose(found, all_at_once(layout, policy, history), atol=2e-5)
 
 
 @pytest.mark.parametrize("forget", [5, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, WINDOW))])
