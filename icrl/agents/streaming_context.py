@@ -23,7 +23,7 @@ class StreamingContextAgent(InContextAgent):
     def __post_init__(self) -> None:
         super().__post_init__()
         backbone: Any = self.policy.merge().backbone
-        allowed = "a model that is endless: recurrent, or with attention_window and positions rotary or none"
+        allowed = "an endless model: recurrent, or of attention_window below its capacity and positions rotary or none"
         require(backbone.is_endless, "policy", type(backbone).__name__, allowed)
 
     @property

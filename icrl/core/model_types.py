@@ -35,9 +35,9 @@ class ModelConfig(Checked):
         """How many sequences of each task, side by side, the model's training wants in a batch."""
         return 1
 
-    @property
-    def is_endless(self) -> bool:
-        """Whether a memory of one size holds any number of steps, also of more than a context in training has."""
+    def is_endless(self, capacity: int) -> bool:
+        """Whether the memory of a model built with ``capacity`` holds any number of steps, in one size."""
+        del capacity
         return False
 
     @property

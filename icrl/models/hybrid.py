@@ -36,9 +36,8 @@ class HybridConfig(StackConfig):
         self.of_mixer()
         require(self.width % self.num_heads == 0, "num_heads", self.num_heads, f"a divisor of width {self.width}")
 
-    @property
-    def is_endless(self) -> bool:
-        return self.attention_window > 0
+    def is_endless(self, capacity: int) -> bool:
+        return 0 < self.attention_window < capacity
 
     def of_mixer(self) -> StackConfig:
         """The settings of the recurrent mixer."""

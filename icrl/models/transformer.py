@@ -74,10 +74,9 @@ class TransformerConfig(FeedForwardConfig):
         paired = {"rotary": self.width // self.num_heads, "sinusoidal": self.width}.get(self.positions, 2)
         require(paired % 2 == 0, "positions", self.positions, f"another where {paired} features make no pairs")
 
-    @property
-    def is_endless(self) -> bool:
-        """With a window, and positions that count from no beginning."""
-        return self.attention_window > 0 and self.positions in ("rotary", "none")
+    def is_endless(self, capacity: int) -> bool:
+        """With a window that is shorter than a context, and positions that count from no beginning."""
+        return 0 < self.attention_window < capacity and self.positions in ("rotary", "none")
 
 
 class Block(nnx.Module):
@@ -128,7 +127,7 @@ class Transformer(SequenceModel):
 
     def __init__(self, config: TransformerConfig, capacity: int, rngs: nnx.Rngs):
         self.capacity = require_int("capacity", capacity, 1, 2**24)
-        self.width, self.positions, self.is_endless = config.width, config.positions, config.is_endless
+        self.width, self.positions, self.is_endless = config.width, config.positions, config.is_endless(capacity)
         self.blocks = nnx.List([Block(config, number, rngs) for number in range(config.num_layers)])
         self.ends_in_norm = config.norm_first and config.final_norm
         if self.ends_in_norm:

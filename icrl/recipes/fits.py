@@ -200,8 +200,10 @@ def _check_evaluation(recipe: Recipe) -> None:
         allowed = f"several whole episodes of {recipe.episode} steps with the rule {SORTED}"
         require(recipe.holds_episodes, "window", recipe.window, allowed, "episodes that end early are not sorted")
     if STREAM in recipe.rules:
-        allowed = "another rule, a recurrent model, or --attention-window W with --positions rotary or none"
-        require(recipe.backbone.is_endless, "context", STREAM, allowed, f"the memory of {recipe.model} ends")
+        room, hint = recipe.num_tokens, f"this memory of {recipe.model} ends"
+        within = f"--attention-window W below the {room} tokens of a context"
+        allowed = f"another rule, a recurrent model, or {within}, of a transformer with --positions rotary or none"
+        require(recipe.backbone.is_endless(room), "context", STREAM, allowed, hint)
     if TRIAL in recipe.rules:
         window = recipe.window
         allowed = f"a multiple of an episode's {recipe.episode} steps with the rule {TRIAL}"

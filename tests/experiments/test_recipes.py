@@ -204,6 +204,14 @@ def play(folder, name, steps):
         ({"plan_after": 3}, "plan_after: got 3, allowed: none without objective dicp"),
         ({"base": "dpt"}, "base: got 'dpt', allowed: ad with objective ad"),
         ({"context": ("last-episode",)}, "context: got 'last-episode', allowed: rolling, or dpt on contexts"),
+        (
+            {"context": ("stream",)},
+            "context: got 'stream', allowed: another rule, a recurrent model, or --attention-window",
+        ),
+        (
+            {"context": ("stream",), "attention_window": 25, "positions": "rotary"},
+            "context: got 'stream', allowed: another rule, a recurrent model, or --attention-window W below the 25 tokens",
+        ),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (
             {"streams": True, "source": ("q-learning",)},

@@ -175,16 +175,16 @@ def test_a_rolling_context_is_the_latest_transitions_read_afresh(case, forget):
     "case", [CASES[0], ("steps", "real"), *(pytest.param(c, marks=pytest.mark.nightly) for c in CASES[1:])], **AS_CASE
 )
 def test_a_streaming_context_is_the_whole_life_read_at_once(case, backbone):
-    """Six times longer than what its memory has room for."""
+    """Three times longer than what its memory has room for."""
     env, layout, _, history = case
     if isinstance(backbone, dict):
         cls, config = Transformer, TransformerConfig(width=16, num_layers=2, num_heads=2, init_std=0.3, **backbone)
     else:
         cls = models[backbone]
         config = cls.Config(width=16, num_layers=2, **{"attention_window": 6} if backbone == "hybrid" else {})
-    made = cls(config, layout.num_tokens(STEPS // 6), nnx.Rngs(0))
+    made = cls(config, layout.num_tokens(STEPS // 3), nnx.Rngs(0))
     policy = Policy.split(TokenPolicy(layout.token_dim, layout.num_outputs, made, 0.3, nnx.Rngs(1)))
-    agent = StreamingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS // 6)
+    agent = StreamingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS // 3)
     np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
     both = jax.vmap(lambda h: one_by_one(agent, h))(jax.tree.map(lambda field: jnp.stack([field, field]), history))
     np.testing.assert_allclose(both[1], one_by_one(agent, history), atol=2e-5)
@@ -192,8 +192,12 @@ def test_a_streaming_context_is_the_whole_life_read_at_once(case, backbone):
 
 def test_a_model_whose_memory_ends_does_not_stream(case):
     env, layout, policy, _ = case
-    with pytest.raises(InputError, match="policy: got 'Transformer', allowed: a model that is endless"):
-        StreamingContextAgent(policy=policy, query=query(env), layout=layout, max_steps=WINDOW)
+    config = TransformerConfig(width=8, num_layers=1, num_heads=1, attention_window=20, positions="rotary")
+    backbone = Transformer(config, 20, nnx.Rngs(0))
+    short = Policy.split(TokenPolicy(layout.token_dim, layout.num_outputs, backbone, 0.3, nnx.Rngs(1)))
+    for each in (policy, short):  # absolute positions; a window as long as all that there is room for
+        with pytest.raises(InputError, match="policy: got 'Transformer', allowed: an endless model"):
+            StreamingContextAgent(policy=each, query=query(env), layout=layout, max_steps=WINDOW)
 
 
 EPISODE = 3  # steps, four of which fill the window

@@ -35,8 +35,8 @@ class StackConfig(FeedForwardConfig):
     num_layers: int = 2
     block: str = setting("mlp", choices=BLOCKS, help="what follows the mixer in a layer")
 
-    @property
-    def is_endless(self) -> bool:
+    def is_endless(self, capacity: int) -> bool:
+        del capacity
         return True
 
     @property
@@ -115,7 +115,7 @@ class ResidualStack(SequenceModel):
 
     def __init__(self, config: StackConfig, capacity: int, rngs: nnx.Rngs):
         require_int("capacity", capacity, 1, 2**24)
-        self.width, self.is_endless = config.width, config.is_endless
+        self.width, self.is_endless = config.width, config.is_endless(capacity)
         numbers = range(config.num_layers)
         mixers = [self.new_mixer(config, number, capacity, rngs) for number in numbers]
         self.layers = nnx.List([Layer(config, number, mixers[number], rngs) for number in numbers])
