@@ -1,7 +1,5 @@
 """The in-context agent whose context never ends: all that happened was read once, and nothing is read again."""
 
-from typing import Any
-
 from icrl.agents.in_context import InContextAgent
 from icrl.core import struct
 from icrl.core.errors import require
@@ -16,15 +14,15 @@ class StreamingContextAgent(InContextAgent):
     A recurrent model keeps its state. A transformer with ``attention_window`` W keeps, in a ring, keys and values of
     the latest W tokens at each layer; what these once saw is in them, so through L layers it reaches back L (W - 1)
     tokens, as in training on contexts longer than W. That is the difference to ``RollingContextAgent``, which forgets
-    what left its window, and reads the window again for it. ``max_steps`` is the context of training; it binds nothing
-    here.
+    what left its window, and reads the window again for it.
+
+    ``policy`` says that it ``is_endless``; ``max_steps`` is the context of training, and binds nothing here.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        backbone: Any = self.policy.merge().backbone
         allowed = "an endless model: recurrent, or of attention_window below its capacity and positions rotary or none"
-        require(backbone.is_endless, "policy", type(backbone).__name__, allowed)
+        require(getattr(self.policy, "is_endless", False), "policy", "one whose memory ends", allowed)
 
     @property
     def capacity(self) -> None:

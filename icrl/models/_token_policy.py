@@ -69,6 +69,11 @@ class Policy:
         return self.merge().backbone.initial_carry()
 
     @property
+    def is_endless(self) -> bool:
+        """Whether its memory holds any number of tokens."""
+        return self.merge().backbone.is_endless
+
+    @property
     def num_parameters(self) -> int:
         """Scalars in the parameters."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))

@@ -210,7 +210,7 @@ def play(folder, name, steps):
         ),
         (
             {"context": ("stream",), "attention_window": 25, "positions": "rotary"},
-            "context: got 'stream', allowed: another rule, a recurrent model, or --attention-window W below the 25 tokens",
+            "context: got 'stream', allowed: another rule, a recurrent model, or --attention-window W below the 25",
         ),
         ({"context_steps": 25}, "context_steps: got 25, allowed: an integer in [2, 24]"),
         (

@@ -196,7 +196,7 @@ def test_a_model_whose_memory_ends_does_not_stream(case):
     backbone = Transformer(config, 20, nnx.Rngs(0))
     short = Policy.split(TokenPolicy(layout.token_dim, layout.num_outputs, backbone, 0.3, nnx.Rngs(1)))
     for each in (policy, short):  # absolute positions; a window as long as all that there is room for
-        with pytest.raises(InputError, match="policy: got 'Transformer', allowed: an endless model"):
+        with pytest.raises(InputError, match="policy: got 'one whose memory ends', allowed: an endless model"):
             StreamingContextAgent(policy=each, query=query(env), layout=layout, max_steps=WINDOW)
 
 

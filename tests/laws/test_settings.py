@@ -30,6 +30,8 @@ HOMES += ("PointRobot-v0",)
 class ToyPolicy:
     """As much of a pretrained policy as an agent's settings need."""
 
+    is_endless = True
+
     def initial_carry(self):
         return ()
 
