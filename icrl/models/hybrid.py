@@ -8,6 +8,7 @@ import dataclasses
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from icrl.core.errors import require
@@ -68,9 +69,12 @@ class AttentionMixer(Mixer):
 
     def __call__(self, u: Array, start: Array, carry: AttentionState) -> tuple[Array, AttentionState]:
         place = placed(u.shape[0], start, carry.position, carry.first)
-        y, memory = self.attention(u, place, carry.memory)
         assert place.first is not None
-        return y, AttentionState(memory, carry.position + u.shape[0], place.first[-1])
+        after = carry.position + u.shape[0], place.first[-1]
+        if carry.memory is None and isinstance(start, np.ndarray) and not start.any():
+            place = place._replace(first=None)  # the whole past is seen, for which there are faster kernels
+        y, memory = self.attention(u, place, carry.memory)
+        return y, AttentionState(memory, *after)
 
 
 @models.register("hybrid", paper="Lieber et al. 2024")

@@ -411,6 +411,18 @@ def test_the_fused_kernel_is_asked_for_the_same(window, monkeypatch):
     assert causal_attention(q, k, v, jnp.zeros(151, jnp.int32)).dtype == jnp.float32 and len(asked) == 1
 
 
+def test_attention_among_recurrent_layers_asks_for_the_fused_kernel_where_nothing_begins(monkeypatch):
+    """In training; not behind a start, and not where it is to be remembered."""
+    policy, asked = Policy.split(new_policy("hybrid", {"matmuls": "bfloat16", "num_layers": 2}, CAPACITY)), []
+    monkeypatch.setattr(attention, "_has_cudnn", lambda: True)
+    monkeypatch.setattr(attention, "_fused", lambda q, k, v, window: asked.append(window) or v)
+    tokens, start = tokens_and_starts(LENGTH)
+    jax.eval_shape(lambda: policy(tokens))
+    assert asked == [0]
+    jax.eval_shape(lambda: (policy(tokens, start), policy(tokens, None, policy.initial_carry())))
+    assert asked == [0]
+
+
 def test_transformer_parameter_count_is_the_formula():
     width, layers, hidden = 16, 2, 64
     block = 4 * width + (width + 1) * 3 * width + (width + 1) * width + (width + 1) * hidden + (hidden + 1) * width

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from icrl.core.errors import require_int
@@ -130,12 +131,13 @@ class ResidualStack(SequenceModel):
         return tuple(layer.initial_carry() for layer in self.layers)
 
     def __call__(self, x: Array, start: Array | None = None, carry: Any = None) -> tuple[Array, Any]:
-        start = jnp.zeros(x.shape[0], jnp.bool_) if start is None else start
+        # an array of NumPy, so that layers know while tracing that nothing begins
+        begins: Any = np.zeros(x.shape[0], np.bool_) if start is None else start
         if carry is None:
-            return self.norm(through_layers(self.layers, x, (start,), self._empty_past(x.dtype))), None
+            return self.norm(through_layers(self.layers, x, (begins,), self._empty_past(x.dtype))), None
         after = []
         for layer, state in zip(self.layers, carry, strict=True):
-            x, state = layer(x, start, state)
+            x, state = layer(x, begins, state)
             after.append(state)
         return self.norm(x), tuple(after)
 
