@@ -4,10 +4,10 @@ Pretrain a causal transformer to name the best arm from contexts of random arm m
 new bandits by sampling from its own predictions. Published: regret(500) 10.31 +- 0.44 over 200 tasks, where exact
 posterior sampling loses 9.86.
 
-Measured, preset cpu, seed 0 (2026-11-26, two CPU cores, 9 min 0 s): regret(200) 8.26 [8.14, 8.38] against 7.65 [7.53,
+Measured, preset cpu, seed 0 (2026-11-30, two CPU cores, 5 min 50 s): regret(200) 8.26 [8.14, 8.38] against 7.65 [7.54,
 7.76] of exact posterior sampling on the same 4 000 tasks, ratio 1.080 [1.064, 1.097]; UCB 8.45, UCB1 27.8. With 7 500
-steps (2026-11-21, jax 0.11.2) the ratio was 1.061 [1.044, 1.077]. Preset paper has not been run yet; it is meant for
-one GPU.
+steps (2026-11-21, jax 0.11.2) the ratio was 1.061 [1.044, 1.077], with 8 000 of 32 contexts 1.095 [1.077, 1.113].
+Preset paper has not been run yet; it is meant for one GPU.
 
 The cpu preset has 2 layers, one head and no positions. After 4 000 steps at T = 100, one seed each, two layers lost
 1.04 times the ideal regret and four layers 1.11; after 1 500 steps four layers lost 8.4 with learned positions and 7.3
