@@ -135,7 +135,8 @@ class InContextAgent(ModelAgent):
     def _behind_past(self, state: InContextState, tokens: Array) -> tuple[Array, Array | None]:
         """``tokens`` [T, D] behind those of the latest transition, and the start that hides these if there is none."""
         assert state.past is not None
-        told = self.layout.after(state.past)
+        # where there is none, zeros: a start hides no NaN, which stands for no action, as 0 NaN is NaN
+        told = jnp.where(state.has_past, self.layout.after(state.past), 0.0)
         if not told.shape[0]:
             return tokens, None
         number = jnp.arange(told.shape[0] + tokens.shape[0])

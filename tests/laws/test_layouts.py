@@ -142,6 +142,19 @@ def test_reading_step_by_step_is_reading_at_once(case):
     np.testing.assert_allclose(one_by_one(agent, history), all_at_once(layout, policy, history), atol=2e-5)
 
 
+@pytest.mark.parametrize("case", [("pairs", "box")], **AS_CASE)
+def test_no_action_is_nothing_to_a_layout_that_tells_it_as_a_number(case, monkeypatch):
+    """NaN stands for it where actions are numbers in a box."""
+    env, layout, policy, history = case
+    plain = type(layout).after
+    told = lambda self, transition: plain(self, transition) + 0 * transition.action.sum()  # noqa: E731
+    monkeypatch.setattr(type(layout), "after", told)
+    agent = InContextAgent(policy=policy, query=query(env), layout=layout, max_steps=STEPS)
+    assert np.isnan(layout.after(layout.no_past())).all()
+    found = jax.jit(lambda history: lived(agent, history)[1])(history)  # traced anew
+    np.testing.assert_allclose(found, all_at_once(layout, policy, history), atol=2e-5)
+
+
 @pytest.mark.parametrize("case", [("interleaved", "grid")], **AS_CASE)
 def test_a_layout_that_says_more_of_a_step_than_a_start_may_hide_is_read_at_once(case, monkeypatch):
     env, layout, policy, history = case
